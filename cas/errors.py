@@ -1,0 +1,439 @@
+"""The one tree of errors; lowest layer, imports nothing of ours.
+
+Every failure that leaves a layer of eve-cas is a :class:`CasError`. A class fixes four things
+that callers may decide by, so that nobody has to read messages:
+
+* ``reference``: stable kebab-case name, documented in the README's troubleshooting table;
+* ``kind``: the family, see the tree;
+* ``exit_code``: what the ``cas`` command ends with;
+* ``grpc_status``: name of the gRPC status code that the service answers with;
+* ``temporary``: whether the same call may succeed later without anyone changing its input.
+
+::
+
+    CasError
+    ├── UsageError               2   INVALID_ARGUMENT     what the caller typed is wrong
+    │   ├── InvalidNameError          volume name, reference, digest, label, platform
+    │   ├── SocketPathError           longer than a unix socket path may be
+    │   └── ConfigError               configuration file or value
+    ├── NotFoundError            3   NOT_FOUND
+    │   ├── BlobNotFoundError
+    │   ├── ImageNotFoundError
+    │   ├── PlatformNotFoundError     image has nothing for this platform
+    │   ├── ContentMissingError       a blob that something refers to is absent
+    │   ├── SnapshotNotFoundError
+    │   ├── VolumeNotFoundError
+    │   ├── LeaseNotFoundError        the lease vanished under its holder
+    │   └── SourceNotFoundError       file to read does not exist
+    ├── ConflictError            4   FAILED_PRECONDITION
+    │   ├── AlreadyExistsError
+    │   ├── VolumeConflictError       the name holds another image
+    │   ├── InUseError                object has users
+    │   ├── MountPointError           mount point occupied by something else
+    │   └── LockTimeoutError          someone else works on the object (temporary)
+    ├── IntegrityError           5   DATA_LOSS
+    │   ├── DigestMismatchError
+    │   ├── SizeMismatchError
+    │   ├── DiffIDMismatchError
+    │   ├── MalformedDocumentError    manifest, index, config
+    │   ├── MalformedArchiveError
+    │   ├── LimitExceededError        input larger or deeper than a stated limit
+    │   ├── LayerError                a layer cannot be unpacked
+    │   ├── CorruptBlobError          stored content differs from its digest
+    │   ├── CorruptVolumeError        volume directory is not what it must be
+    │   └── StoreMetadataLostError    containerd's database was emptied
+    ├── NoSpaceError             6   RESOURCE_EXHAUSTED
+    ├── VaultError               7   FAILED_PRECONDITION
+    │   ├── VaultLockedError
+    │   └── VaultNotEncryptedError
+    ├── UnavailableError         8   UNAVAILABLE (temporary)
+    │   ├── DaemonUnavailableError    containerd cannot be reached
+    │   ├── DaemonVersionError        containerd too old or lacking a service (not temporary)
+    │   ├── DaemonError               containerd answered something we have no word for
+    │   ├── DeadlineExceededError
+    │   └── ContainerdMissingError    no containerd binary (not temporary)
+    ├── DeniedError              9   PERMISSION_DENIED
+    │   └── LayoutError               a directory of the layout is not what it must be
+    ├── StorageError             1   INTERNAL             a system call on a file failed
+    └── InterruptedOperationError 130 CANCELLED           stopped by signal or caller
+"""
+
+__all__ = [
+    "AlreadyExistsError",
+    "BlobNotFoundError",
+    "CasError",
+    "ConfigError",
+    "ConflictError",
+    "ContainerdMissingError",
+    "ContentMissingError",
+    "CorruptBlobError",
+    "CorruptVolumeError",
+    "DaemonError",
+    "DaemonUnavailableError",
+    "DaemonVersionError",
+    "DeadlineExceededError",
+    "DeniedError",
+    "DiffIDMismatchError",
+    "DigestMismatchError",
+    "ImageNotFoundError",
+    "InUseError",
+    "IntegrityError",
+    "InterruptedOperationError",
+    "InvalidNameError",
+    "LayerError",
+    "LayoutError",
+    "LeaseNotFoundError",
+    "LimitExceededError",
+    "LockTimeoutError",
+    "MalformedArchiveError",
+    "MalformedDocumentError",
+    "MountPointError",
+    "NoSpaceError",
+    "NotFoundError",
+    "PlatformNotFoundError",
+    "SizeMismatchError",
+    "SnapshotNotFoundError",
+    "SocketPathError",
+    "SourceNotFoundError",
+    "StorageError",
+    "StoreMetadataLostError",
+    "UnavailableError",
+    "UsageError",
+    "VaultError",
+    "VaultLockedError",
+    "VaultNotEncryptedError",
+    "VolumeConflictError",
+    "VolumeNotFoundError",
+]
+
+from typing import ClassVar
+
+
+class CasError(Exception):
+    """Root of all errors that eve-cas raises on purpose.
+
+    Args:
+        message: What failed, on which object, expected and actual, and what to do; lower case,
+            no full stop.
+        **details: Values behind the message (digest, expected, actual, path, ...), rendered with
+            ``str`` in the JSON form of the error.
+    """
+
+    reference: ClassVar[str] = "failed"
+    exit_code: ClassVar[int] = 1
+    grpc_status: ClassVar[str] = "UNKNOWN"
+    temporary: ClassVar[bool] = False
+    kind: ClassVar[str] = "failed"
+
+    def __init__(self, message: str, **details: object) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details
+
+    def as_document(self) -> dict[str, object]:
+        """Give the stable JSON form: reference, kind, message, details."""
+        return {
+            "reference": self.reference,
+            "kind": self.kind,
+            "message": self.message,
+            "details": {key: str(value) for key, value in self.details.items()},
+        }
+
+
+class UsageError(CasError):
+    """What the caller asked for is malformed; nothing was touched."""
+
+    reference = "usage"
+    kind = "usage"
+    exit_code = 2
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class InvalidNameError(UsageError):
+    """A digest, reference, volume name, label, size or platform does not parse."""
+
+    reference = "invalid-name"
+
+
+class SocketPathError(UsageError):
+    """A unix socket path is longer than the 107 bytes that the kernel takes."""
+
+    reference = "socket-path-too-long"
+
+
+class ConfigError(UsageError):
+    """The configuration file cannot be read or holds a wrong value."""
+
+    reference = "invalid-config"
+
+
+class NotFoundError(CasError):
+    """The object does not exist (and only that: a failed look-up is never this)."""
+
+    reference = "not-found"
+    kind = "not-found"
+    exit_code = 3
+    grpc_status = "NOT_FOUND"
+
+
+class BlobNotFoundError(NotFoundError):
+    """No blob of this digest is in the store."""
+
+    reference = "blob-not-found"
+
+
+class ImageNotFoundError(NotFoundError):
+    """No image has this reference."""
+
+    reference = "image-not-found"
+
+
+class PlatformNotFoundError(NotFoundError):
+    """The image holds no manifest for the wanted platform."""
+
+    reference = "platform-not-found"
+
+
+class ContentMissingError(NotFoundError):
+    """A blob that a document refers to is neither in the input nor in the store."""
+
+    reference = "content-missing"
+
+
+class SnapshotNotFoundError(NotFoundError):
+    """No snapshot has this key or name."""
+
+    reference = "snapshot-not-found"
+
+
+class VolumeNotFoundError(NotFoundError):
+    """No volume has this name."""
+
+    reference = "volume-not-found"
+
+
+class LeaseNotFoundError(NotFoundError):
+    """The lease is gone; what it protected may be gone too, so the operation aborts."""
+
+    reference = "lease-lost"
+
+
+class SourceNotFoundError(NotFoundError):
+    """The file or directory to read does not exist."""
+
+    reference = "source-not-found"
+
+
+class ConflictError(CasError):
+    """The object is in a state that forbids the operation."""
+
+    reference = "conflict"
+    kind = "conflict"
+    exit_code = 4
+    grpc_status = "FAILED_PRECONDITION"
+
+
+class AlreadyExistsError(ConflictError):
+    """An object of this name exists and the call does not replace."""
+
+    reference = "already-exists"
+
+
+class VolumeConflictError(ConflictError):
+    """The volume name is taken by another image; a new generation is needed."""
+
+    reference = "volume-conflict"
+
+
+class InUseError(ConflictError):
+    """Something still uses the object."""
+
+    reference = "in-use"
+
+
+class MountPointError(ConflictError):
+    """The mount point holds something that is not ours to hide."""
+
+    reference = "mount-point-occupied"
+
+
+class LockTimeoutError(ConflictError):
+    """Another caller held the lock until the deadline."""
+
+    reference = "locked"
+    temporary = True
+
+
+class IntegrityError(CasError):
+    """Content is not what it claims to be; nothing of it became visible."""
+
+    reference = "integrity"
+    kind = "integrity"
+    exit_code = 5
+    grpc_status = "DATA_LOSS"
+
+
+class DigestMismatchError(IntegrityError):
+    """The bytes hash to another digest than claimed."""
+
+    reference = "digest-mismatch"
+
+
+class SizeMismatchError(IntegrityError):
+    """There are more or fewer bytes than claimed."""
+
+    reference = "size-mismatch"
+
+
+class DiffIDMismatchError(IntegrityError):
+    """An unpacked layer hashes to another diff ID than the image config claims."""
+
+    reference = "diff-id-mismatch"
+
+
+class MalformedDocumentError(IntegrityError):
+    """A manifest, index, config or label is not valid."""
+
+    reference = "malformed-document"
+
+
+class MalformedArchiveError(IntegrityError):
+    """The input is not a complete OCI layout or docker archive."""
+
+    reference = "malformed-archive"
+
+
+class LimitExceededError(IntegrityError):
+    """The input is larger, deeper or more numerous than a stated limit."""
+
+    reference = "limit-exceeded"
+
+
+class LayerError(IntegrityError):
+    """containerd refused to unpack a layer."""
+
+    reference = "layer-unusable"
+
+
+class CorruptBlobError(IntegrityError):
+    """A stored blob's bytes differ from its digest or are gone."""
+
+    reference = "blob-corrupt"
+
+
+class CorruptVolumeError(IntegrityError):
+    """A volume lacks its record, its snapshot or its mount point."""
+
+    reference = "volume-corrupt"
+
+
+class StoreMetadataLostError(IntegrityError):
+    """Blobs are on disk but containerd's database knows nothing of this store."""
+
+    reference = "store-metadata-lost"
+
+
+class NoSpaceError(CasError):
+    """The file system has, or would have, too little room; asking again does not help."""
+
+    reference = "no-space"
+    kind = "no-space"
+    exit_code = 6
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class VaultError(CasError):
+    """The vault's state forbids writing."""
+
+    reference = "vault"
+    kind = "vault"
+    exit_code = 7
+    grpc_status = "FAILED_PRECONDITION"
+
+
+class VaultLockedError(VaultError):
+    """The vault is encrypted and its key is not loaded."""
+
+    reference = "vault-locked"
+
+
+class VaultNotEncryptedError(VaultError):
+    """Encryption is required and the vault is plain."""
+
+    reference = "vault-not-encrypted"
+
+
+class UnavailableError(CasError):
+    """A peer that the operation needs does not answer."""
+
+    reference = "unavailable"
+    kind = "unavailable"
+    exit_code = 8
+    grpc_status = "UNAVAILABLE"
+    temporary = True
+
+
+class DaemonUnavailableError(UnavailableError):
+    """containerd does not answer on its socket."""
+
+    reference = "containerd-unavailable"
+
+
+class DaemonVersionError(UnavailableError):
+    """containerd is too old, or runs without a service that the store needs."""
+
+    reference = "containerd-unsuitable"
+    temporary = False
+
+
+class DaemonError(UnavailableError):
+    """containerd failed in a way that has no name here; its own words are in the message."""
+
+    reference = "containerd-failed"
+
+
+class DeadlineExceededError(UnavailableError):
+    """The answer did not come in time; whether the call took effect is unknown."""
+
+    reference = "deadline-exceeded"
+    grpc_status = "DEADLINE_EXCEEDED"
+
+
+class ContainerdMissingError(UnavailableError):
+    """There is no containerd binary to run."""
+
+    reference = "containerd-missing"
+    temporary = False
+
+
+class DeniedError(CasError):
+    """The process lacks a right."""
+
+    reference = "denied"
+    kind = "denied"
+    exit_code = 9
+    grpc_status = "PERMISSION_DENIED"
+
+
+class LayoutError(DeniedError):
+    """A directory of the layout is missing, a symlink, or has the wrong owner or mode."""
+
+    reference = "layout"
+
+
+class StorageError(CasError):
+    """A system call on a file failed; what it was about to publish is not visible."""
+
+    reference = "storage"
+    kind = "storage"
+    grpc_status = "INTERNAL"
+
+
+class InterruptedOperationError(CasError):
+    """The caller or a signal stopped the operation; it was undone."""
+
+    reference = "interrupted"
+    kind = "interrupted"
+    exit_code = 130
+    grpc_status = "CANCELLED"
+    temporary = True

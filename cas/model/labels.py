@@ -1,0 +1,65 @@
+"""Names of the labels that the store reads and writes."""
+
+__all__ = [
+    "DOWNLOADED",
+    "DURABLE",
+    "GC_EXPIRE",
+    "GC_REF_CONTENT",
+    "GC_REF_SNAPSHOT",
+    "GC_ROOT",
+    "LAST_USED",
+    "LEASE_BOOT_ID",
+    "LEASE_PID",
+    "LEASE_PID_NAMESPACE",
+    "LEASE_PURPOSE",
+    "LEASE_START_TIME",
+    "MAX_LABEL_BYTES",
+    "MEDIA_TYPE",
+    "NOT_FETCHED",
+    "OURS",
+    "PIN_OWNER",
+    "PIN_REASON",
+    "SNAPSHOT_REF",
+    "STORE_ID",
+    "UNCOMPRESSED",
+    "VOLUME",
+]
+
+OURS = "cas.lfedge.org/"
+
+GC_ROOT = "containerd.io/gc.root"
+GC_EXPIRE = "containerd.io/gc.expire"
+GC_REF_CONTENT = "containerd.io/gc.ref.content"
+"""Prefix; ``.config``, ``.m.<i>``, ``.l.<i>`` or ``.<i>`` follows."""
+GC_REF_SNAPSHOT = "containerd.io/gc.ref.snapshot"
+"""Prefix; ``.<snapshotter>`` follows."""
+SNAPSHOT_REF = "containerd.io/snapshot.ref"
+UNCOMPRESSED = "containerd.io/uncompressed"
+"""On a layer blob: its diff ID."""
+
+DOWNLOADED = "eve-downloaded"
+"""``true`` on images and manifests, for garbage collectors that share the namespace."""
+
+MEDIA_TYPE = f"{OURS}media-type"
+"""On every blob whose media type is known: containerd itself keeps none."""
+NOT_FETCHED = f"{OURS}not-fetched"
+"""Prefix on an index or manifest; ``.<i>`` follows: digest of child i, absent on purpose."""
+PIN_OWNER = f"{OURS}pin-owner"
+PIN_REASON = f"{OURS}pin-reason"
+LAST_USED = f"{OURS}last-used"
+"""On an image: RFC 3339 time of the last prepare from it, to the hour."""
+STORE_ID = f"{OURS}store-id"
+"""On the namespace and on the sentinel blob."""
+VOLUME = f"{OURS}volume"
+"""On an active snapshot: the volume it belongs to."""
+DURABLE = f"{OURS}durable"
+"""On a committed snapshot: RFC 3339 time at which its files were synced, before the commit."""
+
+LEASE_BOOT_ID = f"{OURS}boot-id"
+LEASE_PID = f"{OURS}pid"
+LEASE_PID_NAMESPACE = f"{OURS}pid-namespace"
+LEASE_START_TIME = f"{OURS}start-time"
+LEASE_PURPOSE = f"{OURS}purpose"
+
+MAX_LABEL_BYTES = 4096
+"""containerd's limit for key and value of one label together."""

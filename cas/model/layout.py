@@ -1,0 +1,180 @@
+"""Where everything lives; the only module that spells paths of the layout.
+
+Pure: it computes paths and never looks at the disk. Who owns which directory is in design terms
+the same table: one row here per directory that ``cas layout`` creates and checks.
+"""
+
+__all__ = ["DEFAULT_PERSIST", "Layout", "LayoutDirectory"]
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from cas.model.digest import Digest
+from cas.model.volume_name import VolumeName
+
+DEFAULT_PERSIST = Path("/persist")
+_DEFAULT_RUN = Path("/run/containerd-user")
+_TEMPORARY_PREFIX = "."
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutDirectory:
+    """One directory that the layout promises.
+
+    Args:
+        path: Absolute path.
+        owner: Role that owns it: ``root``, ``downloader`` or ``verifier``.
+        group: Role of its group: ``root`` or ``volumemgr``.
+        mode: Permission bits.
+    """
+
+    path: Path
+    owner: str
+    group: str
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths below one persist directory.
+
+    Args:
+        persist: Absolute path of the directory.
+    """
+
+    persist: Path
+
+    @property
+    def vault(self) -> Path:
+        """Encrypted, key sealed under PCRs."""
+        return self.persist / "vault"
+
+    @property
+    def case(self) -> Path:
+        """containerd's root; naming inside is containerd's own."""
+        return self.vault / "case"
+
+    @property
+    def stage(self) -> Path:
+        """Ours inside containerd's root, on the blobs' file system; containerd ignores it."""
+        return self.case / "io.lfedge.cas" / "stage"
+
+    @property
+    def quarantine(self) -> Path:
+        """Corrupt blobs that repair set aside, named by digest."""
+        return self.case / "io.lfedge.cas" / "quarantine"
+
+    @property
+    def reserve(self) -> Path:
+        """File that is given up so that removal works on a full disk."""
+        return self.case / "io.lfedge.cas" / "reserve"
+
+    @property
+    def scrub_cursor(self) -> Path:
+        """Where a time-boxed ``check --read-data`` goes on."""
+        return self.case / "io.lfedge.cas" / "scrub.json"
+
+    @property
+    def volumes(self) -> Path:
+        """Encrypted volumes."""
+        return self.vault / "volumes"
+
+    @property
+    def clear_volumes(self) -> Path:
+        """Volumes that ask for clear text."""
+        return self.persist / "clear" / "volumes"
+
+    @property
+    def downloader(self) -> Path:
+        """The downloader's directory."""
+        return self.vault / "downloader"
+
+    @property
+    def verifier(self) -> Path:
+        """The verifier's directory."""
+        return self.vault / "verifier"
+
+    @property
+    def unsealed_vault(self) -> Path:
+        """Encrypted with a key that does not depend on PCRs."""
+        return self.persist / "unsealed-vault"
+
+    @property
+    def run(self) -> Path:
+        """containerd's state and socket, and our locks; lost at reboot where it is a tmpfs."""
+        return _DEFAULT_RUN if self.persist == DEFAULT_PERSIST else self.persist / "run"
+
+    @property
+    def containerd_state(self) -> Path:
+        """containerd's state directory."""
+        return self.run / "state"
+
+    @property
+    def containerd_socket(self) -> Path:
+        """containerd's gRPC socket."""
+        return self.run / "containerd.sock"
+
+    @property
+    def containerd_config(self) -> Path:
+        """The configuration file that the supervisor writes."""
+        return self.run / "containerd.toml"
+
+    @property
+    def locks(self) -> Path:
+        """Lock files; see :mod:`cas.store.locking`."""
+        return self.run / "locks"
+
+    @property
+    def reservations(self) -> Path:
+        """Ledger of space that running work will need."""
+        return self.run / "reservations"
+
+    def volume(self, name: VolumeName) -> Path:
+        """The directory of a container volume; it exists if and only if the volume does."""
+        return self.volumes / str(name)
+
+    def volume_rootfs(self, name: VolumeName) -> Path:
+        """Mount point of the volume's snapshot."""
+        return self.volume(name) / "rootfs"
+
+    def volume_config(self, name: VolumeName) -> Path:
+        """The OCI image config, indented."""
+        return self.volume(name) / "image-config.json"
+
+    def volume_record(self, name: VolumeName) -> Path:
+        """What the volume was made from."""
+        return self.volume(name) / "volume.json"
+
+    def volume_preparing(self, name: VolumeName) -> Path:
+        """Where the directory is built before its one rename; left only by a crash."""
+        return self.volumes / f"{_TEMPORARY_PREFIX}{name}.preparing"
+
+    def volume_removing(self, name: VolumeName) -> Path:
+        """What the directory is renamed to before removal; left only by a crash."""
+        return self.volumes / f"{_TEMPORARY_PREFIX}{name}.removing"
+
+    def lock(self, kind: str, key: str) -> Path:
+        """The lock file of an object: one of 256 per kind, so that their number is bounded."""
+        bucket = hashlib.sha256(key.encode()).hexdigest()[:2]
+        return self.locks / f"{kind}-{bucket}"
+
+    def staged(self, digest: Digest) -> Path:
+        """Partial file of an interrupted ingest."""
+        return self.stage / f"{digest.hex}.partial"
+
+    def directories(self) -> tuple[LayoutDirectory, ...]:
+        """Every directory that ``cas layout init`` creates, parents first."""
+        return (
+            LayoutDirectory(self.vault, "root", "volumemgr", 0o750),
+            LayoutDirectory(self.case, "root", "root", 0o700),
+            LayoutDirectory(self.volumes, "root", "volumemgr", 0o750),
+            LayoutDirectory(self.downloader, "downloader", "volumemgr", 0o750),
+            LayoutDirectory(self.verifier, "verifier", "volumemgr", 0o750),
+            LayoutDirectory(self.verifier / "pending", "verifier", "volumemgr", 0o750),
+            LayoutDirectory(self.verifier / "verified", "verifier", "volumemgr", 0o750),
+            LayoutDirectory(self.persist / "clear", "root", "volumemgr", 0o750),
+            LayoutDirectory(self.clear_volumes, "root", "volumemgr", 0o750),
+            LayoutDirectory(self.unsealed_vault, "root", "root", 0o700),
+            LayoutDirectory(self.persist / "checkpoint", "root", "root", 0o700),
+        )

@@ -1,0 +1,58 @@
+"""What an installation chooses; read by the command line, given to the library."""
+
+__all__ = ["DEFAULT_NAMESPACE", "DEFAULT_SNAPSHOTTER", "Settings"]
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from cas.model.layout import DEFAULT_PERSIST, Layout
+from cas.model.limits import Limits
+
+DEFAULT_NAMESPACE = "eve-user-apps"
+DEFAULT_SNAPSHOTTER = "overlayfs"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that may differ between two installations.
+
+    Args:
+        persist: The persist directory, absolute.
+        address: containerd's socket; None means the layout's own.
+        namespace: containerd namespace.
+        snapshotter: containerd snapshotter plugin.
+        containerd_binary: Name on PATH or absolute path of containerd.
+        workers: Blobs worked on at once.
+        wait_seconds: How long to wait for containerd to answer at first.
+        require_encryption: Refuse to write into a plain vault.
+        owners: Role (``root``, ``downloader``, ``verifier``, ``volumemgr``) to user or group name.
+        limits: Limits against hostile input.
+    """
+
+    persist: Path = DEFAULT_PERSIST
+    address: Path | None = None
+    namespace: str = DEFAULT_NAMESPACE
+    snapshotter: str = DEFAULT_SNAPSHOTTER
+    containerd_binary: str = "containerd"
+    workers: int = 4
+    wait_seconds: float = 10.0
+    require_encryption: bool = False
+    owners: dict[str, str] = field(
+        default_factory=lambda: {
+            "root": "root",
+            "downloader": "cas-downloader",
+            "verifier": "cas-verifier",
+            "volumemgr": "volumemgr",
+        }
+    )
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def layout(self) -> Layout:
+        """The paths below ``persist``."""
+        return Layout(self.persist)
+
+    @property
+    def socket(self) -> Path:
+        """The containerd socket to use."""
+        return self.address or self.layout.containerd_socket

@@ -1,0 +1,38 @@
+"""What a container volume remembers about its making: the contents of ``volume.json``."""
+
+__all__ = ["FORMAT_VERSION", "VolumeRecord"]
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from cas.model.digest import ChainID, Digest
+from cas.model.volume_name import VolumeName
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRecord:
+    """A container volume.
+
+    Args:
+        name: Its name.
+        image: The reference it was prepared from, canonical.
+        root_digest: What the reference pointed to then: an index or a manifest.
+        manifest_digest: The manifest chosen for this platform.
+        chain_id: Name of the image's top snapshot; None for an image without layers.
+        snapshot_key: Key of the writable (or view) snapshot; the volume name unless converted.
+        snapshotter: Snapshotter plugin that holds it.
+        read_only: Prepared as a view.
+        created: Aware UTC.
+    """
+
+    name: VolumeName
+    image: str
+    root_digest: Digest
+    manifest_digest: Digest
+    chain_id: ChainID | None
+    snapshot_key: str
+    snapshotter: str
+    read_only: bool
+    created: datetime
