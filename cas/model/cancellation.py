@@ -1,0 +1,41 @@
+"""How a caller stops work that runs in another thread."""
+
+__all__ = ["Cancellation"]
+
+import threading
+
+from cas.errors import InterruptedOperationError
+
+
+class Cancellation:
+    """A flag that long operations look at between two chunks.
+
+    Setting it is final, may be done from any thread or signal handler and more than once. The
+    operation then unwinds as after any error: what it had begun is undone.
+    """
+
+    __slots__ = ("_event",)
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+
+    def set(self) -> None:
+        """Ask every operation that was given this flag to stop; returns at once."""
+        self._event.set()
+
+    def is_set(self) -> bool:
+        """Whether somebody asked to stop."""
+        return self._event.is_set()
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait until somebody asks to stop, at most ``timeout_seconds``; tells whether asked."""
+        return self._event.wait(timeout_seconds)
+
+    def check(self) -> None:
+        """Return if nobody asked to stop.
+
+        Raises:
+            InterruptedOperationError: Somebody did.
+        """
+        if self._event.is_set():
+            raise InterruptedOperationError("the operation was stopped by its caller")

@@ -1,0 +1,5 @@
+"""Use cases on content: ingest, images, unpack, prune, check, usage.
+
+Above the adapters and ``fsops``, below volumes. Talks to containerd through the protocols of
+:mod:`cas.store.ports` only and never imports grpc.
+"""

@@ -1,0 +1,66 @@
+"""Everything a use case of the store works with, handed over as one value.
+
+Wired by ``cas.app``; nothing here does anything.
+"""
+
+__all__ = ["Backing", "Clock"]
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cas.fsops.processes import ProcessIdentity
+from cas.model.layout import Layout
+from cas.model.limits import Limits
+from cas.model.volume_record import VolumeRecord
+from cas.store.ports import (
+    ContentStore,
+    Differ,
+    ImageStore,
+    Leases,
+    NamespaceStore,
+    SnapshotStore,
+)
+
+Clock = Callable[[], datetime]
+"""Tells the time as an aware UTC datetime."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backing:
+    """The parts of one store.
+
+    Args:
+        content: Content of one namespace.
+        images: Its image records.
+        leases: Its leases.
+        snapshots: Its snapshots, of one snapshotter.
+        diff: Unpacks layers.
+        namespaces: Labels of all namespaces.
+        blobs_directory: containerd's ``blobs/sha256`` where this process reaches it, else None.
+        snapshotter: Name of the snapshotter.
+        layout: The paths of the store.
+        limits: Limits against hostile input.
+        clock: The time.
+        identity: This process, as leases name their owner.
+        volumes: Streams the records of all container volumes.
+        daemon_syncs_layers: Whether containerd syncs unpacked files when it is asked to.
+        namespace: The namespace's name.
+    """
+
+    content: ContentStore
+    images: ImageStore
+    leases: Leases
+    snapshots: SnapshotStore
+    diff: Differ
+    namespaces: NamespaceStore
+    blobs_directory: Path | None
+    snapshotter: str
+    layout: Layout
+    limits: Limits
+    clock: Clock
+    identity: ProcessIdentity
+    volumes: Callable[[], Iterator[VolumeRecord]]
+    daemon_syncs_layers: bool
+    namespace: str
