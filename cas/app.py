@@ -1,0 +1,197 @@
+"""Wiring: settings in, use cases out. The Python library's front door.
+
+Everything that is shared between use cases (connection, clock, identity of this process) is made
+here once and handed down; nothing below reads the environment, the clock or the arguments.
+"""
+
+__all__ = ["Case", "run_containerd", "utc_now"]
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from cas.containerd.client import Containerd
+from cas.containerd.daemon import Daemon
+from cas.errors import CasError, DeniedError
+from cas.fsops import processes
+from cas.model.progress import NO_PROGRESS, Progress
+from cas.model.settings import Settings
+from cas.model.volume_record import VolumeRecord
+from cas.store.backing import Backing, Clock
+from cas.store.blobs import Blobs
+from cas.store.directories import require_directories
+from cas.store.guard import VaultGuard
+from cas.store.images import Images
+from cas.store.sentinel import Sentinel
+from cas.store.unpack import Unpack
+from cas.volumes.records import VolumeRecords
+from cas.volumes.volumes import Volumes
+
+
+def utc_now() -> datetime:
+    """The current time, aware, UTC."""
+    return datetime.now(UTC)
+
+
+def _require_root() -> None:
+    if os.geteuid() != 0:
+        raise DeniedError(
+            "the store belongs to root: layers hold files of every owner and mounting needs "
+            "privileges; run this as root"
+        )
+
+
+class Case:
+    """The store of one persist directory, opened.
+
+    A context manager; closing it twice is harmless. It may be shared between threads, and any
+    number of processes may have the same store open: locks and leases work between them.
+
+    Attributes:
+        blobs: Use cases on blobs.
+        images: Use cases on images.
+        volumes: Use cases on container volumes.
+        settings: What it was opened with.
+        containerd: The connection, for what the use cases do not cover.
+
+    Example:
+        >>> with Case.open(Settings(persist=Path("/persist"))) as case:
+        ...     [record] = case.images.import_archive(Path("alpine.tar"))
+        ...     status = case.volumes.prepare(name, record.name, activate=True)
+    """
+
+    def __init__(self, settings: Settings, containerd: Containerd, clock: Clock) -> None:
+        """Wire the use cases; use :meth:`open`."""
+        self.settings = settings
+        self.containerd = containerd
+        self._clock = clock
+        self._resources = ExitStack()
+        self._records = VolumeRecords(settings.layout)
+        self.backing = Backing(
+            content=containerd.content,
+            images=containerd.images,
+            leases=containerd.leases,
+            snapshots=containerd.snapshots,
+            diff=containerd.diff,
+            namespaces=containerd.namespaces,
+            blobs_directory=containerd.blobs_directory,
+            snapshotter=settings.snapshotter,
+            namespace=settings.namespace,
+            layout=settings.layout,
+            limits=settings.limits,
+            clock=clock,
+            identity=processes.current(),
+            volumes=self._records.iter_records,
+            daemon_syncs_layers=containerd.facts.version >= (1, 7, 14),
+        )
+        self.blobs = Blobs(self.backing, workers=settings.workers)
+        self.images = Images(self.backing, workers=settings.workers)
+        self.unpack = Unpack(self.backing)
+        self.volumes = Volumes(self.backing, self.images, self.unpack, self._records)
+        self.sentinel = Sentinel(self.backing)
+
+    @classmethod
+    def open(
+        cls, settings: Settings | None = None, *, writing: bool = True, clock: Clock = utc_now
+    ) -> Self:
+        """Connect to the store's containerd.
+
+        Args:
+            settings: Where and how; None means all defaults.
+            writing: Also make sure that the vault is open, that the layout is as it must be, and
+                that the store carries its sentinel. Give False to only look.
+            clock: Gives the current time, aware.
+
+        Raises:
+            DeniedError: The process is not root.
+            DaemonUnavailableError: containerd does not answer within ``settings.wait_seconds``.
+            DaemonVersionError: It is too old or lacks a service.
+            SocketPathError: The socket's path is too long for the kernel.
+            VaultLockedError: The vault is locked (only when writing).
+            VaultNotEncryptedError: The vault is plain and encryption is required (only when
+                writing).
+            LayoutError: A directory is not as the layout wants it (only when writing).
+            StoreMetadataLostError: containerd's database was emptied under the store (only when
+                deleting).
+        """
+        settings = settings or Settings()
+        _require_root()
+        if writing:
+            layout = settings.layout
+            VaultGuard(layout, require_encryption=settings.require_encryption).check_writable()
+            require_directories(settings, (layout.vault, layout.case, layout.volumes))
+        containerd = Containerd.connect(
+            settings.socket,
+            namespace=settings.namespace,
+            snapshotter=settings.snapshotter,
+            wait_seconds=settings.wait_seconds,
+        )
+        try:
+            case = cls(settings, containerd, clock)
+            if writing:
+                case.sentinel.ensure()
+        except BaseException:
+            containerd.close()
+            raise
+        return case
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; nothing in the store changes."""
+        self.containerd.close()
+
+    def now(self) -> datetime:
+        """The time as the store sees it, aware UTC."""
+        return self._clock()
+
+    def collect_garbage(self) -> None:
+        """Let containerd remove, now, what nothing refers to; returns when it has.
+
+        Raises:
+            StoreMetadataLostError: containerd's database was emptied; nothing is deleted then.
+            UnavailableError: containerd does not answer.
+        """
+        self.sentinel.require()
+        self.backing.leases.collect_garbage()
+
+
+def run_containerd(
+    settings: Settings,
+    *,
+    announce: Callable[[str], None],
+    stop: threading.Event | None = None,
+) -> None:
+    """Run the store's containerd until ``stop`` is set or the process is interrupted.
+
+    Args:
+        settings: Persist directory, binary, owners.
+        announce: Receives containerd's log and what the supervisor does, line by line.
+        stop: Ends it.
+
+    Raises:
+        ContainerdMissingError: There is no containerd binary.
+        DaemonVersionError: It is too old.
+        SocketPathError: The socket's path is too long for the kernel.
+        InUseError: Another containerd holds the root.
+        LayoutError: The layout was not initialised.
+        VaultLockedError: The vault is locked.
+    """
+    _require_root()
+    layout = settings.layout
+    VaultGuard(layout, require_encryption=settings.require_encryption).check_writable()
+    require_directories(settings, (layout.vault, layout.case))
+    Daemon(settings, log=announce).run_forever(stop or threading.Event())

@@ -1,0 +1,289 @@
+"""``cas blob``: one command per use case of :class:`cas.store.blobs.Blobs`."""
+
+__all__ = ["command"]
+
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cas.cli.invocation import Invocation, pass_invocation
+from cas.cli.lazy import NounGroup, output_options
+from cas.cli.output import Column, local_time, print_document, print_rows, timestamp
+from cas.cli.parameters import DIGEST, expand_dash
+from cas.cli.pruning import prune_options, run_prune
+from cas.errors import BlobNotFoundError, CasError
+from cas.model.digest import Digest
+from cas.model.labels import GC_ROOT, MEDIA_TYPE
+
+if TYPE_CHECKING:
+    from cas.model.records import BlobInfo
+    from cas.store.ingest import Ingested
+
+
+@click.group(name="blob", cls=NounGroup)
+def command() -> None:
+    """Blobs: content of any kind under its sha256 digest.
+
+    \b
+    Example:
+      cas blob ingest disk.img
+      cas blob ls -q | head
+    """
+
+
+def _document(blob: "BlobInfo") -> dict[str, object]:
+    return {
+        "digest": str(blob.digest),
+        "size": blob.size,
+        "media_type": blob.labels.get(MEDIA_TYPE),
+        "pinned": bool(blob.labels.get(GC_ROOT)),
+        "created": timestamp(blob.created),
+        "updated": timestamp(blob.updated),
+        "labels": dict(blob.labels),
+    }
+
+
+def _ingested(result: "Ingested") -> dict[str, object]:
+    return {
+        "digest": str(result.digest),
+        "size": result.size,
+        "way": str(result.way),
+        "created": result.created,
+    }
+
+
+@command.command()
+@click.argument("files", nargs=-1, required=True, metavar="FILE...|-")
+@click.option("--digest", type=DIGEST, help="Refuse content of another digest (one FILE only).")
+@click.option("--media-type", help="Remember this media type with the blob.")
+@click.option("--move", is_flag=True, help="Take the file over instead of copying it.")
+@click.option("--files-from", type=click.Path(path_type=Path), help="Read more names, one per line.")
+@output_options
+@pass_invocation
+def ingest(
+    invocation: Invocation,
+    files: tuple[str, ...],
+    digest: Digest | None,
+    media_type: str | None,
+    move: bool,
+    files_from: Path | None,
+) -> None:
+    """Store files as blobs and print a digest per line, in order.
+
+    A digest is printed when its blob is verified and durable. A blob that is there already is
+    success. Blobs stay until removed: they are pinned. "-" reads one blob from stdin.
+
+    \b
+    Example:
+      cas blob ingest --digest sha256:6c3e...e1f0 disk.img
+      curl -fs https://example.com/disk.img | cas blob ingest -
+    """
+    if digest is not None and (len(files) != 1 or files_from is not None):
+        raise click.UsageError("--digest goes with exactly one FILE")
+    if "-" in files and (len(files) != 1 or move or files_from is not None):
+        raise click.UsageError("'-' stands alone and cannot be moved")
+    with invocation.case(writing=True) as case, invocation.progress() as progress:
+        results: Iterator[Ingested]
+        if files == ("-",):
+            results = iter(
+                [
+                    case.blobs.ingest_stream(
+                        sys.stdin.buffer, digest=digest, media_type=media_type, progress=progress
+                    )
+                ]
+            )
+        elif len(files) == 1 and files_from is None:
+            results = iter(
+                [
+                    case.blobs.ingest(
+                        Path(files[0]),
+                        digest=digest,
+                        media_type=media_type,
+                        move=move,
+                        progress=progress,
+                    )
+                ]
+            )
+        else:
+            results = case.blobs.ingest_many(
+                _paths(files, files_from), media_type=media_type, move=move, progress=progress
+            )
+        if invocation.as_json:
+            print_document([_ingested(result) for result in results])
+            return
+        for result in results:
+            click.echo(str(result.digest))
+
+
+def _paths(files: tuple[str, ...], files_from: Path | None) -> Iterator[Path]:
+    yield from (Path(name) for name in files)
+    if files_from is None:
+        return
+    source = nullcontext(sys.stdin) if str(files_from) == "-" else files_from.open()
+    with source as lines:
+        yield from (Path(line.rstrip("\n")) for line in lines if line.strip())
+
+
+@command.command(name="ls")
+@click.option("--filter", "filters", multiple=True, metavar="K=V", help="Show only matching blobs.")
+@click.option("--sort", type=click.Choice(["size", "age"]), help="Largest or oldest first.")
+@output_options
+@pass_invocation
+def ls(invocation: Invocation, filters: tuple[str, ...], sort: str | None) -> None:
+    """List blobs.
+
+    Filter keys: label=K[=V], media-type=T, pinned=true|false, until=AGE, size>=SIZE (as
+    "size>=1GB"). Values of one key are alternatives; different keys must all hold.
+
+    JSON: an array of digest, size, media_type, pinned, created, updated, labels.
+
+    \b
+    Example:
+      cas blob ls --filter media-type=application/vnd.oci.image.config.v1+json
+      cas blob ls --sort size | head
+    """
+    from cas.store.filters import parse_blob_filters
+
+    with invocation.case(writing=False) as case:
+        blobs = case.blobs.iter_blobs(parse_blob_filters(filters, now=case.now()))
+        # Sorting needs the whole list: about 500 bytes per blob.
+        if sort == "size":
+            blobs = iter(sorted(blobs, key=lambda blob: -blob.size))
+        elif sort == "age":
+            blobs = iter(sorted(blobs, key=lambda blob: blob.created))
+        from cas.model.sizes import format_size
+
+        width = 12 if invocation.shortens else 71
+        print_rows(
+            invocation,
+            blobs,
+            columns=(
+                Column(
+                    "DIGEST",
+                    width,
+                    lambda blob: blob.digest.short if invocation.shortens else str(blob.digest),
+                ),
+                Column("SIZE", 9, lambda blob: format_size(blob.size)),
+                Column("CREATED", 19, lambda blob: local_time(blob.created)),
+                Column("PINNED", 6, lambda blob: "yes" if blob.labels.get(GC_ROOT) else ""),
+                Column("MEDIA TYPE", 0, lambda blob: blob.labels.get(MEDIA_TYPE, "")),
+            ),
+            identifier=lambda blob: str(blob.digest),
+            document=_document,
+        )
+
+
+@command.command()
+@click.argument("digests", nargs=-1, required=True, type=DIGEST, metavar="DIGEST...")
+@output_options
+@pass_invocation
+def inspect(invocation: Invocation, digests: tuple[Digest, ...]) -> None:
+    """Print what is known of blobs as a JSON array.
+
+    \b
+    Example:
+      cas blob inspect sha256:6c3e...e1f0
+    """
+    with invocation.case(writing=False) as case:
+        print_document([_document(case.blobs.get(digest)) for digest in digests])
+
+
+@command.command()
+@click.argument("digest", type=DIGEST)
+@click.option("--force", is_flag=True, help="Write to a terminal too.")
+@output_options
+@pass_invocation
+def cat(invocation: Invocation, digest: Digest, force: bool) -> None:
+    """Write a blob's bytes to stdout.
+
+    \b
+    Example:
+      cas blob cat sha256:6c3e...e1f0 >disk.img
+    """
+    if sys.stdout.isatty() and not force:
+        raise click.UsageError("not writing a blob to a terminal; redirect it or give --force")
+    with invocation.case(writing=False) as case:
+        for chunk in case.blobs.read(digest):
+            sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+
+
+@command.command(name="rm")
+@click.argument("digests", nargs=-1, required=True, metavar="DIGEST...|-")
+@click.option("--ignore", is_flag=True, help="Do not fail for a blob that is not there.")
+@output_options
+@pass_invocation
+def rm(invocation: Invocation, digests: tuple[str, ...], ignore: bool) -> int:
+    """Remove blobs that no image, volume or snapshot refers to.
+
+    \b
+    Example:
+      cas blob rm sha256:6c3e...e1f0
+    """
+    status = 0
+    with invocation.case(writing=True) as case:
+        for digest in map(DIGEST.parse, expand_dash(digests)):
+            try:
+                if not case.blobs.remove(digest) and not ignore:
+                    raise BlobNotFoundError(
+                        f"blob {digest} is not in the store; 'cas blob ls' lists what is",
+                        digest=digest,
+                    )
+                click.echo(str(digest))
+            except CasError as error:
+                status = invocation.report(error)
+        case.collect_garbage()
+    return status
+
+
+@command.command()
+@click.argument("digest", type=DIGEST)
+@output_options
+@pass_invocation
+def exists(invocation: Invocation, digest: Digest) -> int:
+    """Exit with 0 if the blob is in the store, with 3 if it is not.
+
+    \b
+    Example:
+      cas blob exists sha256:6c3e...e1f0 && echo there
+    """
+    with invocation.case(writing=False) as case:
+        return 0 if case.blobs.exists(digest) else BlobNotFoundError.exit_code
+
+
+@command.command()
+@click.argument("digests", nargs=-1, required=True, metavar="DIGEST...|-")
+@output_options
+@pass_invocation
+def missing(invocation: Invocation, digests: tuple[str, ...]) -> None:
+    """Print those of the digests that the store does not hold.
+
+    \b
+    Example:
+      cas blob missing - <digests.txt
+    """
+    with invocation.case(writing=False) as case:
+        found = case.blobs.missing(map(DIGEST.parse, expand_dash(digests)))
+        if invocation.as_json:
+            print_document([str(digest) for digest in found])
+            return
+        for digest in found:
+            click.echo(str(digest))
+
+
+@command.command()
+@prune_options
+@output_options
+@pass_invocation
+def prune(invocation: Invocation, **options: object) -> int:
+    """Remove pinned blobs that match the filters, and blobs nothing refers to.
+
+    \b
+    Example:
+      cas blob prune --filter until=30d --dry-run
+    """
+    return run_prune(invocation, scope="blobs", options=options)

@@ -1,0 +1,237 @@
+"""``cas image``: one command per use case of :class:`cas.store.images.Images`."""
+
+__all__ = ["command"]
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cas.cli.invocation import Invocation, pass_invocation
+from cas.cli.lazy import NounGroup, output_options
+from cas.cli.output import Column, local_time, print_document, print_rows, timestamp
+from cas.cli.parameters import PLATFORM, expand_dash
+from cas.cli.pruning import prune_options, run_prune
+from cas.errors import CasError, ImageNotFoundError
+
+if TYPE_CHECKING:
+    from cas.model.descriptor import Platform
+    from cas.model.records import ImageRecord
+
+
+@click.group(name="image", cls=NounGroup)
+def command() -> None:
+    """Images: names for manifests and indexes in the store.
+
+    \b
+    Example:
+      cas image import alpine.tar --name docker.io/library/alpine:3.20
+      cas image ls
+    """
+
+
+def _document(record: "ImageRecord") -> dict[str, object]:
+    return {
+        "name": record.name,
+        "digest": str(record.target.digest),
+        "media_type": record.target.media_type,
+        "target_size": record.target.size,
+        "created": timestamp(record.created),
+        "updated": timestamp(record.updated),
+        "labels": dict(record.labels),
+    }
+
+
+@command.command(name="import")
+@click.argument("archive", metavar="FILE|DIRECTORY|-")
+@click.option("--name", metavar="REF", help="Name of the image; needed when the archive has none.")
+@click.option(
+    "--platform", type=PLATFORM, help="Platform that must be complete.  [default: this machine's]"
+)
+@output_options
+@pass_invocation
+def import_(
+    invocation: Invocation, archive: str, name: str | None, platform: "Platform | None"
+) -> None:
+    """Import images from an OCI layout or a docker archive and print their names.
+
+    FILE may be a tar, plain or compressed with gzip, zstd, bzip2 or xz, or a directory; "-" reads
+    a tar from stdin. Every blob is verified while it is read; nothing is unpacked on the way.
+
+    JSON: an array as of "cas image ls".
+
+    \b
+    Example:
+      cas image import alpine.tar --name docker.io/library/alpine:3.20
+      docker save alpine:3.20 | cas image import -
+    """
+    with invocation.case(writing=True) as case, invocation.progress() as progress:
+        source = sys.stdin.buffer if archive == "-" else Path(archive)
+        records = case.images.import_archive(
+            source, name=name, platform=platform, progress=progress
+        )
+    if invocation.as_json:
+        print_document([_document(record) for record in records])
+        return
+    for record in records:
+        click.echo(record.name)
+
+
+@command.command()
+@click.argument("reference", metavar="REF")
+@click.option("-o", "--output", required=True, metavar="FILE|-", help="Where to write the tar.")
+@click.option(
+    "--format",
+    "archive_format",
+    type=click.Choice(["oci", "docker"]),
+    default="oci",
+    show_default=True,
+    help="oci keeps every digest; docker suits old engines.",
+)
+@output_options
+@pass_invocation
+def export(invocation: Invocation, reference: str, output: str, archive_format: str) -> None:
+    """Write an image as a tar that skopeo, docker load and ctr read.
+
+    \b
+    Example:
+      cas image export docker.io/library/alpine:3.20 -o alpine.tar
+      cas image export alpine:3.20 -o - | ssh other cas image import -
+    """
+    if output == "-" and sys.stdout.isatty():
+        raise click.UsageError("not writing an archive to a terminal; redirect it")
+    with invocation.case(writing=False) as case, invocation.progress() as progress:
+        target = sys.stdout.buffer if output == "-" else Path(output)
+        case.images.export(reference, target, format=archive_format, progress=progress)
+
+
+@command.command(name="ls")
+@click.option("--filter", "filters", multiple=True, metavar="K=V", help="Show only matching images.")
+@output_options
+@pass_invocation
+def ls(invocation: Invocation, filters: tuple[str, ...]) -> None:
+    """List images.
+
+    Filter keys: reference=GLOB, label=K[=V], until=AGE, unused=AGE, dangling=true|false.
+
+    JSON: an array of name, digest, media_type, target_size, created, updated, labels.
+
+    \b
+    Example:
+      cas image ls --filter 'reference=docker.io/library/*'
+    """
+    from cas.store.filters import parse_image_filters
+
+    with invocation.case(writing=False) as case:
+        print_rows(
+            invocation,
+            case.images.iter_images(parse_image_filters(filters, now=case.now())),
+            columns=(
+                Column("NAME", 48, lambda record: record.name),
+                Column(
+                    "DIGEST",
+                    12 if invocation.shortens else 71,
+                    lambda record: record.target.digest.short
+                    if invocation.shortens
+                    else str(record.target.digest),
+                ),
+                Column("UPDATED", 19, lambda record: local_time(record.updated)),
+            ),
+            identifier=lambda record: record.name,
+            document=_document,
+        )
+
+
+@command.command()
+@click.argument("references", nargs=-1, required=True, metavar="REF...")
+@output_options
+@pass_invocation
+def inspect(invocation: Invocation, references: tuple[str, ...]) -> None:
+    """Print images with platforms, layers, sizes and state as a JSON array.
+
+    \b
+    Example:
+      cas image inspect docker.io/library/alpine:3.20
+    """
+    with invocation.case(writing=False) as case:
+        print_document([case.images.inspect(reference).as_document() for reference in references])
+
+
+@command.command()
+@click.argument("reference", metavar="REF")
+@click.argument("new", metavar="NEW")
+@output_options
+@pass_invocation
+def tag(invocation: Invocation, reference: str, new: str) -> None:
+    """Give an image another name; a name that exists is moved.
+
+    \b
+    Example:
+      cas image tag docker.io/library/alpine:3.20 base:current
+    """
+    with invocation.case(writing=True) as case:
+        record = case.images.tag(reference, new)
+    if invocation.as_json:
+        print_document(_document(record))
+    else:
+        click.echo(record.name)
+
+
+@command.command(name="rm")
+@click.argument("references", nargs=-1, required=True, metavar="REF...|-")
+@click.option("--force", is_flag=True, help="Remove the name even if a volume was made from it.")
+@click.option("--ignore", is_flag=True, help="Do not fail for an image that is not there.")
+@output_options
+@pass_invocation
+def rm(invocation: Invocation, references: tuple[str, ...], force: bool, ignore: bool) -> int:
+    """Remove image names; blobs and layers that nothing else needs go with them.
+
+    \b
+    Example:
+      cas image rm docker.io/library/alpine:3.20
+    """
+    status = 0
+    with invocation.case(writing=True) as case:
+        for reference in expand_dash(references):
+            try:
+                if not case.images.remove(reference, force=force) and not ignore:
+                    raise ImageNotFoundError(
+                        f"no image is named {reference!r}; 'cas image ls' lists the names",
+                        reference=reference,
+                    )
+                click.echo(reference)
+            except CasError as error:
+                status = invocation.report(error)
+        case.collect_garbage()
+    return status
+
+
+@command.command()
+@click.argument("reference", metavar="REF")
+@output_options
+@pass_invocation
+def exists(invocation: Invocation, reference: str) -> int:
+    """Exit with 0 if an image has this name, with 3 if none has.
+
+    \b
+    Example:
+      cas image exists docker.io/library/alpine:3.20 || cas image import alpine.tar
+    """
+    with invocation.case(writing=False) as case:
+        return 0 if case.images.exists(reference) else ImageNotFoundError.exit_code
+
+
+@command.command()
+@prune_options
+@output_options
+@pass_invocation
+def prune(invocation: Invocation, **options: object) -> int:
+    """Remove images that no volume uses.
+
+    \b
+    Example:
+      cas image prune --filter unused=14d --dry-run
+      cas image prune --force --min-free 2GB
+    """
+    return run_prune(invocation, scope="images", options=options)

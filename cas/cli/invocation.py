@@ -1,0 +1,125 @@
+"""One call of the ``cas`` command: its global options, its settings, its output."""
+
+__all__ = ["Invocation", "pass_invocation"]
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from cas.errors import CasError, UsageError
+from cas.model.progress import NO_PROGRESS, Progress
+from cas.model.settings import Settings
+
+if TYPE_CHECKING:
+    from cas.app import Case
+
+
+class Invocation:
+    """What the global options said, and what follows from it."""
+
+    def __init__(self) -> None:
+        self.persist: Path | None = None
+        self.address: Path | None = None
+        self.namespace: str | None = None
+        self.config: Path | None = None
+        self.as_json = False
+        self.quiet = False
+        self.no_trunc = False
+        self.progress_mode = "auto"
+        self.verbose = 0
+
+    def configure_logging(self, verbose: int) -> None:
+        """Send the ``cas`` logger to stderr; nothing else is touched."""
+        self.verbose = verbose
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("cas: %(levelname)s: %(message)s"))
+        logger = logging.getLogger("cas")
+        logger.handlers[:] = [handler]
+        logger.propagate = False
+        logger.setLevel((logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)])
+
+    def settings(self) -> Settings:
+        """Merge configuration file, environment and options.
+
+        Raises:
+            ConfigError: The file cannot be read or holds a wrong value.
+        """
+        from cas.cli.configuration import load_settings
+
+        return load_settings(
+            self.config, persist=self.persist, address=self.address, namespace=self.namespace
+        )
+
+    @contextmanager
+    def case(self, *, writing: bool) -> Iterator["Case"]:
+        """Open the store for one command.
+
+        Args:
+            writing: The command changes something, so vault and layout are checked first.
+        """
+        from cas.app import Case
+
+        with Case.open(self.settings(), writing=writing) as case:
+            yield case
+
+    @contextmanager
+    def progress(self) -> Iterator[Progress]:
+        """Give the progress display that the options and the terminal ask for."""
+        if self.quiet or self.progress_mode == "none":
+            yield NO_PROGRESS
+            return
+        if self.progress_mode == "auto" and not sys.stderr.isatty():
+            yield NO_PROGRESS
+            return
+        from cas.cli.progress import open_progress
+
+        with open_progress(self.progress_mode) as progress:
+            yield progress
+
+    @property
+    def shortens(self) -> bool:
+        """Whether tables shorten digests: on a terminal only."""
+        return sys.stdout.isatty() and not self.no_trunc
+
+    def report(self, error: CasError) -> int:
+        """Print an error of the library; gives its exit status."""
+        self._print_error(error.as_document(), f"{error.message} [{error.reference}]")
+        if not self.as_json:
+            for note in getattr(error, "__notes__", ()):
+                click.echo(f"cas: note: {note}", err=True)
+        return error.exit_code
+
+    def report_usage(self, error: click.UsageError) -> int:
+        """Print a usage error; gives its exit status."""
+        if not self.as_json:
+            error.show(file=sys.stderr)
+            return UsageError.exit_code
+        return self.report(UsageError(error.format_message()))
+
+    def report_internal(self, error: Exception) -> int:
+        """Print that the program itself is wrong, without a traceback; gives the exit status."""
+        message = (
+            f"internal error: {type(error).__name__}: {error}; this is a defect of cas, "
+            "please report it with the output of the same command under -vv"
+        )
+        document = {
+            "reference": "internal-error",
+            "kind": "failed",
+            "message": message,
+            "details": {},
+        }
+        self._print_error(document, f"{message} [internal-error]")
+        logging.getLogger(__name__).debug("internal error", exc_info=error)
+        return CasError.exit_code
+
+    def _print_error(self, document: dict[str, object], line: str) -> None:
+        click.echo(json.dumps({"error": document}) if self.as_json else f"cas: {line}", err=True)
+
+
+pass_invocation = click.make_pass_decorator(Invocation)

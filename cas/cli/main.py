@@ -1,0 +1,133 @@
+"""Entry point of the ``cas`` command: global options, lazy commands, errors to exit codes."""
+
+__all__ = ["cli", "main"]
+
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from cas.cli.invocation import Invocation
+from cas.cli.lazy import LazyGroup, output_options
+from cas.errors import CasError, InterruptedOperationError, StorageError
+
+COMMANDS = {
+    "blob": ("cas.cli.blob", "Blobs: ingest, list, inspect, read, remove."),
+    "check": ("cas.cli.check", "Verify the store's invariants; repair what can be repaired."),
+    "completion": ("cas.cli.completion", "Print the completion script of a shell."),
+    "containerd": ("cas.cli.containerd", "Run the store's containerd, or show its configuration."),
+    "df": ("cas.cli.df", "Show what uses the disk, by owner."),
+    "image": ("cas.cli.image", "Images: import, export, list, inspect, tag, remove, prune."),
+    "layout": ("cas.cli.layout", "Create, show and check the directories of the layout."),
+    "prune": ("cas.cli.prune", "Remove what nothing refers to."),
+    "version": ("cas.cli.version", "Show the versions of cas and of its containerd."),
+    "volume": ("cas.cli.volume", "Volumes: prepare, activate, deactivate, list, remove."),
+    "why": ("cas.cli.why", "Explain what keeps a blob, an image or a snapshot."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy_commands=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict or in use, 5 integrity, "
+    "6 no space, 7 vault, 8 containerd unavailable, 9 denied, 130 interrupted.",
+)
+@click.option(
+    "--persist",
+    type=click.Path(path_type=Path),
+    envvar="CAS_PERSIST",
+    help="The persist directory.  [default: /persist]",
+)
+@click.option(
+    "-a",
+    "--address",
+    type=click.Path(path_type=Path),
+    envvar=["CAS_ADDRESS", "CONTAINERD_ADDRESS"],
+    help="Use the containerd on this socket.  [default: the one under --persist]",
+)
+@click.option(
+    "-n",
+    "--namespace",
+    envvar=["CAS_NAMESPACE", "CONTAINERD_NAMESPACE"],
+    help="containerd namespace.  [default: eve-user-apps]",
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    envvar="CAS_CONFIG",
+    help="Configuration file (TOML).  [default: /etc/cas/config.toml where it exists]",
+)
+@click.option("-v", "--verbose", count=True, help="Say more on stderr; twice for every remote call.")
+@output_options
+@click.pass_context
+def cli(
+    context: click.Context,
+    persist: Path | None,
+    address: Path | None,
+    namespace: str | None,
+    config: Path | None,
+    verbose: int,
+) -> None:
+    """Keep blobs, images and volumes of an edge device in a containerd of their own.
+
+    \b
+    Example:
+      cas image import alpine.tar --name docker.io/library/alpine:3.20
+      cas volume prepare 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0 \\
+          --image docker.io/library/alpine:3.20 --activate
+    """
+    invocation: Invocation = context.obj
+    invocation.persist = persist
+    invocation.address = address
+    invocation.namespace = namespace
+    invocation.config = config
+    invocation.configure_logging(verbose)
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the ``cas`` command.
+
+    Args:
+        argv: Arguments without the program name; None means the process's own.
+
+    Returns:
+        The exit status: 0 done, else as documented in ``cas --help``. Nothing is raised.
+    """
+    # SIGTERM unwinds like Ctrl-C, so that leases, mounts and partial files are put away.
+    signal.signal(signal.SIGTERM, _interrupt)
+    invocation = Invocation()
+    try:
+        status = cli.main(
+            args=None if argv is None else list(argv),
+            prog_name="cas",
+            standalone_mode=False,
+            obj=invocation,
+        )
+        sys.stdout.flush()
+        return status if isinstance(status, int) else 0
+    except click.exceptions.Exit as exit_request:
+        return exit_request.exit_code
+    except click.UsageError as error:
+        return invocation.report_usage(error)
+    except (click.Abort, KeyboardInterrupt):
+        return invocation.report(
+            InterruptedOperationError("interrupted; what was begun has been undone")
+        )
+    except CasError as error:
+        return invocation.report(error)
+    except BrokenPipeError:
+        # The reader left; a second flush at exit would complain about it.
+        sys.stdout = None  # type: ignore[assignment]
+        return 0
+    except OSError as error:
+        return invocation.report(StorageError(f"{error}"))
+    except Exception as error:
+        return invocation.report_internal(error)

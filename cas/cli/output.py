@@ -1,0 +1,92 @@
+"""Results on stdout: tables for people, JSON for programs, identifiers for pipes.
+
+Rows are printed as they come: a list of any length needs no more memory than one row. That is
+why there is no table library here: those that exist need all rows to find the widths.
+"""
+
+__all__ = ["Column", "local_time", "print_document", "print_rows", "timestamp"]
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+import click
+
+from cas.cli.invocation import Invocation
+
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True, slots=True)
+class Column(Generic[Row]):
+    """One column of a table.
+
+    Args:
+        title: Upper-case heading.
+        width: Characters kept for it; longer values push the next column, never cut.
+        value: Gives the cell.
+    """
+
+    title: str
+    width: int
+    value: Callable[[Row], str]
+
+
+def timestamp(moment: datetime) -> str:
+    """RFC 3339 in UTC, to the second."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def local_time(moment: datetime) -> str:
+    """For tables: UTC without decoration."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def print_document(document: object) -> None:
+    """Print one indented JSON document."""
+    click.echo(json.dumps(document, indent=2))
+
+
+def print_rows(
+    invocation: Invocation,
+    rows: Iterable[Row],
+    *,
+    columns: Sequence[Column[Row]],
+    identifier: Callable[[Row], str],
+    document: Callable[[Row], object],
+) -> None:
+    """Print a list in the form that the options ask for, row by row.
+
+    Args:
+        invocation: Knows the form.
+        rows: Consumed once.
+        columns: Of the table.
+        identifier: What ``-q`` prints.
+        document: What ``--json`` prints: an array of these.
+    """
+    if invocation.as_json:
+        _print_array(document(row) for row in rows)
+        return
+    if invocation.quiet:
+        for row in rows:
+            click.echo(identifier(row))
+        return
+    click.echo(_line([(column.title, column.width) for column in columns]))
+    for row in rows:
+        click.echo(_line([(column.value(row), column.width) for column in columns]))
+
+
+def _line(cells: Sequence[tuple[str, int]]) -> str:
+    return "  ".join(text.ljust(width) for text, width in cells).rstrip()
+
+
+def _print_array(documents: Iterable[object]) -> None:
+    write = sys.stdout.write
+    separator = "[\n"
+    for document in documents:
+        write(separator + "  " + json.dumps(document))
+        separator = ",\n"
+    write("[]\n" if separator == "[\n" else "\n]\n")

@@ -1,0 +1,254 @@
+"""``cas volume``: one command per use case of :class:`cas.volumes.volumes.Volumes`."""
+
+__all__ = ["command"]
+
+from typing import TYPE_CHECKING
+
+import click
+
+from cas.cli.invocation import Invocation, pass_invocation
+from cas.cli.lazy import NounGroup, output_options
+from cas.cli.output import Column, local_time, print_document, print_rows, timestamp
+from cas.cli.parameters import VOLUME_NAME, expand_dash
+from cas.errors import CasError, VolumeNotFoundError
+from cas.model.volume_name import VolumeName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from cas.volumes.volumes import VolumeStatus
+
+
+@click.group(name="volume", cls=NounGroup)
+def command() -> None:
+    """Volumes: writable file systems made from images, named <UUID>#<generation>.
+
+    \b
+    Example:
+      cas volume prepare 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0 --image alpine:3.20 --activate
+    """
+
+
+def _document(status: "VolumeStatus") -> dict[str, object]:
+    record = status.record
+    return {
+        "name": str(status.name),
+        "state": str(status.state),
+        "problem": status.problem,
+        "rootfs": str(status.rootfs),
+        "image": record.image if record else None,
+        "root_digest": str(record.root_digest) if record else None,
+        "manifest_digest": str(record.manifest_digest) if record else None,
+        "chain_id": str(record.chain_id) if record and record.chain_id else None,
+        "snapshot_key": record.snapshot_key if record else None,
+        "snapshotter": record.snapshotter if record else None,
+        "read_only": record.read_only if record else None,
+        "created": timestamp(record.created) if record else None,
+    }
+
+
+@command.command()
+@click.argument("name", type=VOLUME_NAME)
+@click.option("--image", required=True, metavar="REF", help="Image to make the volume from.")
+@click.option("--activate", is_flag=True, help="Mount it as well.")
+@click.option("--read-only", is_flag=True, help="No writable layer.")
+@output_options
+@pass_invocation
+def prepare(
+    invocation: Invocation, name: VolumeName, image: str, activate: bool, read_only: bool
+) -> None:
+    """Make a volume from an image and print its root directory.
+
+    Calling it again returns the volume as it is, data untouched. Another image under the same
+    name is a conflict: use the next generation.
+
+    \b
+    Example:
+      cas volume prepare 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0 --image alpine:3.20 --activate
+    """
+    with invocation.case(writing=True) as case, invocation.progress() as progress:
+        status = case.volumes.prepare(
+            name, image, read_only=read_only, activate=activate, progress=progress
+        )
+    if invocation.as_json:
+        print_document(_document(status))
+    else:
+        click.echo(str(name) if invocation.quiet else str(status.rootfs))
+
+
+@command.command(name="ls")
+@output_options
+@pass_invocation
+def ls(invocation: Invocation) -> None:
+    """List volumes.
+
+    JSON: an array of name, state, problem, rootfs, image, root_digest, manifest_digest, chain_id,
+    snapshot_key, snapshotter, read_only, created.
+
+    \b
+    Example:
+      cas volume ls -q
+    """
+    with invocation.case(writing=False) as case:
+        print_rows(
+            invocation,
+            case.volumes.iter_volumes(),
+            columns=(
+                Column("NAME", 38, lambda status: str(status.name)),
+                Column("STATE", 8, lambda status: str(status.state)),
+                Column(
+                    "CREATED",
+                    19,
+                    lambda status: local_time(status.record.created) if status.record else "",
+                ),
+                Column(
+                    "IMAGE",
+                    0,
+                    lambda status: status.record.image if status.record else status.problem or "",
+                ),
+            ),
+            identifier=lambda status: str(status.name),
+            document=_document,
+        )
+
+
+@command.command()
+@click.argument("names", nargs=-1, required=True, type=VOLUME_NAME, metavar="NAME...")
+@output_options
+@pass_invocation
+def inspect(invocation: Invocation, names: tuple[VolumeName, ...]) -> None:
+    """Print volumes as a JSON array.
+
+    \b
+    Example:
+      cas volume inspect 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0
+    """
+    with invocation.case(writing=False) as case:
+        print_document([_document(case.volumes.get(name)) for name in names])
+
+
+def _each(
+    invocation: Invocation, names: "Iterable[str]", act: "Callable[[VolumeName], object]"
+) -> int:
+    status = 0
+    for name in map(VOLUME_NAME.parse, expand_dash(list(names))):
+        try:
+            act(name)
+        except CasError as error:
+            status = invocation.report(error)
+        else:
+            click.echo(str(name))
+    return status
+
+
+def _all_or_names(names: tuple[str, ...], everything: bool) -> None:
+    if bool(names) == everything:
+        raise click.UsageError("give volume names or --all")
+
+
+def _report_all(
+    invocation: Invocation, outcomes: "Iterable[tuple[VolumeName, CasError | None]]"
+) -> int:
+    status = 0
+    for name, error in outcomes:
+        if error is None:
+            click.echo(str(name))
+        else:
+            status = invocation.report(error)
+    return status
+
+
+@command.command()
+@click.argument("names", nargs=-1, metavar="NAME...|-")
+@click.option("--all", "everything", is_flag=True, help="Every volume, as after a reboot.")
+@output_options
+@pass_invocation
+def activate(invocation: Invocation, names: tuple[str, ...], everything: bool) -> int:
+    """Mount volumes; one that is mounted stays as it is.
+
+    \b
+    Example:
+      cas volume activate --all
+    """
+    _all_or_names(names, everything)
+    with invocation.case(writing=True) as case:
+        if everything:
+            return _report_all(invocation, case.volumes.activate_all())
+        return _each(invocation, names, case.volumes.activate)
+
+
+@command.command()
+@click.argument("names", nargs=-1, metavar="NAME...|-")
+@click.option("--all", "everything", is_flag=True, help="Every volume.")
+@output_options
+@pass_invocation
+def deactivate(invocation: Invocation, names: tuple[str, ...], everything: bool) -> int:
+    """Unmount volumes; data stays, and is there again after activate.
+
+    \b
+    Example:
+      cas volume deactivate 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0
+    """
+    _all_or_names(names, everything)
+    with invocation.case(writing=True) as case:
+        if everything:
+            return _report_all(invocation, case.volumes.deactivate_all())
+        return _each(invocation, names, case.volumes.deactivate)
+
+
+@command.command(name="rm")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...|-")
+@click.option("--force", is_flag=True, help="Even while processes use it.")
+@click.option("--ignore", is_flag=True, help="Do not fail for a volume that is not there.")
+@output_options
+@pass_invocation
+def rm(invocation: Invocation, names: tuple[str, ...], force: bool, ignore: bool) -> int:
+    """Remove volumes and the data in them.
+
+    \b
+    Example:
+      cas volume rm 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0
+    """
+    with invocation.case(writing=True) as case:
+
+        def remove(name: VolumeName) -> None:
+            if not case.volumes.remove(name, force=force) and not ignore:
+                raise VolumeNotFoundError(
+                    f"there is no volume {name}; 'cas volume ls' lists those that are", name=name
+                )
+
+        status = _each(invocation, names, remove)
+        case.collect_garbage()
+    return status
+
+
+@command.command()
+@click.argument("name", type=VOLUME_NAME)
+@output_options
+@pass_invocation
+def usage(invocation: Invocation, name: VolumeName) -> None:
+    """Show the bytes that a volume uses: its own layer, and layers it shares.
+
+    JSON: name, own_bytes, shared_bytes, inodes.
+
+    \b
+    Example:
+      cas volume usage 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0
+    """
+    from cas.model.sizes import format_size
+
+    with invocation.case(writing=False) as case:
+        found = case.volumes.usage(name)
+    if invocation.as_json:
+        print_document(
+            {
+                "name": str(name),
+                "own_bytes": found.own_bytes,
+                "shared_bytes": found.shared_bytes,
+                "inodes": found.inodes,
+            }
+        )
+        return
+    click.echo(f"own     {format_size(found.own_bytes)}")
+    click.echo(f"shared  {format_size(found.shared_bytes)}")
+    click.echo(f"inodes  {found.inodes}")
