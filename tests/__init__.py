@@ -1,1 +1,0 @@
-"""Tests; see the module docstrings of the folders."""

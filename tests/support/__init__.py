@@ -1,1 +1,0 @@
-"""Builders and fixtures that tests of all kinds share."""
