@@ -1,0 +1,209 @@
+"""Leases: what keeps content alive between its first byte and the reference to it.
+
+Functions that write take a :class:`Lease`, so that writing without one cannot be expressed. A
+lease names its owner (boot, process, start time) in labels and expires a day after its making, so
+that a killed process pins nothing for ever; only leases of owners that are certainly dead are
+reaped. containerd cannot extend a lease: :meth:`Lease.keep_alive` makes a successor instead.
+"""
+
+__all__ = ["LIFETIME", "Lease", "Leasing", "lease_owner"]
+
+import logging
+import secrets
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cas.errors import CasError
+from cas.fsops.processes import ProcessIdentity, is_dead
+from cas.model import labels
+from cas.model.digest import Digest
+from cas.model.records import LeaseID, LeaseInfo, LeaseResource
+from cas.store.backing import Backing
+
+_log = logging.getLogger(__name__)
+
+LIFETIME = timedelta(hours=24)
+"""From making to expiry; far above the longest single write, see ``_SUPERSEDED``."""
+_RENEWAL = LIFETIME / 4
+_SUPERSEDED = LIFETIME * 3 / 4
+"""Age at which a predecessor is dropped: what still uses it then fails loudly, before expiry
+would make its new resources vanish silently."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Generation:
+    id: LeaseID
+    created: datetime
+
+
+class Lease:
+    """A live lease and its successors; safe to use from several threads.
+
+    Read :attr:`id` at each call to containerd, since it changes when the lease is renewed. Made by
+    :meth:`Leasing.hold` only.
+    """
+
+    def __init__(self, backing: Backing, purpose: str) -> None:
+        self._backing = backing
+        self._purpose = purpose
+        self._guard = threading.Lock()
+        self._generations: list[_Generation] = []
+        self._generations.append(self._create())
+
+    @property
+    def id(self) -> LeaseID:
+        """The newest generation's id."""
+        return self._generations[-1].id
+
+    def pin_blob(self, digest: Digest) -> None:
+        """Keep a blob while the lease lives; the blob need not exist. Idempotent.
+
+        Pin first, then look whether it exists: what exists then stays.
+
+        Raises:
+            LeaseNotFoundError: The lease is gone; abort.
+        """
+        self._pin(LeaseResource("content", str(digest)))
+
+    def pin_snapshot(self, name: str) -> None:
+        """Keep a snapshot and its parents while the lease lives. Idempotent.
+
+        Raises:
+            LeaseNotFoundError: The lease is gone; abort.
+        """
+        self._pin(LeaseResource(f"snapshots/{self._backing.snapshotter}", name))
+
+    def keep_alive(self) -> None:
+        """Renew the lease if it is due; call it now and then in long work, it is cheap.
+
+        After a quarter of the lifetime a successor takes over everything that the predecessors
+        hold; they live on for a while, since writes that name them may be under way.
+
+        Raises:
+            LeaseNotFoundError: The lease is gone; abort.
+        """
+        with self._guard:
+            if self._age(self._generations[-1]) >= _RENEWAL:
+                self._renew()
+
+    def release(self) -> None:
+        """Drop all generations. May be called twice; a failure is logged, the reaper does it."""
+        with self._guard:
+            while self._generations:
+                generation = self._generations.pop()
+                try:
+                    self._backing.leases.delete(generation.id)
+                except CasError as error:
+                    _log.warning("lease not released lease=%s error=%s", generation.id, error)
+
+    def _pin(self, resource: LeaseResource) -> None:
+        with self._guard:
+            self._backing.leases.add_resource(self.id, resource)
+
+    def _age(self, generation: _Generation) -> timedelta:
+        return self._backing.clock() - generation.created
+
+    def _create(self) -> _Generation:
+        now = self._backing.clock()
+        lease_id = LeaseID(f"cas-{self._purpose}-{secrets.token_hex(8)}")
+        self._backing.leases.create(
+            lease_id,
+            {
+                **_owner_labels(self._backing.identity),
+                labels.LEASE_PURPOSE: self._purpose,
+                labels.GC_EXPIRE: _rfc3339(now + LIFETIME),
+            },
+        )
+        return _Generation(lease_id, now)
+
+    def _renew(self) -> None:
+        successor = self._create()
+        self._generations.append(successor)
+        for predecessor in self._generations[:-1]:
+            self._inherit(successor.id, predecessor.id)
+        for predecessor in self._generations[:-1]:
+            if self._age(predecessor) >= _SUPERSEDED:
+                self._backing.leases.delete(predecessor.id)
+                self._generations.remove(predecessor)
+        _log.info("lease renewed lease=%s purpose=%s", successor.id, self._purpose)
+
+    def _inherit(self, successor: LeaseID, predecessor: LeaseID) -> None:
+        for resource in self._backing.leases.iter_resources(predecessor):
+            self._backing.leases.add_resource(successor, resource)
+
+
+class Leasing:
+    """Makes and reaps leases of one store."""
+
+    def __init__(self, backing: Backing) -> None:
+        self._backing = backing
+
+    @contextmanager
+    def hold(self, purpose: str) -> Iterator[Lease]:
+        """Hold a lease for the time of the context.
+
+        Args:
+            purpose: One word of lower-case letters, shown to people who list leases.
+
+        Whatever the lease alone kept may be collected once the context ends, so references to it
+        are made inside.
+        """
+        lease = Lease(self._backing, purpose)
+        try:
+            yield lease
+        finally:
+            lease.release()
+
+    def reap(self) -> list[LeaseID]:
+        """Delete leases of ours whose owner is certainly dead, then collect once if any was.
+
+        Leases of others, of live processes, and of processes that cannot be judged from here
+        (another PID namespace) are left alone. Idempotent.
+
+        Returns:
+            What was deleted.
+        """
+        reaped = [
+            lease.id for lease in self._dead_leases() if self._backing.leases.delete(lease.id)
+        ]
+        for lease_id in reaped:
+            _log.info("lease of a dead process reaped lease=%s", lease_id)
+        if reaped:
+            self._backing.leases.collect_garbage()
+        return reaped
+
+    def _dead_leases(self) -> list[LeaseInfo]:
+        return [
+            info
+            for info in self._backing.leases.iter_leases()
+            if (owner := lease_owner(info.labels)) is not None and is_dead(owner)
+        ]
+
+
+def lease_owner(lease_labels: Mapping[str, str]) -> ProcessIdentity | None:
+    """Give the process that a lease's labels name; None for a lease that is not ours."""
+    try:
+        return ProcessIdentity(
+            boot_id=lease_labels[labels.LEASE_BOOT_ID],
+            pid=int(lease_labels[labels.LEASE_PID]),
+            start_time=int(lease_labels[labels.LEASE_START_TIME]),
+            pid_namespace=int(lease_labels[labels.LEASE_PID_NAMESPACE]),
+        )
+    except (KeyError, ValueError):
+        return None
+
+
+def _owner_labels(owner: ProcessIdentity) -> dict[str, str]:
+    return {
+        labels.LEASE_BOOT_ID: owner.boot_id,
+        labels.LEASE_PID: str(owner.pid),
+        labels.LEASE_START_TIME: str(owner.start_time),
+        labels.LEASE_PID_NAMESPACE: str(owner.pid_namespace),
+    }
+
+
+def _rfc3339(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

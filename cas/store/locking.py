@@ -1,0 +1,67 @@
+"""Locks between threads and processes, one family per kind of object.
+
+Above ``fsops.locks``. A lock file is shared by all objects whose names fall into the same of 256
+buckets, so two rules hold everywhere:
+
+* a thread that holds a lock takes no second one of the same kind, since it may be the same file;
+* kinds are taken in the order store, image, volume, chain, blob.
+
+The kernel drops a lock with its holder's death; lock files stay and are never removed.
+"""
+
+__all__ = ["Locks"]
+
+from contextlib import AbstractContextManager
+
+from cas.fsops.locks import lock
+from cas.model.digest import ChainID, Digest
+from cas.model.layout import Layout
+from cas.model.volume_name import VolumeName
+
+
+class Locks:
+    """Locks of one store; holds nothing itself and may be shared by threads.
+
+    Every method gives a context manager that waits on entry. ``timeout_seconds`` bounds the wait,
+    None waits for ever.
+
+    Raises:
+        LockTimeoutError: On entry, when the time is over.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+
+    def blob(
+        self, digest: Digest, *, timeout_seconds: float | None = None
+    ) -> AbstractContextManager[object]:
+        """One ingest per digest at a time."""
+        return lock(self._layout.lock("blob", digest.hex), timeout_seconds=timeout_seconds)
+
+    def chain(
+        self, chain_id: ChainID, *, timeout_seconds: float | None = None
+    ) -> AbstractContextManager[object]:
+        """One unpack per chain ID at a time."""
+        return lock(self._layout.lock("chain", chain_id.hex), timeout_seconds=timeout_seconds)
+
+    def volume(
+        self, name: VolumeName, *, timeout_seconds: float | None = None
+    ) -> AbstractContextManager[object]:
+        """One change of a volume at a time."""
+        return lock(self._layout.lock("volume", str(name)), timeout_seconds=timeout_seconds)
+
+    def image(
+        self, reference: str, *, timeout_seconds: float | None = None
+    ) -> AbstractContextManager[object]:
+        """One change of an image record at a time."""
+        return lock(self._layout.lock("image", reference), timeout_seconds=timeout_seconds)
+
+    def ledger(self) -> AbstractContextManager[object]:
+        """Reading and changing the ledger of space; held for moments only."""
+        return lock(self._layout.locks / "ledger")
+
+    def store(
+        self, *, shared: bool = True, timeout_seconds: float | None = None
+    ) -> AbstractContextManager[object]:
+        """The store as a whole: shared by work, exclusive for what must be alone."""
+        return lock(self._layout.locks / "store", shared=shared, timeout_seconds=timeout_seconds)
