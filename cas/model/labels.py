@@ -23,6 +23,7 @@ __all__ = [
     "STORE_ID",
     "UNCOMPRESSED",
     "VOLUME",
+    "VOLUMES_DIRECTORY",
 ]
 
 OURS = "cas.lfedge.org/"
@@ -52,6 +53,9 @@ STORE_ID = f"{OURS}store-id"
 """On the namespace and on the sentinel blob."""
 VOLUME = f"{OURS}volume"
 """On an active snapshot: the volume it belongs to."""
+VOLUMES_DIRECTORY = f"{OURS}volumes-directory"
+"""Beside :data:`VOLUME`: where the volume is, so that nobody who looks at another persist
+directory through the same containerd takes the snapshot for a leftover."""
 DURABLE = f"{OURS}durable"
 """On a committed snapshot: RFC 3339 time at which its files were synced, before the commit."""
 
