@@ -20,7 +20,6 @@ __all__ = [
     "sync_directory",
     "sync_file_system",
     "temporary_name",
-    "write_all",
     "write_file",
 ]
 
@@ -34,7 +33,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cas.errors import AlreadyExistsError, LayoutError
-from cas.fsops import kernel
+from cas.fsops import descriptors, kernel
 from cas.fsops.effects import Effect, effect
 from cas.fsops.translation import translated
 
@@ -75,7 +74,7 @@ def write_file(
     """
     with translated("write", path), _temporary_file(path.parent) as (descriptor, temporary):
         effect(Effect.WRITE_FILE, path)
-        write_all(descriptor, data)
+        descriptors.write_all(descriptor, data)
         if owner is not None:
             os.fchown(descriptor, *owner)
         os.fchmod(descriptor, mode)
@@ -84,13 +83,6 @@ def write_file(
         effect(Effect.RENAME, path)
         kernel.rename(temporary, path, replace=True)
     sync_directory(path.parent)
-
-
-def write_all(descriptor: int, data: bytes | memoryview) -> None:
-    """Write all of ``data`` at the descriptor's position; raises ``OSError``."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 @contextmanager
@@ -175,12 +167,9 @@ def _is_directory(path: Path) -> bool:
 
 
 def _make_directory(path: Path, mode: int, owner: tuple[int, int] | None) -> bool:
-    temporary = path.parent / temporary_name()
     effect(Effect.MKDIR, path)
-    temporary.mkdir(mode=0o700)
-    descriptor = os.open(temporary, _DIRECTORY)
+    descriptor, temporary = _create_temporary_directory(path.parent)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         if owner is not None:
             os.fchown(descriptor, *owner)
         os.fchmod(descriptor, mode)
@@ -198,6 +187,21 @@ def _make_directory(path: Path, mode: int, owner: tuple[int, int] | None) -> boo
     finally:
         os.close(descriptor)
     return True
+
+
+def _create_temporary_directory(parent: Path) -> tuple[int, Path]:
+    while True:
+        path = parent / temporary_name()
+        path.mkdir(mode=0o700)
+        # A sweeper may take the directory for a leftover until it is locked.
+        try:
+            descriptor = os.open(path, _DIRECTORY)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink > 0:
+            return descriptor, path
+        os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:
