@@ -1,0 +1,99 @@
+"""containerd's directories before it starts: made, private, and not another daemon's."""
+
+__all__ = ["RootHolder", "find_root_holder", "heal_identity", "prepare_directories"]
+
+import logging
+import os
+import re
+import stat
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from cas.errors import StorageError
+from cas.model.layout import Layout
+
+_logger = logging.getLogger(__name__)
+
+_DATABASE = Path("io.containerd.metadata.v1.bolt", "meta.db")
+_IDENTITY = Path("io.containerd.grpc.v1.introspection", "uuid")
+
+# 1: FLOCK  ADVISORY  WRITE 4711 fe:00:131085 0 EOF
+_FLOCK = re.compile(
+    r"\d+: FLOCK +ADVISORY +WRITE (?P<pid>\d+) (?P<major>[0-9a-f]+):(?P<minor>[0-9a-f]+):"
+    r"(?P<inode>\d+) ",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RootHolder:
+    """A process that has the database of a root open and locked."""
+
+    pid: int
+    command: str
+
+
+def prepare_directories(layout: Layout, socket: Path) -> None:
+    """Make what containerd needs and close its root to everybody but root. Idempotent.
+
+    Raises:
+        StorageError: A directory cannot be made.
+    """
+    try:
+        layout.case.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (layout.run, socket.parent):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # Only this directory's mode protects the blobs: they are readable for everybody.
+        if stat.S_IMODE(layout.case.stat().st_mode) & 0o077:
+            layout.case.chmod(0o700)
+            _logger.warning("containerd root was open to others path=%s", layout.case)
+    except OSError as error:
+        raise StorageError(
+            f"cannot make containerd's directories: {error}", path=error.filename
+        ) from error
+
+
+def heal_identity(case: Path) -> None:
+    """Give the store a new identity if a power cut emptied the file of the old one.
+
+    containerd writes the file without syncing it, and cannot introspect with an empty one.
+    """
+    path = case / _IDENTITY
+    try:
+        if path.stat().st_size == 0:
+            path.write_text(str(uuid.uuid4()), encoding="ascii")
+            _logger.warning("empty identity of containerd was replaced path=%s", path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"cannot replace {path}: {error}", path=path) from error
+
+
+def find_root_holder(case: Path) -> RootHolder | None:
+    """Find the process that runs on this root; None if there is none, or none that we may see.
+
+    A second containerd would wait for the first one's lock without an end and without a word.
+    Source: proc_locks(5).
+    """
+    try:
+        status = (case / _DATABASE).stat()
+    except FileNotFoundError:
+        return None
+    wanted = (os.major(status.st_dev), os.minor(status.st_dev), status.st_ino)
+    for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
+        match = _FLOCK.match(line)
+        if match and wanted == (
+            int(match["major"], 16),
+            int(match["minor"], 16),
+            int(match["inode"]),
+        ):
+            return RootHolder(int(match["pid"]), _command(int(match["pid"])))
+    return None
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return "a process"
