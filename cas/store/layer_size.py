@@ -17,6 +17,9 @@ _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _TYPICAL_EXPANSION = 3
 _BELIEVABLE_EXPANSION = 20
+_SHORTEST_ZSTD = 5
+_SHORT_FIELD = 2
+_SHORT_FIELD_OFFSET = 256
 
 
 def estimate_unpacked_bytes(head: bytes, tail: bytes, size: int) -> int:
@@ -42,11 +45,13 @@ def estimate_unpacked_bytes(head: bytes, tail: bytes, size: int) -> int:
 
 def _zstd_content_size(head: bytes) -> int | None:
     """Read the optional content size of a zstd frame header (RFC 8878, section 3.1.1.1)."""
-    descriptor = head[4] if len(head) > 4 else 0
+    if len(head) < _SHORTEST_ZSTD:
+        return None
+    descriptor = head[4]
     single_segment = bool(descriptor & 0x20)
     width = (1 if single_segment else 0, 2, 4, 8)[descriptor >> 6]
     start = 5 + (0 if single_segment else 1) + (0, 1, 2, 4)[descriptor & 0x03]
     field = head[start : start + width]
     if width == 0 or len(field) != width:
         return None
-    return int.from_bytes(field, "little") + (256 if width == 2 else 0)
+    return int.from_bytes(field, "little") + (_SHORT_FIELD_OFFSET if width == _SHORT_FIELD else 0)

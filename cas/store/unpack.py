@@ -95,7 +95,11 @@ class Unpack:
         """
         layers = resolved.layers
         chain_ids = [layer.chain_id for layer in layers]
-        for position in range(self._chain.find_standing(chain_ids, lease), len(layers)):
+        standing = self._chain.find_standing(chain_ids, lease)
+        if standing < len(layers):
+            # Its labels keep the layers, should the image be removed meanwhile.
+            lease.pin_blob(resolved.manifest.digest)
+        for position in range(standing, len(layers)):
             parent = str(chain_ids[position - 1]) if position else ""
             self._ensure_layer(layers[position], parent, lease, cancel, progress)
         if layers:

@@ -1,0 +1,233 @@
+"""Makes container volumes out of images.
+
+Steps, each safe to be killed after: the volume's lock; an interrupted removal of the same name is
+finished; a lease; the image's layers are unpacked; the writable snapshot, rooted, so that no
+collection takes it; a hidden directory with everything in it, synced; one rename, with which the
+volume exists. Whatever fails or is killed before the rename leaves nothing that recovery, or the
+next prepare, does not remove. Does not mount.
+"""
+
+__all__ = ["Preparation"]
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from cas.errors import (
+    AlreadyExistsError,
+    CorruptVolumeError,
+    ImageNotFoundError,
+    SnapshotNotFoundError,
+    VolumeConflictError,
+)
+from cas.fsops.durable import make_directory, publish, sync_directory
+from cas.fsops.trees import remove_tree
+from cas.model.cancellation import Cancellation
+from cas.model.digest import ChainID
+from cas.model.labels import GC_ROOT, VOLUME, VOLUMES_DIRECTORY
+from cas.model.progress import NO_PROGRESS, Progress
+from cas.model.records import Mount
+from cas.model.reference import normalise_docker_name
+from cas.model.volume_name import VolumeName
+from cas.model.volume_record import VolumeRecord
+from cas.store.backing import Backing
+from cas.store.images import Images, ResolvedImage
+from cas.store.layer_durability import upper_directory
+from cas.store.leasing import Lease, Leasing
+from cas.store.unpack import Unpack
+from cas.volumes.records import read_record, write_files
+from cas.volumes.removal import Removal
+from cas.volumes.undo import Undo
+
+_LOGGER = logging.getLogger(__name__)
+
+
+class Preparation:
+    """Prepares volumes.
+
+    Args:
+        backing: The store.
+        leasing: Makes the lease of a preparation.
+        images: Finds and reads images.
+        unpack: Makes snapshots of their layers.
+        removal: Finishes what an interrupted removal left.
+    """
+
+    def __init__(
+        self,
+        backing: Backing,
+        leasing: Leasing,
+        images: Images,
+        unpack: Unpack,
+        removal: Removal,
+    ) -> None:
+        self._backing = backing
+        self._leasing = leasing
+        self._images = images
+        self._unpack = unpack
+        self._removal = removal
+
+    def prepare(
+        self,
+        name: VolumeName,
+        image: str,
+        *,
+        read_only: bool = False,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> VolumeRecord:
+        """See to it that the volume exists, made from ``image``; the caller holds its lock.
+
+        Idempotent: a volume of the same image is left alone, its data too, even when the image is
+        gone by now. When it returns, the volume is on disk. After failure there is no volume and
+        no snapshot of it; layers that were unpacked stay as the image's.
+
+        Args:
+            name: The volume.
+            image: Reference of the image.
+            read_only: A view of the image instead of a writable layer.
+            cancel: Stops the work.
+            progress: Told about layers that are unpacked.
+
+        Raises:
+            VolumeConflictError: The volume was made from something else.
+            CorruptVolumeError: The volume exists and cannot be used.
+            AlreadyExistsError: A snapshot has the volume's key and is not ours.
+            ImageNotFoundError: There is no such image.
+        """
+        self._removal.finish(name)
+        if self._backing.layout.volume(name).is_dir():
+            return self._existing(name, image, read_only=read_only)
+        with self._leasing.hold("prepare") as lease:
+            resolved = self._images.resolve(image)
+            chain_id = self._unpack.unpack(resolved, lease, cancel=cancel, progress=progress)
+            if cancel is not None:
+                cancel.check()
+            record = VolumeRecord(
+                name=name,
+                image=resolved.record.name,
+                root_digest=resolved.root.digest,
+                manifest_digest=resolved.manifest.digest,
+                chain_id=chain_id,
+                snapshot_key=str(name),
+                snapshotter=self._backing.snapshotter,
+                read_only=read_only,
+                created=self._backing.clock(),
+            )
+            self._build(record, resolved, lease)
+        self._images.touch(resolved.record.name)
+        _LOGGER.info("volume prepared volume=%s image=%s", name, record.image)
+        return record
+
+    def _existing(self, name: VolumeName, image: str, *, read_only: bool) -> VolumeRecord:
+        record = read_record(self._backing.layout.volume(name), name)
+        problem = self._difference(record, image, read_only=read_only)
+        if problem:
+            raise VolumeConflictError(
+                f"volume {name} was prepared {problem}; use the next generation of the name, or "
+                "remove the volume first",
+                name=name,
+                expected=image,
+                actual=record.image,
+            )
+        try:
+            self._backing.snapshots.stat(record.snapshot_key)
+        except SnapshotNotFoundError as error:
+            raise CorruptVolumeError(
+                f"snapshot {record.snapshot_key!r} of volume {name} is gone; remove the volume "
+                "and prepare it again",
+                name=name,
+                snapshot=record.snapshot_key,
+            ) from error
+        # The one who made the directory may have been killed before the last sync.
+        sync_directory(self._backing.layout.volumes)
+        return record
+
+    def _difference(self, record: VolumeRecord, image: str, *, read_only: bool) -> str:
+        """Say in what the volume is not what is asked for; empty when it is."""
+        if record.read_only != read_only:
+            return "read-only" if record.read_only else "writable"
+        try:
+            found = self._images.get(image)
+        except ImageNotFoundError:
+            names = {image, normalise_docker_name(image)}
+            return "" if record.image in names else f"from image {record.image!r}"
+        if found.name != record.image:
+            return f"from image {record.image!r}"
+        if found.target.digest == record.root_digest:
+            return ""
+        if self._images.resolve(image).manifest.digest == record.manifest_digest:
+            return ""
+        return f"from manifest {record.manifest_digest}, which {image!r} no longer names"
+
+    def _build(self, record: VolumeRecord, resolved: ResolvedImage, lease: Lease) -> None:
+        layout = self._backing.layout
+        building, final = layout.volume_preparing(record.name), layout.volume(record.name)
+        _remove_if_there(building)
+        with Undo() as undo:
+            undo.add("the snapshot", lambda: self._drop_snapshot(record))
+            _sync_snapshot(self._make_snapshot(record, lease))
+            undo.add("the directory", lambda: _remove_if_there(building))
+            make_directory(building, mode=0o700)
+            make_directory(building / "rootfs", mode=0o755)
+            write_files(building, record, resolved.config_raw)
+            publish(building, final)
+
+    def _make_snapshot(self, record: VolumeRecord, lease: Lease) -> list[Mount]:
+        try:
+            return self._add_snapshot(record, lease)
+        except AlreadyExistsError as error:
+            # There is no volume of this name: ours are the remains of a killed preparation.
+            if not self._is_ours(record):
+                raise AlreadyExistsError(
+                    f"snapshot {record.snapshot_key!r} exists and belongs to no volume in "
+                    f"{str(self._backing.layout.volumes)!r}; remove it, or use another name",
+                    name=record.name,
+                    snapshot=record.snapshot_key,
+                ) from error
+            self._drop_snapshot(record)
+        return self._add_snapshot(record, lease)
+
+    def _add_snapshot(self, record: VolumeRecord, lease: Lease) -> list[Mount]:
+        snapshots = self._backing.snapshots
+        make = snapshots.view if record.read_only else snapshots.prepare
+        return make(record.snapshot_key, _parent(record.chain_id), lease.id, self._labels(record))
+
+    def _labels(self, record: VolumeRecord) -> dict[str, str]:
+        return {
+            GC_ROOT: record.created.isoformat(timespec="seconds"),
+            VOLUME: str(record.name),
+            VOLUMES_DIRECTORY: str(self._backing.layout.volumes),
+        }
+
+    def _is_ours(self, record: VolumeRecord) -> bool:
+        try:
+            labels = self._backing.snapshots.stat(record.snapshot_key).labels
+        except SnapshotNotFoundError:
+            return True
+        wanted = self._labels(record)
+        return all(labels.get(key) == wanted[key] for key in (VOLUME, VOLUMES_DIRECTORY))
+
+    def _drop_snapshot(self, record: VolumeRecord) -> None:
+        # A failure after the rename leaves a complete volume, which keeps its snapshot.
+        if not self._backing.layout.volume(record.name).exists() and self._is_ours(record):
+            self._backing.snapshots.remove(record.snapshot_key)
+
+
+def _parent(chain_id: ChainID | None) -> str:
+    return "" if chain_id is None else str(chain_id)
+
+
+def _sync_snapshot(mounts: Sequence[Mount]) -> None:
+    """Make the snapshot's directories durable; containerd syncs only its record of them."""
+    upper = upper_directory(mounts)
+    if upper is None:
+        return
+    work = mounts[0].option("workdir")
+    for directory in (upper, *([Path(work)] if work else []), upper.parent, upper.parent.parent):
+        sync_directory(directory)
+
+
+def _remove_if_there(directory: Path) -> None:
+    if directory.exists():
+        remove_tree(directory)

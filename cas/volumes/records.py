@@ -1,0 +1,174 @@
+"""The files in a container volume's directory: ``volume.json`` and ``image-config.json``.
+
+They are written once, before the volume gets its name, and never changed. Reading trusts nothing:
+whoever can write there may write anything.
+"""
+
+__all__ = [
+    "encode_record",
+    "iter_records",
+    "read_record",
+    "read_snapshot_key",
+    "write_files",
+]
+
+import logging
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from cas.errors import CorruptVolumeError, InvalidNameError, StorageError
+from cas.fsops.durable import write_file
+from cas.model.digest import ChainID, Digest
+from cas.model.layout import Layout
+from cas.model.volume_name import VolumeName
+from cas.model.volume_record import FORMAT_VERSION, VolumeRecord
+from cas.volumes.scan import iter_names
+
+_LOGGER = logging.getLogger(__name__)
+
+_MAX_RECORD_BYTES = 64 * 1024
+_MAX_KEY_BYTES = 4096
+_RECORD = "volume.json"
+_CONFIG = "image-config.json"
+_SNAPSHOT_KEY = "snapshotid.txt"
+
+
+class _Document(msgspec.Struct, kw_only=True):
+    """``volume.json`` as it is written; unknown keys of later releases are ignored."""
+
+    format_version: int
+    name: str
+    image: str
+    root_digest: str
+    manifest_digest: str
+    chain_id: str | None
+    snapshot_key: str
+    snapshotter: str
+    read_only: bool
+    created: datetime
+
+
+def encode_record(record: VolumeRecord) -> bytes:
+    """Give the bytes of ``volume.json``."""
+    document = _Document(
+        format_version=FORMAT_VERSION,
+        name=str(record.name),
+        image=record.image,
+        root_digest=str(record.root_digest),
+        manifest_digest=str(record.manifest_digest),
+        chain_id=None if record.chain_id is None else str(record.chain_id),
+        snapshot_key=record.snapshot_key,
+        snapshotter=record.snapshotter,
+        read_only=record.read_only,
+        created=record.created,
+    )
+    return msgspec.json.format(msgspec.json.encode(document), indent=4) + b"\n"
+
+
+def write_files(directory: Path, record: VolumeRecord, config: bytes) -> None:
+    """Write both files durably into a volume directory that is being built.
+
+    Args:
+        directory: Has a temporary name still.
+        record: Of the volume.
+        config: The image config as it is in the store; only its white space is changed.
+    """
+    write_file(directory / _CONFIG, msgspec.json.format(config, indent=4) + b"\n", mode=0o644)
+    write_file(directory / _RECORD, encode_record(record), mode=0o644)
+
+
+def read_record(directory: Path, name: VolumeName) -> VolumeRecord:
+    """Read ``volume.json`` strictly.
+
+    Args:
+        directory: The volume's directory.
+        name: Its name, which the record must repeat.
+
+    Raises:
+        CorruptVolumeError: The file is missing, too large, malformed, of another volume or of a
+            later format.
+    """
+    path = directory / _RECORD
+    try:
+        document = msgspec.json.decode(_read(path, _MAX_RECORD_BYTES), type=_Document)
+        record = _record(document)
+    except FileNotFoundError as error:
+        raise _corrupt(name, path, "it is missing") from error
+    except OSError as error:
+        raise _corrupt(name, path, f"it cannot be read: {error.strerror}") from error
+    except (msgspec.MsgspecError, InvalidNameError, UnicodeDecodeError) as error:
+        raise _corrupt(name, path, f"it is malformed: {error}") from error
+    if document.format_version > FORMAT_VERSION:
+        reason = f"format {document.format_version} is newer than {FORMAT_VERSION}"
+        raise _corrupt(name, path, reason)
+    if record.name != name:
+        raise _corrupt(name, path, f"it belongs to volume {record.name}")
+    return record
+
+
+def _record(document: _Document) -> VolumeRecord:
+    if document.created.tzinfo is None or not document.snapshot_key:
+        message = "the time has no zone, or the snapshot key is empty"
+        raise InvalidNameError(message)
+    chain_id = document.chain_id
+    return VolumeRecord(
+        name=VolumeName.parse(document.name),
+        image=document.image,
+        root_digest=Digest.parse(document.root_digest),
+        manifest_digest=Digest.parse(document.manifest_digest),
+        chain_id=None if chain_id is None else ChainID.parse(chain_id),
+        snapshot_key=document.snapshot_key,
+        snapshotter=document.snapshotter,
+        read_only=document.read_only,
+        created=document.created,
+    )
+
+
+def read_snapshot_key(directory: Path, name: VolumeName) -> str:
+    """Tell which snapshot a volume directory refers to, however damaged it is.
+
+    Returns:
+        What the record says; without a readable one ``snapshotid.txt``; without that the name.
+    """
+    try:
+        return read_record(directory, name).snapshot_key
+    except CorruptVolumeError:
+        pass
+    try:
+        return _read(directory / _SNAPSHOT_KEY, _MAX_KEY_BYTES).decode().strip() or str(name)
+    except (OSError, UnicodeDecodeError, CorruptVolumeError):
+        return str(name)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        raw = file.read(limit + 1)
+    if len(raw) > limit:
+        message = f"file {str(path)!r} is larger than {limit} bytes, so it is not ours; look at it"
+        raise CorruptVolumeError(message, path=path)
+    return raw
+
+
+def _corrupt(name: VolumeName, path: Path, reason: str) -> CorruptVolumeError:
+    return CorruptVolumeError(
+        f"volume {name} cannot be used because of its record {str(path)!r}: {reason}; restore the "
+        "file, or remove the volume and prepare it again",
+        name=name,
+        path=path,
+    )
+
+
+def iter_records(layout: Layout) -> Iterator[VolumeRecord]:
+    """Stream the records of all container volumes, by name; speaks to no containerd.
+
+    A volume whose record cannot be read is left out with a warning: listing and checking report
+    it, and its snapshot is rooted and so outlives every collection.
+    """
+    for name in iter_names(layout):
+        try:
+            yield read_record(layout.volume(name), name)
+        except (CorruptVolumeError, StorageError) as error:
+            _LOGGER.warning("record of volume unreadable volume=%s error=%s", name, error)

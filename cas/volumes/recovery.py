@@ -1,0 +1,181 @@
+"""Puts right what killed operations on volumes left; an ordinary function, run at start.
+
+It removes only what no complete volume refers to and nobody works on: work in progress holds the
+volume's lock, or a lease. Whatever cannot be judged or removed is reported and left alone.
+"""
+
+__all__ = ["Recovery"]
+
+import logging
+from collections.abc import Iterator
+
+from cas.errors import CasError, LeaseNotFoundError, SnapshotNotFoundError
+from cas.fsops.durable import remove_temporaries
+from cas.fsops.mounts import mounts_below
+from cas.fsops.trees import remove_tree
+from cas.model.labels import VOLUME, VOLUMES_DIRECTORY
+from cas.model.layout import Layout
+from cas.model.records import SnapshotInfo
+from cas.model.volume_name import VolumeName
+from cas.store.backing import Backing
+from cas.store.extraction_key import EXTRACTION_PREFIX
+from cas.store.locking import Locks
+from cas.volumes.removal import Removal
+from cas.volumes.scan import Leftover, LeftoverKind, iter_leftovers, iter_names
+from cas.volumes.status import Recovered, RecoveryAction
+
+_LOGGER = logging.getLogger(__name__)
+
+_LOCK_SECONDS = 0.2
+_LEASE_ATTEMPTS = 5
+
+
+class Recovery:
+    """Finishes or undoes interrupted preparations and removals.
+
+    Args:
+        backing: The store.
+        locks: Its locks; the caller holds none of a volume.
+        removal: Finishes removals.
+    """
+
+    def __init__(self, backing: Backing, locks: Locks, removal: Removal) -> None:
+        self._backing = backing
+        self._locks = locks
+        self._removal = removal
+
+    def recover(self) -> list[Recovered]:
+        """Look at everything once; idempotent, a second run finds nothing to do.
+
+        Leases and ingests are not looked at: reap dead leases first, then nothing of them is held.
+
+        Returns:
+            What was found and done, in that order.
+        """
+        found = [
+            *self._leftover_directories(),
+            *self._leftover_snapshots(),
+            *self._leftover_extractions(),
+            *self._foreign_mounts(),
+        ]
+        for each in found:
+            _LOGGER.info(
+                "recovery action=%s object=%s reason=%s", each.action, each.object, each.reason
+            )
+        return found
+
+    def _leftover_directories(self) -> Iterator[Recovered]:
+        volumes = self._backing.layout.volumes
+        for leftover in list(iter_leftovers(self._backing.layout)):
+            try:
+                with self._locks.volume(leftover.name, timeout_seconds=_LOCK_SECONDS):
+                    yield from self._end(leftover)
+            except CasError as error:
+                yield _skipped(str(leftover.path), error)
+        if volumes.is_dir():
+            count = remove_temporaries(volumes)
+            if count:
+                reason = f"{count} unfinished directories of killed processes"
+                yield Recovered(RecoveryAction.REMOVED_TEMPORARY, str(volumes), reason)
+
+    def _end(self, leftover: Leftover) -> Iterator[Recovered]:
+        """Finish a removal or undo a preparation, under the volume's lock."""
+        path = str(leftover.path)
+        if leftover.kind is LeftoverKind.REMOVING:
+            if self._removal.finish(leftover.name):
+                yield Recovered(
+                    RecoveryAction.FINISHED_REMOVAL, path, "the removal was interrupted"
+                )
+            return
+        if leftover.path.is_dir():
+            self._drop_snapshot(leftover.name, str(leftover.name))
+            remove_tree(leftover.path)
+            yield Recovered(
+                RecoveryAction.UNDID_PREPARATION, path, "the preparation was interrupted"
+            )
+
+    def _leftover_snapshots(self) -> Iterator[Recovered]:
+        volumes = self._backing.layout.volumes
+        # Without the directory there is no telling which volumes exist: it may not be mounted.
+        if not volumes.is_dir():
+            return
+        ours = [f'labels."{VOLUMES_DIRECTORY}"=="{volumes}"']
+        for info in list(self._backing.snapshots.iter_snapshots(ours)):
+            try:
+                name = VolumeName.parse(info.labels.get(VOLUME, ""))
+                with self._locks.volume(name, timeout_seconds=_LOCK_SECONDS):
+                    if self._drop_snapshot(name, info.name):
+                        reason = f"there is no volume {name}"
+                        yield Recovered(RecoveryAction.REMOVED_SNAPSHOT, info.name, reason)
+            except CasError as error:
+                yield _skipped(info.name, error)
+
+    def _drop_snapshot(self, name: VolumeName, key: str) -> bool:
+        """Remove a snapshot that carries our labels unless its volume exists; under its lock."""
+        layout = self._backing.layout
+        if layout.volume(name).exists() or layout.volume_removing(name).exists():
+            return False
+        try:
+            labels = self._backing.snapshots.stat(key).labels
+        except SnapshotNotFoundError:
+            return False
+        wanted = {VOLUME: str(name), VOLUMES_DIRECTORY: str(layout.volumes)}
+        if any(labels.get(label) != value for label, value in wanted.items()):
+            return False
+        return self._backing.snapshots.remove(key)
+
+    def _leftover_extractions(self) -> Iterator[Recovered]:
+        snapshots = self._backing.snapshots
+        keys = [
+            info.name
+            for info in snapshots.iter_snapshots([f"name~=^{EXTRACTION_PREFIX}"])
+            if _is_extraction(info)
+        ]
+        held = self._held_keys() if keys else frozenset()
+        for key in keys:
+            try:
+                if key not in held and snapshots.remove(key):
+                    reason = "the unpack was interrupted"
+                    yield Recovered(RecoveryAction.REMOVED_SNAPSHOT, key, reason)
+            except CasError as error:
+                yield _skipped(key, error)
+
+    def _held_keys(self) -> frozenset[str]:
+        """Collect the snapshots that leases hold, in one look during which no lease vanished.
+
+        A lease that is renewed hands its resources to a successor and vanishes then: a look that
+        meets it half-way could miss a key that is in use.
+        """
+        leases = self._backing.leases
+        kind = f"snapshots/{self._backing.snapshotter}"
+        for attempt in range(_LEASE_ATTEMPTS):
+            try:
+                return frozenset(
+                    resource.id
+                    for lease in list(leases.iter_leases())
+                    for resource in leases.iter_resources(lease.id)
+                    if resource.type == kind
+                )
+            except LeaseNotFoundError:
+                if attempt == _LEASE_ATTEMPTS - 1:
+                    raise
+        return frozenset()
+
+    def _foreign_mounts(self) -> Iterator[Recovered]:
+        layout = self._backing.layout
+        if not layout.volumes.is_dir():
+            return
+        resolved = Layout(layout.persist.resolve())
+        expected = {resolved.volume(name) for name in iter_names(layout)}
+        for point in mounts_below(layout.volumes):
+            if not any(parent in expected for parent in (point.path, *point.path.parents)):
+                reason = "it is mounted in the volumes directory and belongs to no volume"
+                yield Recovered(RecoveryAction.REPORTED_MOUNT, str(point.path), reason)
+
+
+def _is_extraction(info: SnapshotInfo) -> bool:
+    return info.name.startswith(EXTRACTION_PREFIX)
+
+
+def _skipped(what: str, error: CasError) -> Recovered:
+    return Recovered(RecoveryAction.SKIPPED, what, error.message)
