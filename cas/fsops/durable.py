@@ -17,6 +17,7 @@ __all__ = [
     "remove_file",
     "remove_temporaries",
     "rename_aside",
+    "set_owner_and_mode",
     "sync_directory",
     "sync_file_system",
     "temporary_name",
@@ -202,6 +203,27 @@ def _create_temporary_directory(parent: Path) -> tuple[int, Path]:
         if os.fstat(descriptor).st_nlink > 0:
             return descriptor, path
         os.close(descriptor)
+
+
+def set_owner_and_mode(path: Path, *, user: int, group: int, mode: int) -> None:
+    """Give an existing directory an owner and permission bits, durably. Idempotent.
+
+    Raises:
+        LayoutError: It is not a directory; a symbolic link to one is not followed.
+        DeniedError: The process may not do this.
+        StorageError: It does not exist, or another system call failed.
+    """
+    _is_directory(path)
+    with translated("set the owner of", path):
+        descriptor = descriptors.open_directory(path)
+        try:
+            effect(Effect.ACCESS, path)
+            os.fchown(descriptor, user, group)
+            os.fchmod(descriptor, mode)
+            effect(Effect.FSYNC, path)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def sync_directory(path: Path) -> None:

@@ -59,13 +59,14 @@ class MountPoint:
         path: Where it is mounted.
         fs_type: Such as ``overlay`` or ``ext4``; a bind mount has that of its source.
         source: What the mounter called the source.
-        options: Options of the file system as the kernel writes them, escapes included; see
+        options: Options of the file system as a person reads them; to take one out, use
             :meth:`option`.
         mount_id: Number of this mount.
         parent_id: Number of the mount that it is mounted on.
         device: ``st_dev`` of what is mounted.
         read_only: Whether this mount, or the file system, is read-only.
         root: Directory within the file system that is mounted; not ``/`` for bind mounts.
+        raw_options: Options as the kernel writes them, escapes included.
     """
 
     path: Path
@@ -77,11 +78,12 @@ class MountPoint:
     device: int
     read_only: bool
     root: Path
+    raw_options: str
 
     def option(self, name: str) -> str | None:
         """The plain value of the option ``name=...`` (such as ``upperdir``), or None."""
         prefix = f"{name}="
-        for option in self.options.split(","):  # commas within values are written in octal
+        for option in self.raw_options.split(","):  # commas within values are octal there
             if option.startswith(prefix):
                 return _BACKSLASHED.sub(r"\1", _unescaped(option.removeprefix(prefix)))
         return None
@@ -114,12 +116,13 @@ def _parse(line: str) -> MountPoint:
         path=Path(_unescaped(path)),
         fs_type=_unescaped(fs_type),
         source=_unescaped(source),
-        options=super_options,
+        options=_unescaped(super_options),
         mount_id=int(mount_id),
         parent_id=int(parent_id),
         device=os.makedev(int(major), int(minor)),
         read_only="ro" in (*options.split(","), *super_options.split(",")),
         root=Path(_unescaped(root)),
+        raw_options=super_options,
     )
 
 
