@@ -70,6 +70,10 @@ class Layout:
         """File that is given up so that removal works on a full disk."""
         return self.case / "io.lfedge.cas" / "reserve"
 
+    def store_marker(self, namespace: str) -> Path:
+        """Says that containerd's database once knew this namespace's store."""
+        return self.case / "io.lfedge.cas" / f"store-{namespace}.json"
+
     @property
     def scrub_cursor(self) -> Path:
         """Where a time-boxed ``check --read-data`` goes on."""

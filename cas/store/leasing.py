@@ -12,11 +12,11 @@ import logging
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from cas.errors import CasError
+from cas.errors import CasError, LeaseNotFoundError
 from cas.fsops.processes import ProcessIdentity, is_dead
 from cas.model import labels
 from cas.model.digest import Digest
@@ -55,8 +55,15 @@ class Lease:
 
     @property
     def id(self) -> LeaseID:
-        """The newest generation's id."""
-        return self._generations[-1].id
+        """The newest generation's id.
+
+        Raises:
+            LeaseNotFoundError: The lease was released.
+        """
+        generations = self._generations
+        if not generations:
+            raise LeaseNotFoundError(f"the lease for {self._purpose} was released already")
+        return generations[-1].id
 
     def pin_blob(self, digest: Digest) -> None:
         """Keep a blob while the lease lives; the blob need not exist. Idempotent.
@@ -86,7 +93,7 @@ class Lease:
             LeaseNotFoundError: The lease is gone; abort.
         """
         with self._guard:
-            if self._age(self._generations[-1]) >= _RENEWAL:
+            if self._generations and self._age(self._generations[-1]) >= _RENEWAL:
                 self._renew()
 
     def release(self) -> None:
@@ -121,14 +128,23 @@ class Lease:
 
     def _renew(self) -> None:
         successor = self._create()
+        try:
+            for predecessor in self._generations:
+                self._inherit(successor.id, predecessor.id)
+        except BaseException:
+            with suppress(CasError):
+                self._backing.leases.delete(successor.id)
+            raise
+        # What the predecessor gains from here on is inherited by the next successor.
         self._generations.append(successor)
-        for predecessor in self._generations[:-1]:
-            self._inherit(successor.id, predecessor.id)
+        self._drop_superseded()
+        _log.info("lease renewed lease=%s purpose=%s", successor.id, self._purpose)
+
+    def _drop_superseded(self) -> None:
         for predecessor in self._generations[:-1]:
             if self._age(predecessor) >= _SUPERSEDED:
                 self._backing.leases.delete(predecessor.id)
                 self._generations.remove(predecessor)
-        _log.info("lease renewed lease=%s purpose=%s", successor.id, self._purpose)
 
     def _inherit(self, successor: LeaseID, predecessor: LeaseID) -> None:
         for resource in self._backing.leases.iter_resources(predecessor):

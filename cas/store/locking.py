@@ -14,6 +14,7 @@ __all__ = ["Locks"]
 from contextlib import AbstractContextManager
 
 from cas.fsops.locks import lock
+from cas.model.cancellation import Cancellation
 from cas.model.digest import ChainID, Digest
 from cas.model.layout import Layout
 from cas.model.volume_name import VolumeName
@@ -23,26 +24,38 @@ class Locks:
     """Locks of one store; holds nothing itself and may be shared by threads.
 
     Every method gives a context manager that waits on entry. ``timeout_seconds`` bounds the wait,
-    None waits for ever.
+    None waits for ever;
+    ``cancel`` ends the wait early.
 
     Raises:
         LockTimeoutError: On entry, when the time is over.
+        InterruptedOperationError: On entry, when ``cancel`` was set.
     """
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
 
     def blob(
-        self, digest: Digest, *, timeout_seconds: float | None = None
+        self,
+        digest: Digest,
+        *,
+        timeout_seconds: float | None = None,
+        cancel: Cancellation | None = None,
     ) -> AbstractContextManager[object]:
         """One ingest per digest at a time."""
-        return lock(self._layout.lock("blob", digest.hex), timeout_seconds=timeout_seconds)
+        path = self._layout.lock("blob", digest.hex)
+        return lock(path, timeout_seconds=timeout_seconds, cancel=cancel)
 
     def chain(
-        self, chain_id: ChainID, *, timeout_seconds: float | None = None
+        self,
+        chain_id: ChainID,
+        *,
+        timeout_seconds: float | None = None,
+        cancel: Cancellation | None = None,
     ) -> AbstractContextManager[object]:
         """One unpack per chain ID at a time."""
-        return lock(self._layout.lock("chain", chain_id.hex), timeout_seconds=timeout_seconds)
+        path = self._layout.lock("chain", chain_id.hex)
+        return lock(path, timeout_seconds=timeout_seconds, cancel=cancel)
 
     def volume(
         self, name: VolumeName, *, timeout_seconds: float | None = None

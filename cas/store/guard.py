@@ -1,0 +1,73 @@
+"""Asks whether anything may be written under the vault; called before every writing use case.
+
+Reads state only: keys and policies are other people's work.
+"""
+
+__all__ = ["VaultGuard"]
+
+import logging
+import threading
+from pathlib import Path
+
+from cas.errors import LayoutError, VaultLockedError, VaultNotEncryptedError
+from cas.fsops.encryption import EncryptionState, encryption_state
+from cas.model.layout import Layout
+
+_log = logging.getLogger(__name__)
+
+_warned: set[Path] = set()
+_warned_guard = threading.Lock()
+"""One warning per vault and process, however often it is opened."""
+
+
+class VaultGuard:
+    """Guards one vault.
+
+    Args:
+        layout: Where the vault is.
+        require_encryption: Refuse a plain vault instead of warning.
+    """
+
+    def __init__(self, layout: Layout, *, require_encryption: bool) -> None:
+        self._vault = layout.vault
+        self._require_encryption = require_encryption
+
+    def check_writable(self) -> EncryptionState:
+        """Return when writing is allowed; a plain vault is warned of once per process.
+
+        Asks the kernel anew at each call, since a vault may be locked at any time.
+
+        Returns:
+            ``ENCRYPTED_UNLOCKED`` or ``PLAIN``.
+
+        Raises:
+            VaultLockedError: The vault is encrypted and its key is not loaded.
+            VaultNotEncryptedError: It is plain and encryption is required.
+            LayoutError: There is no vault directory.
+        """
+        if not self._vault.is_dir():
+            raise LayoutError(
+                f"there is no vault directory {str(self._vault)!r}; run `cas layout init`",
+                path=self._vault,
+            )
+        state = encryption_state(self._vault)
+        if state is EncryptionState.ENCRYPTED_LOCKED:
+            raise VaultLockedError(
+                f"the vault {str(self._vault)!r} is locked; unlock it first", path=self._vault
+            )
+        if state is EncryptionState.PLAIN:
+            self._judge_plain()
+        return state
+
+    def _judge_plain(self) -> None:
+        if self._require_encryption:
+            raise VaultNotEncryptedError(
+                f"the vault {str(self._vault)!r} is not encrypted and the configuration requires "
+                "it; encrypt the vault or set require_encryption = false",
+                path=self._vault,
+            )
+        with _warned_guard:
+            first = self._vault not in _warned
+            _warned.add(self._vault)
+        if first:
+            _log.warning("vault is not encrypted path=%s", self._vault)

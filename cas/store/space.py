@@ -1,0 +1,142 @@
+"""Room on the store's file system, promised before work begins.
+
+A ledger of small files in the run directory, one per piece of work, each with the bytes it will
+still need. The lock that the worker holds on its file says that it lives; files of dead workers
+are removed by whoever looks next. The ledger knows promises only: what is written already shows in
+the file system itself.
+"""
+
+__all__ = ["Reservation", "Space"]
+
+import logging
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from cas.errors import LockTimeoutError, NoSpaceError
+from cas.fsops.durable import remove_file
+from cas.fsops.locks import FileLock
+from cas.fsops.translation import translated
+from cas.fsops.trees import free_bytes
+from cas.store.backing import Backing
+from cas.store.locking import Locks
+
+_log = logging.getLogger(__name__)
+
+
+class Reservation:
+    """A promise of room; made by :meth:`Space.reserve`."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self._path = path
+        self._left = size
+        self._write()
+
+    def consume(self, amount: int) -> None:
+        """Tell that ``amount`` bytes of the promise are allocated on the file system by now.
+
+        More than was promised is allowed and counts as all of it.
+        """
+        self._left = max(0, self._left - amount)
+        self._write()
+
+    def _write(self) -> None:
+        # In place, since the lock is on this inode; of fixed width, so that a reader never meets
+        # half a number; unsynced, since a ledger does not survive a boot.
+        with translated("write", self._path), self._path.open("r+b", buffering=0) as file:
+            file.write(b"%020d\n" % self._left)
+
+
+class Space:
+    """The room of one store.
+
+    Args:
+        backing: The store.
+    """
+
+    def __init__(self, backing: Backing) -> None:
+        self._backing = backing
+        self._locks = Locks(backing.layout)
+        self._ledger = backing.layout.reservations
+
+    @contextmanager
+    def reserve(self, size: int, what: str) -> Iterator[Reservation]:
+        """Hold a promise of ``size`` bytes for the time of the context.
+
+        Args:
+            size: Bytes that the work will allocate.
+            what: The work, as it is called in the error.
+
+        Raises:
+            NoSpaceError: With the promises to others and the room that new work must leave, that
+                much is not free; ``missing`` in its details says by how many bytes.
+        """
+        path = self._ledger / f"{secrets.token_hex(8)}.reservation"
+        held = FileLock(path)
+        with self._locks.ledger():
+            self._require(size, what)
+            reservation = self._enter(held, path, size)
+        try:
+            yield reservation
+        finally:
+            remove_file(path, sync=False)
+            held.release()
+
+    def available(self) -> int:
+        """Bytes that could be reserved now, 0 or more."""
+        with self._locks.ledger():
+            return max(0, self._uncommitted())
+
+    def _require(self, size: int, what: str) -> None:
+        missing = size - self._uncommitted()
+        if missing > 0:
+            raise NoSpaceError(
+                f"{what} needs {size} bytes, {missing} more than {str(self._place())!r} can give; "
+                "make room, for example with `cas prune`",
+                path=self._place(),
+                needed=size,
+                missing=missing,
+            )
+
+    def _uncommitted(self) -> int:
+        promised = sum(self._promises())
+        return free_bytes(self._place()) - self._backing.limits.min_free_bytes - promised
+
+    def _place(self) -> Path:
+        layout = self._backing.layout
+        blobs = self._backing.blobs_directory
+        candidates = [layout.case, layout.vault, layout.persist]
+        if blobs is not None:
+            candidates = [blobs, *blobs.parents]
+        return next((path for path in candidates if path.is_dir()), layout.persist)
+
+    def _enter(self, held: FileLock, path: Path, size: int) -> Reservation:
+        held.acquire(timeout_seconds=0)
+        try:
+            return Reservation(path, size)
+        except BaseException:
+            held.release()
+            raise
+
+    def _promises(self) -> Iterator[int]:
+        if not self._ledger.is_dir():
+            return
+        for path in self._ledger.glob("*.reservation"):
+            # Whoever finishes between the two looks needs nothing any more.
+            if self._is_alive(path):
+                with suppress(FileNotFoundError):
+                    yield int(path.read_text() or 0)
+
+    def _is_alive(self, path: Path) -> bool:
+        abandoned = FileLock(path)
+        try:
+            abandoned.acquire(timeout_seconds=0)
+        except LockTimeoutError:
+            return True
+        try:
+            remove_file(path, sync=False)
+        finally:
+            abandoned.release()
+        _log.info("reservation of a dead process dropped path=%s", path)
+        return False
