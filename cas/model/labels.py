@@ -7,6 +7,7 @@ __all__ = [
     "GC_REF_CONTENT",
     "GC_REF_SNAPSHOT",
     "GC_ROOT",
+    "KEEP",
     "LAST_USED",
     "LEASE_BOOT_ID",
     "LEASE_PID",
@@ -47,6 +48,8 @@ NOT_FETCHED = f"{OURS}not-fetched"
 """Prefix on an index or manifest; ``.<i>`` follows: digest of child i, absent on purpose."""
 PIN_OWNER = f"{OURS}pin-owner"
 PIN_REASON = f"{OURS}pin-reason"
+KEEP = f"{OURS}keep"
+"""On an image, with any value: prune leaves it."""
 LAST_USED = f"{OURS}last-used"
 """On an image: RFC 3339 time of the last prepare from it, to the hour."""
 STORE_ID = f"{OURS}store-id"
