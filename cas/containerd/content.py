@@ -4,7 +4,7 @@ __all__ = ["ContentStore"]
 
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 
 import grpc
@@ -115,7 +115,9 @@ class ContentStore:
             return False
         return True
 
-    def read(self, digest: Digest, *, offset: int = 0, size: int = 0) -> Iterator[bytes]:
+    def read(
+        self, digest: Digest, *, offset: int = 0, size: int = 0
+    ) -> Generator[bytes, None, None]:
         """Yield a blob's bytes as they are stored, in chunks of at most 1 MiB, unverified.
 
         Args:

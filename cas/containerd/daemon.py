@@ -16,10 +16,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+from cas.containerd.client import Containerd
 from cas.containerd.config import render, ttrpc_socket
 from cas.containerd.root_directory import find_root_holder, heal_identity, prepare_directories
 from cas.containerd.socket_path import check_socket_path
@@ -214,15 +216,14 @@ class Daemon:
             )
         except OSError as error:
             raise ContainerdMissingError(f"cannot run {binary}: {error}", binary=binary) from error
-        assert self._process.stdout is not None
         self._reader = threading.Thread(
             target=self._read_log, args=(self._process.stdout,), name="containerd-log", daemon=True
         )
         self._reader.start()
 
-    def _read_log(self, output: IO[str]) -> None:
-        with output:
-            for line in output:
+    def _read_log(self, output: IO[str] | None) -> None:
+        with output or nullcontext(()) as lines:
+            for line in lines:
                 text = line.rstrip("\n")
                 self._lines.append(text)
                 self._log(text)
@@ -262,9 +263,6 @@ class Daemon:
         )
 
     def _call_it(self, deadline: float) -> None:
-        # Loads grpc, which those who only render the configuration do not need.
-        from cas.containerd.client import Containerd
-
         with Containerd.connect(
             self.socket,
             namespace=self.settings.namespace,
@@ -289,7 +287,7 @@ class Daemon:
         except CasError as error:
             if not error.temporary:
                 raise
-            _logger.error("containerd could not be started again error=%s", error)
+            _logger.warning("containerd could not be started again error=%s", error)
 
 
 def _accepts(path: Path) -> bool:

@@ -17,7 +17,7 @@ from cas.model.descriptor import Descriptor
 from cas.model.records import LeaseID, Mount
 
 _ANY_COMPRESSION = "application/vnd.oci.image.layer.v1.tar+gzip"
-"""Under this type every version looks at the bytes: gzip, zstd or plain. Under others they don't."""
+"""The type under which every version finds out from the bytes: gzip, zstd or plain."""
 
 _NEARER = {
     grpc.StatusCode.NOT_FOUND: BlobNotFoundError,

@@ -50,9 +50,7 @@ class Namespaces:
     def iter_namespaces(self) -> Iterator[str]:
         """Yield the names."""
         with translated("list namespaces"):
-            answer = self._transport.unary(
-                self._stub.List, namespace_pb2.ListNamespacesRequest()
-            )
+            answer = self._transport.unary(self._stub.List, namespace_pb2.ListNamespacesRequest())
         for namespace in answer.namespaces:
             yield namespace.name
 

@@ -57,9 +57,7 @@ class Snapshots:
             answer = self._transport.unary(self._stub.Prepare, request, lease=lease)
         return mount_values(answer.mounts)
 
-    def view(
-        self, key: str, parent: str, lease: LeaseID, labels: Mapping[str, str]
-    ) -> list[Mount]:
+    def view(self, key: str, parent: str, lease: LeaseID, labels: Mapping[str, str]) -> list[Mount]:
         """Make a read-only snapshot; otherwise as :meth:`prepare`."""
         request = snapshots_pb2.ViewSnapshotRequest(
             snapshotter=self.snapshotter, key=key, parent=parent, labels=checked_labels(labels)
@@ -129,9 +127,7 @@ class Snapshots:
 
     def iter_snapshots(self, filters: Sequence[str] = ()) -> Iterator[SnapshotInfo]:
         """Yield the snapshots that match any of the filters; all without a filter."""
-        request = snapshots_pb2.ListSnapshotsRequest(
-            snapshotter=self.snapshotter, filters=filters
-        )
+        request = snapshots_pb2.ListSnapshotsRequest(snapshotter=self.snapshotter, filters=filters)
         with translated("list snapshots"):
             for answer in self._transport.stream(self._stub.List, request):
                 for info in answer.info:

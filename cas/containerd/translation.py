@@ -89,9 +89,7 @@ def translated(
     except grpc.RpcError as error:
         raise _counterpart(error, action, nearer or {}) from error
     finally:
-        _logger.debug(
-            "containerd call action=%r seconds=%.4f", action, time.perf_counter() - began
-        )
+        _logger.debug("containerd call action=%r seconds=%.4f", action, time.perf_counter() - began)
 
 
 def _counterpart(

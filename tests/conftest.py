@@ -1,0 +1,122 @@
+"""Fixtures of all tests: a real containerd for the session, a namespace per test.
+
+``--containerd PATH`` chooses the binary; ``--containerd-address SOCKET --persist DIR`` uses a
+containerd that runs already, for example in Docker, with its root at ``DIR/vault/case``.
+"""
+
+import logging
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cas.containerd.client import Containerd
+from cas.containerd.daemon import Daemon
+from cas.model.settings import Settings
+from tests.support.daemon import (
+    WAIT_SECONDS,
+    connect,
+    empty_layout,
+    empty_namespace,
+    mounts_below,
+    persist_directory,
+    private_daemon,
+)
+from tests.support.loopfs import LoopFileSystem
+
+_containerd_log = logging.getLogger("containerd")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Declare the options that choose a containerd."""
+    group = parser.getgroup("containerd")
+    group.addoption("--containerd", default="containerd", metavar="PATH", help="binary to test")
+    group.addoption("--containerd-address", metavar="SOCKET", help="containerd that runs already")
+    group.addoption("--persist", metavar="DIR", help="persist directory of that containerd")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the settings of whoever runs the tests out of them."""
+    for name in os.environ:
+        if name.startswith(("CAS_", "CONTAINERD_")):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def containerd_binary(pytestconfig: pytest.Config) -> str:
+    """The binary to test."""
+    return str(pytestconfig.getoption("--containerd"))
+
+
+@pytest.fixture(scope="session")
+def daemon(pytestconfig: pytest.Config, containerd_binary: str) -> Iterator[Daemon]:
+    """The session's containerd; not to be stopped. An external one has no ``pid``."""
+    address = pytestconfig.getoption("--containerd-address")
+    persist = pytestconfig.getoption("--persist")
+    if (address is None) != (persist is None):
+        raise pytest.UsageError("--containerd-address and --persist belong together")
+    base = Settings(containerd_binary=containerd_binary, wait_seconds=WAIT_SECONDS)
+    with ExitStack() as stack:
+        if address is None:
+            directory = stack.enter_context(persist_directory())
+            daemon = Daemon(replace(base, persist=directory), log=_containerd_log.debug)
+            stack.enter_context(daemon)
+        else:
+            daemon = Daemon(
+                replace(base, persist=Path(persist).absolute(), address=Path(address).absolute())
+            )
+        yield daemon
+        _check_nothing_is_left(daemon.settings)
+
+
+@pytest.fixture
+def settings(daemon: Daemon) -> Iterator[Settings]:
+    """Settings for the session's containerd in a namespace of the test's own, cleaned after it."""
+    settings = replace(daemon.settings, namespace=f"t-{uuid.uuid4().hex[:12]}")
+    yield settings
+    empty_layout(settings)
+    with connect(settings) as containerd:
+        empty_namespace(containerd)
+
+
+@pytest.fixture
+def containerd(settings: Settings) -> Iterator[Containerd]:
+    """A connection in the test's own namespace."""
+    with connect(settings) as containerd:
+        yield containerd
+
+
+@pytest.fixture
+def restartable_daemon(containerd_binary: str) -> Iterator[Daemon]:
+    """A running containerd of the test's own, to be killed and started again."""
+    with persist_directory() as directory:
+        settings = Settings(
+            persist=directory, containerd_binary=containerd_binary, wait_seconds=WAIT_SECONDS
+        )
+        with private_daemon(settings) as daemon:
+            yield daemon
+
+
+@pytest.fixture
+def loop_ext4() -> Iterator[Callable[[int], LoopFileSystem]]:
+    """A factory of small mounted ext4 file systems by size in bytes, unmounted after the test."""
+    with ExitStack() as stack:
+
+        def make(size: int, *features: str) -> LoopFileSystem:
+            directory = stack.enter_context(persist_directory())
+            return stack.enter_context(LoopFileSystem(directory, size, features))
+
+        yield make
+
+
+def _check_nothing_is_left(settings: Settings) -> None:
+    """Fail the session if tests together left what a recovery would have to clean."""
+    assert mounts_below(settings.persist) == []
+    with connect(settings) as containerd:
+        left = [name for name in containerd.namespaces.iter_namespaces() if name.startswith("t-")]
+    assert left == []

@@ -1,0 +1,117 @@
+"""Real containerds for tests: private ones, and the cleaning of namespaces."""
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cas.containerd.client import Containerd
+from cas.containerd.daemon import Daemon
+from cas.errors import CasError, InUseError
+from cas.model.settings import Settings
+
+WAIT_SECONDS = 30.0
+"""Generous, since a loaded machine may be slow; nothing waits longer than it must."""
+
+_CLEAN_SECONDS = 30.0
+
+
+@contextmanager
+def persist_directory() -> Iterator[Path]:
+    """Give a directory with a short path on a real disk, and remove it with everything in it.
+
+    /tmp may be a tmpfs, which overlay cannot use as a writable layer everywhere.
+    """
+    directory = Path(tempfile.mkdtemp(prefix="cas-", dir="/var/tmp"))
+    try:
+        yield directory
+    finally:
+        unmount_below(directory)
+        shutil.rmtree(directory)
+
+
+@contextmanager
+def private_daemon(settings: Settings) -> Iterator[Daemon]:
+    """Run a containerd; the test may stop, kill and start it as it likes."""
+    daemon = Daemon(settings)
+    daemon.start()
+    try:
+        yield daemon
+    finally:
+        daemon.stop()
+
+
+def connect(settings: Settings) -> Containerd:
+    """Connect as the settings say."""
+    return Containerd.connect(
+        settings.socket,
+        namespace=settings.namespace,
+        snapshotter=settings.snapshotter,
+        wait_seconds=settings.wait_seconds,
+    )
+
+
+def empty_namespace(containerd: Containerd) -> None:
+    """Remove everything in the namespace, its files and its name included."""
+    for image in containerd.images.iter_images():
+        containerd.images.delete(image.name)
+    for lease in containerd.leases.iter_leases():
+        containerd.leases.delete(lease.id)
+    for ingest in containerd.content.iter_ingests():
+        containerd.content.abort(ingest.ref)
+    _remove_snapshots(containerd)
+    for blob in list(containerd.content.iter_blobs()):
+        containerd.content.delete(blob.digest)
+    containerd.leases.collect_garbage()
+    containerd.namespaces.delete(containerd.namespace)
+
+
+def empty_layout(settings: Settings) -> None:
+    """Unmount and remove the volumes and the leftovers of one test."""
+    layout = settings.layout
+    unmount_below(settings.persist)
+    for directory in (layout.volumes, layout.clear_volumes, layout.stage, layout.quarantine):
+        shutil.rmtree(directory, ignore_errors=True)
+    layout.scrub_cursor.unlink(missing_ok=True)
+
+
+def unmount_below(directory: Path) -> None:
+    """Unmount everything below a directory, the last mounted first."""
+    for mount_point in reversed(mounts_below(directory)):
+        subprocess.run(["umount", mount_point], check=True)
+
+
+def mounts_below(directory: Path) -> list[Path]:
+    """Give the mount points below a directory, in order of mounting."""
+    lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
+    paths = (Path(_unescaped(line.split(" ")[4])) for line in lines)
+    return [path for path in paths if directory in path.parents]
+
+
+def wait_until_collected(containerd: Containerd, path: Path) -> None:
+    """Collect garbage until a file is gone."""
+    deadline = time.monotonic() + _CLEAN_SECONDS
+    while path.exists():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{path} was not collected")
+        containerd.leases.collect_garbage()
+
+
+def _unescaped(text: str) -> str:
+    return text.encode("latin-1", "backslashreplace").decode("unicode_escape")
+
+
+def _remove_snapshots(containerd: Containerd) -> None:
+    deadline = time.monotonic() + _CLEAN_SECONDS
+    while left := [snapshot.name for snapshot in containerd.snapshots.iter_snapshots()]:
+        blocked: CasError | None = None
+        for name in left:
+            try:
+                containerd.snapshots.remove(name)
+            except InUseError as error:
+                blocked = error
+        if blocked is not None and time.monotonic() > deadline:
+            raise blocked
