@@ -9,12 +9,14 @@ is killed leaves a key that nobody will ever take for a layer. Does not create i
 __all__ = ["Unpack"]
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 
 from cas.errors import (
     AlreadyExistsError,
+    BlobNotFoundError,
     CasError,
+    ContentMissingError,
     DiffIDMismatchError,
     LimitExceededError,
     NoSpaceError,
@@ -27,14 +29,14 @@ from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import Mount
 from cas.store.backing import Backing
 from cas.store.extraction_key import extraction_key
-from cas.store.images import Layer, ResolvedImage
+from cas.store.image_resolution import Layer, ResolvedImage
 from cas.store.layer_chain import LayerChain
 from cas.store.layer_durability import LayerDurability, upper_directory
 from cas.store.layer_size import HEAD_BYTES, TAIL_BYTES, estimate_unpacked_bytes
 from cas.store.layer_watch import LayerWatch
 from cas.store.leasing import Lease
 from cas.store.locking import Locks
-from cas.store.space import Space
+from cas.store.space import Reservation, Space
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -91,7 +93,7 @@ class Unpack:
             DaemonVersionError: Nobody could make the layers durable.
             InterruptedOperationError: ``cancel`` was set.
             LeaseNotFoundError: The lease vanished.
-            BlobNotFoundError: A layer is not in the store.
+            ContentMissingError: A layer is not in the store.
         """
         layers = resolved.layers
         chain_ids = [layer.chain_id for layer in layers]
@@ -139,9 +141,15 @@ class Unpack:
         item = str(layer.descriptor.digest)
         progress.start("unpack", item, layer.descriptor.size)
         try:
-            with self._space.reserve(self._estimate(layer.descriptor), f"layer {item}"):
-                self._extract(layer, parent, lease, cancel)
+            estimate = self._estimate(layer.descriptor)
+            with self._space.reserve(estimate, f"unpacking layer {item}") as room:
+                self._extract(layer, parent, lease, room, cancel)
             progress.advance("unpack", item, layer.descriptor.size)
+        except BlobNotFoundError as error:
+            raise ContentMissingError(
+                f"layer {item} is not in the store; import or pull the image again",
+                digest=layer.descriptor.digest,
+            ) from error
         finally:
             progress.finish("unpack", item)
 
@@ -153,7 +161,12 @@ class Unpack:
         return estimate_unpacked_bytes(head, tail, layer.size)
 
     def _extract(
-        self, layer: Layer, parent: str, lease: Lease, cancel: Cancellation | None
+        self,
+        layer: Layer,
+        parent: str,
+        lease: Lease,
+        room: Reservation,
+        cancel: Cancellation | None,
     ) -> None:
         backing = self._backing
         key = extraction_key(layer.chain_id)
@@ -164,7 +177,7 @@ class Unpack:
             watch = LayerWatch(
                 layer.descriptor,
                 backing.limits,
-                unpacked_bytes=lambda: backing.snapshots.usage(key).size,
+                unpacked_bytes=self._metered(key, room),
                 room=upper or backing.blobs_directory,
                 keep_alive=lease.keep_alive,
                 cancel=cancel,
@@ -187,6 +200,19 @@ class Unpack:
             layer.chain_id,
             applied.size,
         )
+
+    def _metered(self, key: str, room: Reservation) -> Callable[[], int]:
+        """Measure a snapshot and give back what of the reserved room it took by now."""
+        seen = 0
+
+        def measure() -> int:
+            nonlocal seen
+            size = self._backing.snapshots.usage(key).size
+            room.consume(max(0, size - seen))
+            seen = max(seen, size)
+            return size
+
+        return measure
 
     @contextmanager
     def _extraction(
@@ -218,8 +244,10 @@ class Unpack:
             return
         for layer in resolved.layers:
             digest, diff_id = layer.descriptor.digest, str(layer.diff_id)
-            if content.info(digest).labels.get(UNCOMPRESSED) != diff_id:
-                content.update_labels(digest, {UNCOMPRESSED: diff_id})
+            # A layer whose snapshot stands is not needed and may be gone.
+            with suppress(BlobNotFoundError):
+                if content.info(digest).labels.get(UNCOMPRESSED) != diff_id:
+                    content.update_labels(digest, {UNCOMPRESSED: diff_id})
         content.update_labels(config, {key: top})
 
 

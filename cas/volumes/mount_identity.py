@@ -31,7 +31,7 @@ def is_mount_of(point: MountPoint, mounts: Sequence[Mount]) -> bool:
     upper, mounted_upper = mount.option("upperdir"), point.option("upperdir")
     if upper is not None or mounted_upper is not None:
         return upper == mounted_upper
-    return _lower_snapshots(point.options) == _SNAPSHOT.findall(mount.option("lowerdir") or "")
+    return _lower_snapshots(point.raw_options) == _SNAPSHOT.findall(mount.option("lowerdir") or "")
 
 
 def _lower_snapshots(options: str) -> list[str]:

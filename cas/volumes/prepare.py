@@ -11,12 +11,14 @@ __all__ = ["Preparation"]
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from cas.errors import (
     AlreadyExistsError,
     CorruptVolumeError,
     ImageNotFoundError,
+    InvalidNameError,
     SnapshotNotFoundError,
     VolumeConflictError,
 )
@@ -31,7 +33,8 @@ from cas.model.reference import normalise_docker_name
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
-from cas.store.images import Images, ResolvedImage
+from cas.store.image_resolution import ResolvedImage
+from cas.store.images import Images
 from cas.store.layer_durability import upper_directory
 from cas.store.leasing import Lease, Leasing
 from cas.store.unpack import Unpack
@@ -150,8 +153,7 @@ class Preparation:
         try:
             found = self._images.get(image)
         except ImageNotFoundError:
-            names = {image, normalise_docker_name(image)}
-            return "" if record.image in names else f"from image {record.image!r}"
+            return "" if record.image in _names(image) else f"from image {record.image!r}"
         if found.name != record.image:
             return f"from image {record.image!r}"
         if found.target.digest == record.root_digest:
@@ -212,6 +214,14 @@ class Preparation:
         # A failure after the rename leaves a complete volume, which keeps its snapshot.
         if not self._backing.layout.volume(record.name).exists() and self._is_ours(record):
             self._backing.snapshots.remove(record.snapshot_key)
+
+
+def _names(image: str) -> set[str]:
+    """What a reference may be short for."""
+    names = {image}
+    with suppress(InvalidNameError):
+        names.add(normalise_docker_name(image))
+    return names
 
 
 def _parent(chain_id: ChainID | None) -> str:
