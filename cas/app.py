@@ -8,27 +8,26 @@ __all__ = ["Case", "run_containerd", "utc_now"]
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
 from cas.containerd.client import Containerd
 from cas.containerd.daemon import Daemon
-from cas.errors import CasError, DeniedError
+from cas.errors import DeniedError
 from cas.fsops import processes
-from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.settings import Settings
-from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing, Clock
 from cas.store.blobs import Blobs
 from cas.store.directories import require_directories
 from cas.store.guard import VaultGuard
 from cas.store.images import Images
+from cas.store.leasing import Leasing
+from cas.store.locking import Locks
 from cas.store.sentinel import Sentinel
 from cas.store.unpack import Unpack
-from cas.volumes.records import VolumeRecords
+from cas.volumes.records import iter_records
 from cas.volumes.volumes import Volumes
 
 
@@ -69,8 +68,7 @@ class Case:
         self.settings = settings
         self.containerd = containerd
         self._clock = clock
-        self._resources = ExitStack()
-        self._records = VolumeRecords(settings.layout)
+        layout = settings.layout
         self.backing = Backing(
             content=containerd.content,
             images=containerd.images,
@@ -81,18 +79,20 @@ class Case:
             blobs_directory=containerd.blobs_directory,
             snapshotter=settings.snapshotter,
             namespace=settings.namespace,
-            layout=settings.layout,
+            layout=layout,
             limits=settings.limits,
             clock=clock,
             identity=processes.current(),
-            volumes=self._records.iter_records,
+            volumes=lambda: iter_records(layout),
             daemon_syncs_layers=containerd.facts.version >= (1, 7, 14),
         )
+        locks = Locks(layout)
+        self.leasing = Leasing(self.backing)
+        self.sentinel = Sentinel(self.backing)
         self.blobs = Blobs(self.backing, workers=settings.workers)
         self.images = Images(self.backing, workers=settings.workers)
-        self.unpack = Unpack(self.backing)
-        self.volumes = Volumes(self.backing, self.images, self.unpack, self._records)
-        self.sentinel = Sentinel(self.backing)
+        self.unpack = Unpack(self.backing, locks)
+        self.volumes = Volumes(self.backing, locks, self.leasing, self.images, self.unpack)
 
     @classmethod
     def open(

@@ -61,7 +61,9 @@ def _ingested(result: "Ingested") -> dict[str, object]:
 @click.option("--digest", type=DIGEST, help="Refuse content of another digest (one FILE only).")
 @click.option("--media-type", help="Remember this media type with the blob.")
 @click.option("--move", is_flag=True, help="Take the file over instead of copying it.")
-@click.option("--files-from", type=click.Path(path_type=Path), help="Read more names, one per line.")
+@click.option(
+    "--files-from", type=click.Path(path_type=Path), help="Read more names, one per line."
+)
 @output_options
 @pass_invocation
 def ingest(

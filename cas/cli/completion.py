@@ -22,6 +22,4 @@ def command(context: click.Context, shell: str) -> None:
     completion_class = get_completion_class(shell)
     if completion_class is None:
         raise click.UsageError(f"click cannot complete for {shell}")
-    click.echo(
-        completion_class(context.find_root().command, {}, "cas", "_CAS_COMPLETE").source()
-    )
+    click.echo(completion_class(context.find_root().command, {}, "cas", "_CAS_COMPLETE").source())

@@ -61,7 +61,7 @@ def _absolute(value: str | Path, name: str) -> Path:
     path = Path(value)
     if not path.is_absolute() or ".." in path.parts:
         raise ConfigError(
-            f"{name} {str(path)!r} is not an absolute path without '..'; give one that starts with /",
+            f"{name} {str(path)!r} is not an absolute path without '..'; begin it with /",
             value=path,
         )
     return path
@@ -101,7 +101,11 @@ def load_settings(
         )
         if getattr(file, name) is not None
     }
-    limits = {key: value for key, value in msgspec.structs.asdict(file.limits).items() if value is not None}
+    limits = {
+        key: value
+        for key, value in msgspec.structs.asdict(file.limits).items()
+        if value is not None
+    }
     unknown = sorted(set(file.owners) - set(defaults.owners))
     if unknown:
         raise ConfigError(

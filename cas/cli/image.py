@@ -107,7 +107,9 @@ def export(invocation: Invocation, reference: str, output: str, archive_format: 
 
 
 @command.command(name="ls")
-@click.option("--filter", "filters", multiple=True, metavar="K=V", help="Show only matching images.")
+@click.option(
+    "--filter", "filters", multiple=True, metavar="K=V", help="Show only matching images."
+)
 @output_options
 @pass_invocation
 def ls(invocation: Invocation, filters: tuple[str, ...]) -> None:
@@ -132,9 +134,11 @@ def ls(invocation: Invocation, filters: tuple[str, ...]) -> None:
                 Column(
                     "DIGEST",
                     12 if invocation.shortens else 71,
-                    lambda record: record.target.digest.short
-                    if invocation.shortens
-                    else str(record.target.digest),
+                    lambda record: (
+                        record.target.digest.short
+                        if invocation.shortens
+                        else str(record.target.digest)
+                    ),
                 ),
                 Column("UPDATED", 19, lambda record: local_time(record.updated)),
             ),

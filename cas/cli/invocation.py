@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,6 +16,8 @@ from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.settings import Settings
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from cas.app import Case
 
 
@@ -24,10 +25,10 @@ class Invocation:
     """What the global options said, and what follows from it."""
 
     def __init__(self) -> None:
-        self.persist: Path | None = None
-        self.address: Path | None = None
+        self.persist: "Path | None" = None
+        self.address: "Path | None" = None
         self.namespace: str | None = None
-        self.config: Path | None = None
+        self.config: "Path | None" = None
         self.as_json = False
         self.quiet = False
         self.no_trunc = False
@@ -108,7 +109,7 @@ class Invocation:
             f"internal error: {type(error).__name__}: {error}; this is a defect of cas, "
             "please report it with the output of the same command under -vv"
         )
-        document = {
+        document: dict[str, object] = {
             "reference": "internal-error",
             "kind": "failed",
             "message": message,

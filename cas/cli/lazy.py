@@ -18,7 +18,7 @@ _ALIASES = {
     "volumes": "volume",
 }
 
-Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+_Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
 
 
 def _resolve(name: str, known: Mapping[str, object]) -> str:
@@ -74,7 +74,7 @@ def _store(attribute: str) -> Callable[[click.Context, click.Parameter, object],
     return callback
 
 
-def output_options(function: Decorated) -> Decorated:
+def output_options(function: _Decorated) -> _Decorated:
     """Add the options that are understood before and after the command's name."""
     for option in (
         click.option(

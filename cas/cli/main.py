@@ -1,7 +1,8 @@
 """Entry point of the ``cas`` command: global options, lazy commands, errors to exit codes."""
 
-__all__ = ["cli", "main"]
+__all__ = ["COMMANDS", "cli", "main"]
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -61,7 +62,7 @@ COMMANDS = {
     envvar="CAS_CONFIG",
     help="Configuration file (TOML).  [default: /etc/cas/config.toml where it exists]",
 )
-@click.option("-v", "--verbose", count=True, help="Say more on stderr; twice for every remote call.")
+@click.option("-v", "--verbose", count=True, help="Say more on stderr; -vv tells remote calls too.")
 @output_options
 @click.pass_context
 def cli(
@@ -125,9 +126,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return invocation.report(error)
     except BrokenPipeError:
         # The reader left; a second flush at exit would complain about it.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115, PTH123 (open until exit)
         return 0
     except OSError as error:
         return invocation.report(StorageError(f"{error}"))
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (the last border: no traceback reaches a user)
         return invocation.report_internal(error)

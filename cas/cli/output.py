@@ -17,11 +17,11 @@ import click
 
 from cas.cli.invocation import Invocation
 
-Row = TypeVar("Row")
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True, slots=True)
-class Column(Generic[Row]):
+class Column(Generic[_Row]):
     """One column of a table.
 
     Args:
@@ -32,7 +32,7 @@ class Column(Generic[Row]):
 
     title: str
     width: int
-    value: Callable[[Row], str]
+    value: Callable[[_Row], str]
 
 
 def timestamp(moment: datetime) -> str:
@@ -52,11 +52,11 @@ def print_document(document: object) -> None:
 
 def print_rows(
     invocation: Invocation,
-    rows: Iterable[Row],
+    rows: Iterable[_Row],
     *,
-    columns: Sequence[Column[Row]],
-    identifier: Callable[[Row], str],
-    document: Callable[[Row], object],
+    columns: Sequence[Column[_Row]],
+    identifier: Callable[[_Row], str],
+    document: Callable[[_Row], object],
 ) -> None:
     """Print a list in the form that the options ask for, row by row.
 

@@ -15,16 +15,19 @@ from cas.model.volume_name import VolumeName
 if TYPE_CHECKING:
     from cas.model.descriptor import Platform
 
-Value = TypeVar("Value")
+_Value = TypeVar("_Value")
 
 
-class _Parsed(click.ParamType, Generic[Value]):
-    def parse(self, text: str) -> Value:
+class _Parsed(click.ParamType, Generic[_Value]):
+    def parse(self, text: str) -> _Value:
         raise NotImplementedError
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> Value | Any:
+        self,
+        value: Any,  # noqa: ANN401 (click's signature)
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> _Value | Any:  # noqa: ANN401 (a value that is parsed already passes through)
         if not isinstance(value, str):
             return value
         try:

@@ -34,7 +34,7 @@ class VolumeName:
     def __post_init__(self) -> None:
         if not 0 <= self.generation < _GENERATIONS:
             raise InvalidNameError(
-                f"generation {self.generation} of volume {self.uuid} is not an unsigned 64-bit number",
+                f"generation {self.generation} of volume {self.uuid} is no unsigned 64-bit number",
                 value=self.generation,
             )
 

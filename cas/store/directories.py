@@ -78,8 +78,18 @@ def _examine(settings: Settings, wanted: LayoutDirectory) -> Iterator[Deviation]
             path, "file-system", f"the file system of {path.parent}", "another one", fixable=False
         )
     for problem, name, expected, actual in (
-        ("owner", settings.owners[wanted.owner], _user_id(settings.owners[wanted.owner]), found.st_uid),
-        ("group", settings.owners[wanted.group], _group_id(settings.owners[wanted.group]), found.st_gid),
+        (
+            "owner",
+            settings.owners[wanted.owner],
+            _user_id(settings.owners[wanted.owner]),
+            found.st_uid,
+        ),
+        (
+            "group",
+            settings.owners[wanted.group],
+            _group_id(settings.owners[wanted.group]),
+            found.st_gid,
+        ),
     ):
         if expected is None:
             yield Deviation(
@@ -130,7 +140,7 @@ def _make_account(tool: str, name: str) -> None:
     if tool == "useradd":
         command[2:2] = ["--no-create-home", "--shell", "/usr/sbin/nologin", "--user-group"]
     try:
-        subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603 (fixed tool, no shell)
+        subprocess.run(command, check=True, capture_output=True, text=True)
     except FileNotFoundError as error:
         raise LayoutError(
             f"{name!r} does not exist and {tool} is not installed; create it, or name another "

@@ -1,0 +1,518 @@
+"""Measures cas and ctr side by side on one containerd: the rows, the runs, the table.
+
+Every row does the same job with both tools, in turn (A B A B), on the same containerd and file
+system, each run in a namespace of its own; the clock stops when the data is on disk (``sync -f``).
+The median of the runs counts. Rows named ``library`` use the Python API inside one process, as a
+service does, against one ``ctr`` process per call, which is the only way to use ctr.
+"""
+
+__all__ = ["main"]
+
+import argparse
+import json
+import os
+import platform
+import resource
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from cas.app import Case
+from cas.model.settings import Settings
+from cas.model.volume_name import VolumeName
+
+MIB = 1024 * 1024
+IMAGE = "docker.io/library/bench:1"
+IMAGE_LAYERS = (
+    "gzip:busybox-static,base-files,libc6,libgcc-s1,libstdc++6",
+    "gzip:gcc-12,cpp-12",
+    "zstd:python3.11-minimal,libpython3.11-minimal,libpython3.11-stdlib,perl-modules-5.36",
+    "gzip:g++-12,libstdc++-12-dev",
+    "zstd:libllvm14,llvm-14",
+    "gzip:-usr/share/doc,-usr/share/man,clang-14,libclang-cpp14",
+)
+
+
+@dataclass
+class Row:
+    """One line of the table: seconds of each run."""
+
+    name: str
+    unit: str
+    ours: list[float] = field(default_factory=list)
+    theirs: list[float] = field(default_factory=list)
+    note: str = ""
+
+    def as_document(self) -> dict[str, object]:
+        """The JSON form."""
+        ours = statistics.median(self.ours)
+        theirs = statistics.median(self.theirs) if self.theirs else None
+        return {
+            "name": self.name,
+            "unit": self.unit,
+            "cas": ours,
+            "ctr": theirs,
+            "ratio": None if theirs is None else theirs / ours,
+            "cas_runs": self.ours,
+            "ctr_runs": self.theirs,
+            "note": self.note,
+        }
+
+
+class Bench:
+    """A containerd under a private directory, and the two ways to use it."""
+
+    def __init__(self, root: Path, *, quick: bool) -> None:
+        """Write the configuration; ``quick`` makes every row a tenth of its size."""
+        self.root = root
+        self.scale = 10 if quick else 1
+        self.runs = 1 if quick else 3
+        self.rows: list[Row] = []
+        self.settings = Settings(
+            persist=root / "p",
+            owners=dict.fromkeys(("root", "downloader", "verifier", "volumemgr"), "root"),
+        )
+        config = root / "config.toml"
+        owners = "".join(f'{role} = "root"\n' for role in ("downloader", "verifier", "volumemgr"))
+        config.write_text(f'persist = "{self.settings.persist}"\n[owners]\n{owners}')
+        self.environment = {
+            **os.environ,
+            "CAS_CONFIG": str(config),
+            "CONTAINERD_ADDRESS": str(self.settings.socket),
+        }
+
+    @contextmanager
+    def daemon(self) -> Iterator[None]:
+        """Run the store's containerd."""
+        self.cas("layout", "init")
+        with (self.root / "log").open("wb") as log:
+            process = subprocess.Popen(
+                ["cas", "containerd", "run"], env=self.environment, stderr=log
+            )
+            try:
+                with Case.open(self.settings):
+                    pass
+                yield
+            finally:
+                process.send_signal(signal.SIGTERM)
+                process.wait()
+
+    def namespace(self) -> str:
+        """Name a namespace that nobody used."""
+        return f"bench-{uuid.uuid4().hex[:8]}"
+
+    def cas(self, *arguments: str | Path, namespace: str | None = None) -> str:
+        """Run cas; gives its stdout."""
+        environment = dict(self.environment)
+        if namespace is not None:
+            environment["CAS_NAMESPACE"] = namespace
+        return _run(["cas", *map(str, arguments)], environment)
+
+    def ctr(self, *arguments: str | Path, namespace: str) -> str:
+        """Run ctr; gives its stdout."""
+        return _run(["ctr", "-n", namespace, *map(str, arguments)], self.environment)
+
+    def open(self, namespace: str) -> Case:
+        """Open the library on a namespace."""
+        settings = Settings(
+            persist=self.settings.persist, namespace=namespace, owners=self.settings.owners
+        )
+        return Case.open(settings)
+
+    def timed(self, work: Callable[[], object]) -> float:
+        """Seconds from dropped caches until ``work`` is done and on disk."""
+        os.sync()
+        Path("/proc/sys/vm/drop_caches").write_text("3")
+        start = time.monotonic()
+        work()
+        subprocess.run(["sync", "-f", self.settings.persist], check=True)
+        return time.monotonic() - start
+
+
+def _run(command: list[str], environment: dict[str, str]) -> str:
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        sys.exit(f"bench: {' '.join(command)} failed with {done.returncode}: {done.stderr}")
+    return done.stdout
+
+
+def large_blob(bench: Bench) -> Iterator[Row]:
+    """One blob of 1 GiB."""
+    size = 1024 * MIB // bench.scale
+    source = bench.root / "large"
+    with source.open("wb") as stream:
+        for _ in range(size // MIB):
+            stream.write(os.urandom(MIB))
+    digest = _run(["sha256sum", str(source)], bench.environment)[:64]
+    row = Row(f"ingest one blob of {size // MIB} MiB", "s")
+    moved = Row(f"ingest one blob of {size // MIB} MiB with --move", "s")
+    for _ in range(bench.runs):
+        theirs, ours = bench.namespace(), bench.namespace()
+
+        def by_ctr(namespace: str = theirs) -> None:
+            with source.open("rb") as stream:
+                subprocess.run(
+                    [
+                        "ctr", "-n", namespace, "content", "ingest",
+                        "--expected-digest", f"sha256:{digest}",
+                        "--expected-size", str(size), "bench",
+                    ],
+                    stdin=stream, env=bench.environment, check=True,
+                )  # fmt: skip
+
+        row.theirs.append(bench.timed(by_ctr))
+        _wipe(bench, theirs)
+        row.ours.append(
+            bench.timed(lambda ns=ours: bench.cas("blob", "ingest", source, namespace=ns))
+        )
+        _wipe(bench, ours)
+        copy = bench.settings.persist / "moved"
+        shutil.copyfile(source, copy)
+        moved.ours.append(
+            bench.timed(
+                lambda ns=ours, path=copy: bench.cas("blob", "ingest", "--move", path, namespace=ns)
+            )
+        )
+        moved.theirs.append(row.theirs[-1])
+        _wipe(bench, ours)
+    source.unlink()
+    yield row
+    yield moved
+
+
+def _wipe(bench: Bench, namespace: str) -> None:
+    """Empty a namespace, so that content shared between namespaces does not help the next run."""
+    digests = bench.ctr("content", "ls", "-q", namespace=namespace).split()
+    for start in range(0, len(digests), 500):
+        bench.ctr("content", "rm", *digests[start : start + 500], namespace=namespace)
+    with bench.open(namespace) as case:
+        case.collect_garbage()
+
+
+def _small_files(directory: Path, count: int) -> list[Path]:
+    directory.mkdir()
+    paths = [directory / str(number) for number in range(count)]
+    for path in paths:
+        path.write_bytes(os.urandom(4096))
+    return paths
+
+
+def small_blobs(bench: Bench) -> Iterator[Row]:
+    """2,000 blobs of 4 KiB; ctr takes one blob per process."""
+    count = 2000 // bench.scale
+    directory = bench.root / "small"
+    paths = _small_files(directory, count)
+    digests = {path: _run(["sha256sum", str(path)], bench.environment)[:64] for path in paths}
+    row = Row(f"ingest {count} blobs of 4 KiB", "s")
+    theirs, ours = bench.namespace(), bench.namespace()
+
+    def by_ctr() -> None:
+        for path, digest in digests.items():
+            with path.open("rb") as stream:
+                subprocess.run(
+                    [
+                        "ctr", "-n", theirs, "content", "ingest",
+                        "--expected-digest", f"sha256:{digest}",
+                        "--expected-size", "4096", path.name,
+                    ],
+                    stdin=stream, env=bench.environment, check=True,
+                )  # fmt: skip
+
+    row.theirs.append(bench.timed(by_ctr))
+    row.ours.append(bench.timed(lambda: bench.cas("blob", "ingest", *paths, namespace=ours)))
+    shutil.rmtree(directory)
+    _wipe(bench, theirs)
+    _wipe(bench, ours)
+    yield row
+
+
+def image_archive(bench: Bench) -> Path:
+    """A real image of several hundred MB, unpacked size, made once."""
+    archive = bench.root / "image.tar"
+    if not archive.exists():
+        layers = IMAGE_LAYERS[:2] if bench.scale > 1 else IMAGE_LAYERS
+        script = Path(__file__).with_name("package-image")
+        subprocess.run([script, archive, IMAGE, *layers], check=True)
+    return archive
+
+
+def image_import(bench: Bench) -> Iterator[Row]:
+    """Import of a real image with unpacking of all its layers."""
+    archive = image_archive(bench)
+    size = archive.stat().st_size // MIB
+    row = Row(f"import and unpack an image of {size} MiB", "s")
+    bare = Row(f"import an image of {size} MiB without unpacking", "s")
+    for _ in range(bench.runs):
+        theirs, ours = bench.namespace(), bench.namespace()
+        row.theirs.append(
+            bench.timed(lambda ns=theirs: bench.ctr("images", "import", archive, namespace=ns))
+        )
+        _forget_image(bench, theirs)
+
+        def by_cas(namespace: str = ours) -> None:
+            bench.cas("image", "import", archive, namespace=namespace)
+            bench.cas("volume", "prepare", _name(), "--image", IMAGE, namespace=namespace)
+
+        row.ours.append(bench.timed(by_cas))
+        _forget_image(bench, ours)
+        bare.theirs.append(
+            bench.timed(
+                lambda ns=theirs: bench.ctr(
+                    "images", "import", "--no-unpack", archive, namespace=ns
+                )
+            )
+        )
+        _forget_image(bench, theirs)
+        bare.ours.append(
+            bench.timed(lambda ns=ours: bench.cas("image", "import", archive, namespace=ns))
+        )
+        _forget_image(bench, ours)
+    yield row
+    yield bare
+
+
+def _name() -> str:
+    return f"{uuid.uuid4()}#0"
+
+
+def _forget_image(bench: Bench, namespace: str) -> None:
+    with bench.open(namespace) as case:
+        for status in list(case.volumes.iter_volumes()):
+            case.volumes.remove(status.name)
+        for record in list(case.backing.images.iter_images()):
+            case.backing.images.delete(record.name)
+        for snapshot in reversed(_children_last(case)):
+            case.backing.snapshots.remove(snapshot)
+        case.collect_garbage()
+    _wipe(bench, namespace)
+
+
+def _children_last(case: Case) -> list[str]:
+    parents = {info.name: info.parent for info in case.backing.snapshots.iter_snapshots()}
+
+    def depth(name: str) -> int:
+        return 0 if not parents.get(name) else 1 + depth(parents[name])
+
+    return sorted(parents, key=depth)
+
+
+def volumes(bench: Bench) -> Iterator[Row]:
+    """The second to fiftieth volume of an image, prepared and mounted."""
+    archive = image_archive(bench)
+    count = 49
+    namespace = bench.namespace()
+    row = Row("volume 2 to 50 of an image, per volume, library", "s")
+    command = Row("volume 2 to 50 of an image, per volume, command", "s")
+    with bench.open(namespace) as case:
+        case.images.import_archive(archive)
+        case.volumes.prepare(VolumeName.parse(_name()), IMAGE, activate=True)
+        names = [VolumeName.parse(_name()) for _ in range(count)]
+        start = time.monotonic()
+        for name in names:
+            case.volumes.prepare(name, IMAGE, activate=True)
+        row.ours.append((time.monotonic() - start) / count)
+        start = time.monotonic()
+        for _ in range(10):
+            bench.cas(
+                "volume", "prepare", _name(), "--image", IMAGE, "--activate", namespace=namespace
+            )
+        command.ours.append((time.monotonic() - start) / 10)
+        top = str(case.volumes.get(names[0]).record.chain_id)
+        mounts = bench.root / "mounts"
+        mounts.mkdir(exist_ok=True)
+        start = time.monotonic()
+        for number in range(count):
+            target = mounts / str(number)
+            target.mkdir()
+            script = bench.ctr(
+                "snapshots", "prepare", "--target", target, f"bench-{number}", top,
+                namespace=namespace,
+            )  # fmt: skip
+            subprocess.run(["sh", "-c", script], check=True)
+        row.theirs.append((time.monotonic() - start) / count)
+        command.theirs = row.theirs
+        for number in range(count):
+            subprocess.run(["umount", mounts / str(number)], check=True)
+        for status in list(case.volumes.iter_volumes()):
+            case.volumes.deactivate(status.name)
+    _forget_image(bench, namespace)
+    yield row
+    yield command
+
+
+def listing(bench: Bench) -> Iterator[Row]:
+    """A list of 20,000 blobs, and then their removal."""
+    count = 20_000 // bench.scale
+    namespace = bench.namespace()
+    _fill(bench, namespace, count)
+    for title, ours, theirs in (
+        ("digests only", ("blob", "ls", "-q"), ("content", "ls", "-q")),
+        ("table", ("blob", "ls"), ("content", "ls")),
+    ):
+        row = Row(f"list {count} blobs, {title}", "s")
+        for _ in range(bench.runs):
+            row.theirs.append(
+                bench.timed(lambda what=theirs: bench.ctr(*what, namespace=namespace))
+            )
+            row.ours.append(bench.timed(lambda what=ours: bench.cas(*what, namespace=namespace)))
+        yield row
+    _wipe(bench, namespace)
+
+
+def _fill(bench: Bench, namespace: str, count: int) -> None:
+    with bench.open(namespace) as case:
+        directory = bench.root / "fill"
+        paths = _small_files(directory, count)
+        for _ in case.blobs.ingest_many(iter(paths)):
+            pass
+    shutil.rmtree(directory)
+
+
+def pruning(bench: Bench) -> Iterator[Row]:
+    """10,000 blobs that nothing refers to, removed."""
+    count = 10_000 // bench.scale
+    row = Row(f"prune {count} blobs", "s")
+    theirs, ours = bench.namespace(), bench.namespace()
+    for namespace in (theirs, ours):
+        _fill(bench, namespace, count)
+    digests = bench.ctr("content", "ls", "-q", namespace=theirs).split()
+
+    def by_ctr() -> None:
+        for start in range(0, len(digests), 1000):
+            bench.ctr("content", "rm", *digests[start : start + 1000], namespace=theirs)
+        bench.ctr("leases", "create", "--id", "collect", namespace=theirs)
+        bench.ctr("leases", "rm", "--sync", "collect", namespace=theirs)
+
+    row.theirs.append(bench.timed(by_ctr))
+    row.ours.append(
+        bench.timed(
+            lambda: bench.cas("blob", "prune", "--force", "--filter", "pinned=true", namespace=ours)
+        )
+    )
+    yield row
+
+
+def start_up(bench: Bench) -> Iterator[Row]:
+    """Start of the program."""
+    row = Row("start-up: --help", "s")
+    for _ in range(10):
+        start = time.monotonic()
+        bench.cas("--help")
+        row.ours.append(time.monotonic() - start)
+        start = time.monotonic()
+        bench.ctr("--help", namespace="x")
+        row.theirs.append(time.monotonic() - start)
+    yield row
+
+
+def memory(bench: Bench) -> Iterator[Row]:
+    """Peak resident memory of an ingest of 1 GiB."""
+    size = 1024 // bench.scale
+    source = bench.root / "memory"
+    with source.open("wb") as stream:
+        for _ in range(size):
+            stream.write(os.urandom(MIB))
+    row = Row(f"peak memory, ingest of {size} MiB", "MiB")
+    theirs, ours = bench.namespace(), bench.namespace()
+    with source.open("rb") as stream:
+        row.theirs.append(
+            _peak(["ctr", "-n", theirs, "content", "ingest", "bench"], bench, stream.fileno())
+        )
+    _wipe(bench, theirs)
+    row.ours.append(_peak(["cas", "-n", ours, "blob", "ingest", str(source)], bench, None))
+    _wipe(bench, ours)
+    source.unlink()
+    yield row
+
+
+def _peak(command: list[str], bench: Bench, stdin: int | None) -> float:
+    process = subprocess.Popen(
+        command, env=bench.environment, stdin=stdin, stdout=subprocess.DEVNULL
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"bench: {' '.join(command)} failed with {process.returncode}")
+    return usage.ru_maxrss / 1024
+
+
+ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "large-blob": large_blob,
+    "small-blobs": small_blobs,
+    "import": image_import,
+    "volumes": volumes,
+    "list": listing,
+    "prune": pruning,
+    "start-up": start_up,
+    "memory": memory,
+}
+
+
+def _machine() -> dict[str, object]:
+    version = subprocess.run(
+        ["containerd", "--version"], capture_output=True, text=True, check=True
+    )
+    start = time.process_time()
+    subprocess.run(
+        ["sha256sum", "/dev/stdin"], input=bytes(256 * MIB), stdout=subprocess.DEVNULL, check=True
+    )
+    used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    return {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "kernel": platform.release(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "containerd": version.stdout.split()[2],
+        "sha256sum_mib_per_second": round(256 / max(used, 0.001)),
+        "decompressors": [name for name in ("igzip", "unpigz") if shutil.which(name)],
+        "seconds_here": round(time.process_time() - start, 3),
+    }
+
+
+def _print(rows: list[Row]) -> None:
+    print(f"{'':52} {'cas':>10} {'ctr':>10} {'ctr/cas':>8}")
+    for row in rows:
+        document = row.as_document()
+        theirs = "" if document["ctr"] is None else f"{document['ctr']:10.3f}"
+        ratio = "" if document["ratio"] is None else f"{document['ratio']:8.2f}"
+        print(f"{row.name:52} {document['cas']:10.3f} {theirs:>10} {ratio:>8} {row.unit}")
+
+
+def main() -> None:
+    """Run the rows that were asked for."""
+    parser = argparse.ArgumentParser(prog="hack/bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="a tenth of the size, one run")
+    parser.add_argument("--output", type=Path, help="write JSON here as well")
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=", ".join(ROWS))
+    arguments = parser.parse_args()
+    unknown = sorted(set(arguments.rows) - set(ROWS))
+    if unknown:
+        parser.error(f"no row is named {unknown[0]!r}; rows are {', '.join(ROWS)}")
+    machine = _machine()
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="cas-bench-") as root:
+        bench = Bench(Path(root), quick=arguments.quick)
+        with bench.daemon():
+            for name in arguments.rows or ROWS:
+                for row in ROWS[name](bench):
+                    rows.append(row)
+                    print(f"done: {row.name}", file=sys.stderr)
+    print(json.dumps(machine))
+    _print(rows)
+    if arguments.output is not None:
+        document = {"machine": machine, "rows": [row.as_document() for row in rows]}
+        arguments.output.write_text(json.dumps(document, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
