@@ -4,7 +4,6 @@
 containerd that runs already, for example in Docker, with its root at ``DIR/vault/case``.
 """
 
-import logging
 import os
 import uuid
 from collections.abc import Callable, Iterator
@@ -17,18 +16,17 @@ import pytest
 from cas.containerd.client import Containerd
 from cas.containerd.daemon import Daemon
 from cas.model.settings import Settings
+from cas.store.directories import create_directories
 from tests.support.daemon import (
-    WAIT_SECONDS,
     connect,
     empty_layout,
     empty_namespace,
     mounts_below,
     persist_directory,
     private_daemon,
+    settings_for,
 )
 from tests.support.loopfs import LoopFileSystem
-
-_containerd_log = logging.getLogger("containerd")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -60,16 +58,15 @@ def daemon(pytestconfig: pytest.Config, containerd_binary: str) -> Iterator[Daem
     persist = pytestconfig.getoption("--persist")
     if (address is None) != (persist is None):
         raise pytest.UsageError("--containerd-address and --persist belong together")
-    base = Settings(containerd_binary=containerd_binary, wait_seconds=WAIT_SECONDS)
     with ExitStack() as stack:
         if address is None:
             directory = stack.enter_context(persist_directory())
-            daemon = Daemon(replace(base, persist=directory), log=_containerd_log.debug)
-            stack.enter_context(daemon)
+            settings = settings_for(directory, containerd_binary)
+            daemon = stack.enter_context(private_daemon(settings))
         else:
-            daemon = Daemon(
-                replace(base, persist=Path(persist).absolute(), address=Path(address).absolute())
-            )
+            settings = settings_for(Path(persist).absolute(), containerd_binary)
+            daemon = Daemon(replace(settings, address=Path(address).absolute()))
+            create_directories(settings, repair=True)
         yield daemon
         _check_nothing_is_left(daemon.settings)
 
@@ -94,12 +91,11 @@ def containerd(settings: Settings) -> Iterator[Containerd]:
 @pytest.fixture
 def restartable_daemon(containerd_binary: str) -> Iterator[Daemon]:
     """A running containerd of the test's own, to be killed and started again."""
-    with persist_directory() as directory:
-        settings = Settings(
-            persist=directory, containerd_binary=containerd_binary, wait_seconds=WAIT_SECONDS
-        )
-        with private_daemon(settings) as daemon:
-            yield daemon
+    with (
+        persist_directory() as directory,
+        private_daemon(settings_for(directory, containerd_binary)) as daemon,
+    ):
+        yield daemon
 
 
 @pytest.fixture

@@ -95,11 +95,13 @@ class Containerd:
     def blobs_directory(self) -> Path | None:
         """containerd's ``blobs/sha256`` if its content store lies within our reach, else None.
 
-        The directory itself may not exist before the first blob, and may be another containerd's
-        that happens to have the same path: prove it before relying on it.
+        containerd makes the directory with its first blob. A directory may also be another
+        containerd's that happens to have the same path: prove it before relying on it.
         """
         root = self.facts.content_root
-        return root / "blobs" / "sha256" if root is not None and root.is_dir() else None
+        if root is None or not root.parent.is_dir():
+            return None
+        return root / "blobs" / "sha256"
 
     def in_namespace(self, namespace: str) -> "Containerd":
         """Give the same connection for another namespace; closing either closes both."""

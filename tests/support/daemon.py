@@ -1,5 +1,6 @@
 """Real containerds for tests: private ones, and the cleaning of namespaces."""
 
+import logging
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,9 @@ from cas.containerd.client import Containerd
 from cas.containerd.daemon import Daemon
 from cas.errors import CasError, InUseError
 from cas.model.settings import Settings
+from cas.store.directories import create_directories
+
+_containerd_log = logging.getLogger("containerd")
 
 WAIT_SECONDS = 30.0
 """Generous, since a loaded machine may be slow; nothing waits longer than it must."""
@@ -35,13 +39,21 @@ def persist_directory() -> Iterator[Path]:
 
 @contextmanager
 def private_daemon(settings: Settings) -> Iterator[Daemon]:
-    """Run a containerd; the test may stop, kill and start it as it likes."""
-    daemon = Daemon(settings)
-    daemon.start()
-    try:
+    """Make the layout and run a containerd; the test may stop, kill and start it as it likes."""
+    create_directories(settings, repair=True)
+    with Daemon(settings, log=_containerd_log.debug) as daemon:
         yield daemon
-    finally:
-        daemon.stop()
+
+
+def settings_for(persist: Path, binary: str) -> Settings:
+    """Give settings for a private containerd, with directories that root owns alone."""
+    roles = ("root", "downloader", "verifier", "volumemgr")
+    return Settings(
+        persist=persist,
+        containerd_binary=binary,
+        wait_seconds=WAIT_SECONDS,
+        owners=dict.fromkeys(roles, "root"),
+    )
 
 
 def connect(settings: Settings) -> Containerd:
@@ -74,7 +86,7 @@ def empty_layout(settings: Settings) -> None:
     layout = settings.layout
     unmount_below(settings.persist)
     for directory in (layout.volumes, layout.clear_volumes, layout.stage, layout.quarantine):
-        shutil.rmtree(directory, ignore_errors=True)
+        _empty_directory(directory)
     layout.scrub_cursor.unlink(missing_ok=True)
 
 
@@ -98,6 +110,14 @@ def wait_until_collected(containerd: Containerd, path: Path) -> None:
         if time.monotonic() > deadline:
             raise AssertionError(f"{path} was not collected")
         containerd.leases.collect_garbage()
+
+
+def _empty_directory(directory: Path) -> None:
+    for path in directory.iterdir() if directory.exists() else ():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _unescaped(text: str) -> str:
