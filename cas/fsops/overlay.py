@@ -8,7 +8,18 @@ All three give the same file system. Everything here raises ``OSError``, apart f
 refuses by itself; the caller translates.
 """
 
-__all__ = ["MAX_LAYERS", "Overlay", "mount_by_data", "mount_by_layer", "mount_overlay"]
+__all__ = [
+    "MAX_LAYERS",
+    "MS_NODEV",
+    "MS_NOEXEC",
+    "MS_NOSUID",
+    "MS_RDONLY",
+    "Overlay",
+    "mount_by_data",
+    "mount_by_layer",
+    "mount_overlay",
+    "mount_relative",
+]
 
 import errno
 import logging
