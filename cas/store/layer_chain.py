@@ -52,6 +52,11 @@ class LayerChain:
                 return self._settle(chain_ids[:count], lease)
         return 0
 
+    def is_durable(self, chain_id: ChainID) -> bool:
+        """Whether the committed snapshot exists and was synced, with its parents, before."""
+        info = self._stat(chain_id)
+        return info is not None and self._durability.is_vouched_for(info)
+
     def pinned(self, chain_id: ChainID, lease: Lease) -> SnapshotInfo | None:
         """Give the committed snapshot, held by the lease, or None when there is none."""
         if self._stat(chain_id) is None:

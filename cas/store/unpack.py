@@ -108,6 +108,17 @@ class Unpack:
             self._record(resolved)
         return chain_ids[-1] if chain_ids else None
 
+    def is_unpacked(self, resolved: ResolvedImage) -> bool:
+        """Tell at little cost whether :meth:`unpack` would find nothing to do.
+
+        Nothing is pinned, so that the snapshot may be gone the next moment: whoever builds on it
+        must be ready for that.
+        """
+        if not resolved.layers:
+            return True
+        top = resolved.layers[-1].chain_id
+        return self._chain.is_durable(top) and self._is_recorded(resolved)
+
     def _ensure_layer(
         self,
         layer: Layer,
@@ -236,19 +247,25 @@ class Unpack:
 
         The config's label comes last: where it is right, the others are.
         """
-        content = self._backing.content
-        config = resolved.config_descriptor.digest
-        key = f"{GC_REF_SNAPSHOT}.{self._backing.snapshotter}"
-        top = str(resolved.layers[-1].chain_id)
-        if content.info(config).labels.get(key) == top:
+        if self._is_recorded(resolved):
             return
+        content = self._backing.content
         for layer in resolved.layers:
             digest, diff_id = layer.descriptor.digest, str(layer.diff_id)
             # A layer whose snapshot stands is not needed and may be gone.
             with suppress(BlobNotFoundError):
                 if content.info(digest).labels.get(UNCOMPRESSED) != diff_id:
                     content.update_labels(digest, {UNCOMPRESSED: diff_id})
-        content.update_labels(config, {key: top})
+        config = resolved.config_descriptor.digest
+        content.update_labels(config, {self._snapshot_label: str(resolved.layers[-1].chain_id)})
+
+    def _is_recorded(self, resolved: ResolvedImage) -> bool:
+        labels = self._backing.content.info(resolved.config_descriptor.digest).labels
+        return labels.get(self._snapshot_label) == str(resolved.layers[-1].chain_id)
+
+    @property
+    def _snapshot_label(self) -> str:
+        return f"{GC_REF_SNAPSHOT}.{self._backing.snapshotter}"
 
 
 def _verify(layer: Layer, applied: Descriptor) -> None:

@@ -1,10 +1,10 @@
 """Makes container volumes out of images.
 
 Steps, each safe to be killed after: the volume's lock; an interrupted removal of the same name is
-finished; a lease; the image's layers are unpacked; the writable snapshot, rooted, so that no
-collection takes it; a hidden directory with everything in it, synced; one rename, with which the
-volume exists. Whatever fails or is killed before the rename leaves nothing that recovery, or the
-next prepare, does not remove. Does not mount.
+finished; a lease; the image's layers are unpacked; a hidden directory with everything in it; the
+writable snapshot, rooted, so that no collection takes it; both are synced; one rename, with which
+the volume exists. Whatever fails or is killed before the rename leaves nothing that recovery, or
+the next prepare, does not remove. Does not mount.
 """
 
 __all__ = ["Preparation"]
@@ -22,7 +22,8 @@ from cas.errors import (
     SnapshotNotFoundError,
     VolumeConflictError,
 )
-from cas.fsops.durable import make_directory, publish, sync_directory
+from cas.fsops.building import build_directory, sync_tree
+from cas.fsops.durable import publish, sync_directory
 from cas.fsops.trees import remove_tree
 from cas.model.cancellation import Cancellation
 from cas.model.digest import ChainID
@@ -38,7 +39,7 @@ from cas.store.images import Images
 from cas.store.layer_durability import upper_directory
 from cas.store.leasing import Lease, Leasing
 from cas.store.unpack import Unpack
-from cas.volumes.records import read_record, write_files
+from cas.volumes.records import encode_files, read_record
 from cas.volumes.removal import Removal
 from cas.volumes.undo import Undo
 
@@ -103,24 +104,46 @@ class Preparation:
             return self._existing(name, image, read_only=read_only)
         with self._leasing.hold("prepare") as lease:
             resolved = self._images.resolve(image)
-            chain_id = self._unpack.unpack(resolved, lease, cancel=cancel, progress=progress)
-            if cancel is not None:
-                cancel.check()
-            record = VolumeRecord(
-                name=name,
-                image=resolved.record.name,
-                root_digest=resolved.root.digest,
-                manifest_digest=resolved.manifest.digest,
-                chain_id=chain_id,
-                snapshot_key=str(name),
-                snapshotter=self._backing.snapshotter,
-                read_only=read_only,
-                created=self._backing.clock(),
-            )
-            self._build(record, resolved, lease)
+            record = self._new_record(name, resolved, read_only=read_only)
+            try:
+                if self._unpack.is_unpacked(resolved):
+                    self._build(record, resolved, lease)
+                else:
+                    self._unpack_and_build(record, resolved, lease, cancel, progress)
+            except SnapshotNotFoundError:
+                # Collected between the look and the use, which the lease prevents from now on.
+                self._unpack_and_build(record, resolved, lease, cancel, progress)
         self._images.touch(resolved.record.name)
         _LOGGER.info("volume prepared volume=%s image=%s", name, record.image)
         return record
+
+    def _new_record(
+        self, name: VolumeName, resolved: ResolvedImage, *, read_only: bool
+    ) -> VolumeRecord:
+        return VolumeRecord(
+            name=name,
+            image=resolved.record.name,
+            root_digest=resolved.root.digest,
+            manifest_digest=resolved.manifest.digest,
+            chain_id=resolved.layers[-1].chain_id if resolved.layers else None,
+            snapshot_key=str(name),
+            snapshotter=self._backing.snapshotter,
+            read_only=read_only,
+            created=self._backing.clock(),
+        )
+
+    def _unpack_and_build(
+        self,
+        record: VolumeRecord,
+        resolved: ResolvedImage,
+        lease: Lease,
+        cancel: Cancellation | None,
+        progress: Progress,
+    ) -> None:
+        self._unpack.unpack(resolved, lease, cancel=cancel, progress=progress)
+        if cancel is not None:
+            cancel.check()
+        self._build(record, resolved, lease)
 
     def _existing(self, name: VolumeName, image: str, *, read_only: bool) -> VolumeRecord:
         record = read_record(self._backing.layout.volume(name), name)
@@ -167,12 +190,16 @@ class Preparation:
         building, final = layout.volume_preparing(record.name), layout.volume(record.name)
         _remove_if_there(building)
         with Undo() as undo:
-            undo.add("the snapshot", lambda: self._drop_snapshot(record))
-            _sync_snapshot(self._make_snapshot(record, lease))
             undo.add("the directory", lambda: _remove_if_there(building))
-            make_directory(building, mode=0o700)
-            make_directory(building / "rootfs", mode=0o755)
-            write_files(building, record, resolved.config_raw)
+            build_directory(
+                building,
+                files=encode_files(record, resolved.config_raw),
+                directories={"rootfs": 0o755},
+            )
+            undo.add("the snapshot", lambda: self._drop_snapshot(record))
+            mounts = self._make_snapshot(record, lease)
+            sync_tree(building)
+            _sync_snapshot(mounts)
             publish(building, final)
 
     def _make_snapshot(self, record: VolumeRecord, lease: Lease) -> list[Mount]:

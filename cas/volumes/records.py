@@ -5,11 +5,11 @@ whoever can write there may write anything.
 """
 
 __all__ = [
+    "encode_files",
     "encode_record",
     "iter_records",
     "read_record",
     "read_snapshot_key",
-    "write_files",
 ]
 
 import logging
@@ -20,7 +20,6 @@ from pathlib import Path
 import msgspec
 
 from cas.errors import CorruptVolumeError, InvalidNameError, StorageError
-from cas.fsops.durable import write_file
 from cas.model.digest import ChainID, Digest
 from cas.model.layout import Layout
 from cas.model.volume_name import VolumeName
@@ -68,16 +67,17 @@ def encode_record(record: VolumeRecord) -> bytes:
     return msgspec.json.format(msgspec.json.encode(document), indent=4) + b"\n"
 
 
-def write_files(directory: Path, record: VolumeRecord, config: bytes) -> None:
-    """Write both files durably into a volume directory that is being built.
+def encode_files(record: VolumeRecord, config: bytes) -> dict[str, bytes]:
+    """Give names and contents of both files.
 
     Args:
-        directory: Has a temporary name still.
         record: Of the volume.
         config: The image config as it is in the store; only its white space is changed.
     """
-    write_file(directory / _CONFIG, msgspec.json.format(config, indent=4) + b"\n", mode=0o644)
-    write_file(directory / _RECORD, encode_record(record), mode=0o644)
+    return {
+        _CONFIG: msgspec.json.format(config, indent=4) + b"\n",
+        _RECORD: encode_record(record),
+    }
 
 
 def read_record(directory: Path, name: VolumeName) -> VolumeRecord:

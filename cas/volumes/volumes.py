@@ -112,7 +112,8 @@ class Volumes:
                 name, image, read_only=read_only, cancel=cancel, progress=progress
             )
             if activate:
-                self._activation.activate(record)
+                rootfs = self._activation.activate(record)
+                return VolumeStatus(name, VolumeState.ACTIVE, rootfs, record)
         return self.get(name)
 
     def iter_volumes(self) -> Iterator[VolumeStatus]:

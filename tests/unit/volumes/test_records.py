@@ -16,11 +16,11 @@ from cas.model.layout import Layout
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.volumes.records import (
+    encode_files,
     encode_record,
     iter_records,
     read_record,
     read_snapshot_key,
-    write_files,
 )
 
 _NAME = VolumeName.parse("7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#3")
@@ -37,6 +37,11 @@ _RECORD = VolumeRecord(
 )
 
 
+def _write(directory: Path, record: VolumeRecord, config: bytes) -> None:
+    for name, data in encode_files(record, config).items():
+        (directory / name).write_bytes(data)
+
+
 @pytest.mark.parametrize(
     "record",
     [
@@ -48,7 +53,7 @@ _RECORD = VolumeRecord(
 )
 def test_record_written_and_read_is_the_same(tmp_path: Path, record: VolumeRecord) -> None:
     """Nothing of a record gets lost."""
-    write_files(tmp_path, record, b"{}")
+    _write(tmp_path, record, b"{}")
     assert read_record(tmp_path, _NAME) == record
 
 
@@ -135,7 +140,7 @@ def test_record_of_garbage_raises_only_corrupt(
 )
 def test_image_config_written_keeps_its_content(tmp_path: Path, config: bytes) -> None:
     """Only white space differs, so that numbers and doubled keys survive as they were."""
-    write_files(tmp_path, _RECORD, config)
+    _write(tmp_path, _RECORD, config)
     written = (tmp_path / "image-config.json").read_text()
     assert "".join(written.split()) == "".join(config.decode().split())
     assert written.startswith('{\n    "')
@@ -146,7 +151,7 @@ def test_snapshot_key_of_damaged_volume_falls_back(tmp_path: Path) -> None:
     assert read_snapshot_key(tmp_path, _NAME) == str(_NAME)
     (tmp_path / "snapshotid.txt").write_text("old-key")
     assert read_snapshot_key(tmp_path, _NAME) == "old-key"
-    write_files(tmp_path, replace(_RECORD, snapshot_key="recorded"), b"{}")
+    _write(tmp_path, replace(_RECORD, snapshot_key="recorded"), b"{}")
     assert read_snapshot_key(tmp_path, _NAME) == "recorded"
 
 
@@ -156,7 +161,7 @@ def test_iter_records_skips_unreadable_with_warning(
     """One damaged volume does not hide the others."""
     layout = Layout(tmp_path)
     layout.volume(_NAME).mkdir(parents=True)
-    write_files(layout.volume(_NAME), _RECORD, b"{}")
+    _write(layout.volume(_NAME), _RECORD, b"{}")
     damaged = VolumeName(_NAME.uuid, 4)
     layout.volume(damaged).mkdir()
     assert list(iter_records(layout)) == [_RECORD]
