@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -281,11 +281,11 @@ def missing(invocation: Invocation, digests: tuple[str, ...]) -> None:
 @prune_options
 @output_options
 @pass_invocation
-def prune(invocation: Invocation, **options: object) -> int:
+def prune(invocation: Invocation, /, **options: Any) -> int:  # noqa: ANN401 (as click gives them)
     """Remove pinned blobs that match the filters, and blobs nothing refers to.
 
     \b
     Example:
       cas blob prune --filter until=30d --dry-run
     """
-    return run_prune(invocation, scope="blobs", options=options)
+    return run_prune(invocation, scope="blobs", **options)

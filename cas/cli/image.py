@@ -4,7 +4,7 @@ __all__ = ["command"]
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -230,7 +230,7 @@ def exists(invocation: Invocation, reference: str) -> int:
 @prune_options
 @output_options
 @pass_invocation
-def prune(invocation: Invocation, **options: object) -> int:
+def prune(invocation: Invocation, /, **options: Any) -> int:  # noqa: ANN401 (as click gives them)
     """Remove images that no volume uses.
 
     \b
@@ -238,4 +238,4 @@ def prune(invocation: Invocation, **options: object) -> int:
       cas image prune --filter unused=14d --dry-run
       cas image prune --force --min-free 2GB
     """
-    return run_prune(invocation, scope="images", options=options)
+    return run_prune(invocation, scope="images", **options)

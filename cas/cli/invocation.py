@@ -25,10 +25,10 @@ class Invocation:
     """What the global options said, and what follows from it."""
 
     def __init__(self) -> None:
-        self.persist: "Path | None" = None
-        self.address: "Path | None" = None
+        self.persist: Path | None = None
+        self.address: Path | None = None
         self.namespace: str | None = None
-        self.config: "Path | None" = None
+        self.config: Path | None = None
         self.as_json = False
         self.quiet = False
         self.no_trunc = False

@@ -34,8 +34,8 @@ COMMANDS = {
     cls=LazyGroup,
     lazy_commands=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict or in use, 5 integrity, "
-    "6 no space, 7 vault, 8 containerd unavailable, 9 denied, 130 interrupted.",
+    epilog="Exit status: 0 done, 1 failed, 2 usage, 3 not found, 4 conflict or in use, "
+    "5 integrity, 6 no space, 7 vault, 8 containerd unavailable, 9 denied, 130 interrupted.",
 )
 @click.option(
     "--persist",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _Value = TypeVar("_Value")
 
 
-class _Parsed(click.ParamType, Generic[_Value]):
+class _Parsed(click.ParamType[Any], Generic[_Value]):
     def parse(self, text: str) -> _Value:
         raise NotImplementedError
 

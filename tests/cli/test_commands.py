@@ -1,0 +1,240 @@
+"""The main job on the command line: stable keys, identifiers for pipes, statuses."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+
+import pytest
+
+from cas.model.settings import Settings
+from tests.cli.conftest import RunCas
+from tests.support.images import BuiltImage, busybox_image, layered_image
+
+BLOB_KEYS = ["digest", "size", "media_type", "pinned", "created", "updated", "labels"]
+IMAGE_KEYS = ["name", "digest", "media_type", "target_size", "created", "updated", "labels"]
+VOLUME_KEYS = [
+    "name",
+    "state",
+    "problem",
+    "rootfs",
+    "image",
+    "root_digest",
+    "manifest_digest",
+    "chain_id",
+    "snapshot_key",
+    "snapshotter",
+    "read_only",
+    "created",
+]
+
+
+def _name() -> str:
+    return f"{uuid.uuid4()}#0"
+
+
+@pytest.fixture
+def image(cas: RunCas, tmp_path: Path) -> BuiltImage:
+    """A runnable image in the store."""
+    built = busybox_image()
+    result = cas("image", "import", built.write_oci_tar(tmp_path / "image.tar"))
+    assert (result.status, result.out) == (0, f"{built.name}\n"), result.err
+    return built
+
+
+def test_blob_commands_agree_with_the_file(cas: RunCas, tmp_path: Path) -> None:
+    """A file goes in, is listed, inspected, read back, and removed."""
+    data = b"content of a blob\n" * 1000
+    source = tmp_path / "source"
+    source.write_bytes(data)
+    digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+    assert cas("blob", "ingest", "--media-type", "text/plain", source).out == f"{digest}\n"
+    assert cas("blob", "ls", "-q", "--filter", "media-type=text/plain").out == f"{digest}\n"
+    [listed] = json.loads(cas("blob", "ls", "--json", "--filter", "pinned=true").out)
+    assert list(listed) == BLOB_KEYS
+    assert (listed["digest"], listed["size"], listed["pinned"]) == (digest, len(data), True)
+    assert json.loads(cas("blob", "inspect", digest).out) == [listed]
+    assert cas("blob", "cat", digest).out.encode() == data
+    assert cas("blob", "exists", digest).status == 0
+    assert cas("blob", "rm", digest).status == 0
+    assert cas("blob", "exists", digest).status == 3
+    assert cas("blob", "rm", digest).status == 3
+    assert cas("blob", "rm", "--ignore", digest).status == 0
+
+
+def test_blob_missing_prints_only_what_is_absent(cas: RunCas, tmp_path: Path) -> None:
+    """One call tells which of many digests have to be fetched."""
+    source = tmp_path / "source"
+    source.write_bytes(b"present")
+    present = cas("blob", "ingest", source).out.strip()
+    absent = f"sha256:{'0' * 64}"
+
+    assert cas("blob", "missing", present, absent).out == f"{absent}\n"
+    assert json.loads(cas("blob", "missing", present, "--json").out) == []
+
+
+def test_blob_ingest_of_many_prints_digests_in_order(cas: RunCas, tmp_path: Path) -> None:
+    """Line n belongs to file n, whichever was done first."""
+    paths = []
+    for number in range(20):
+        path = tmp_path / str(number)
+        path.write_bytes(bytes([number]) * (1 + number * 4096))
+        paths.append(path)
+
+    lines = cas("blob", "ingest", *paths).out.split()
+
+    assert lines == [f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths]
+
+
+def test_blob_ingest_with_wrong_digest_is_integrity(cas: RunCas, tmp_path: Path) -> None:
+    """The message names both digests, and nothing became visible."""
+    source = tmp_path / "source"
+    source.write_bytes(b"something else")
+    claimed = f"sha256:{'0' * 64}"
+
+    result = cas("blob", "ingest", "--digest", claimed, source)
+
+    assert result.status == 5
+    assert claimed in result.err
+    assert hashlib.sha256(b"something else").hexdigest() in result.err
+    assert "[digest-mismatch]" in result.err
+    assert cas("blob", "exists", claimed).status == 3
+
+
+def test_blob_ingest_of_missing_file_is_not_found(cas: RunCas, tmp_path: Path) -> None:
+    """A source that does not exist ends with 3 and its name."""
+    result = cas("blob", "ingest", tmp_path / "nothing")
+
+    assert (result.status, "[source-not-found]" in result.err) == (3, True)
+
+
+def test_image_lists_have_documented_keys(cas: RunCas, image: BuiltImage) -> None:
+    """Table, identifiers and JSON tell of the same image."""
+    [listed] = json.loads(cas("image", "ls", "--json").out)
+
+    assert list(listed) == IMAGE_KEYS
+    assert (listed["name"], listed["digest"]) == (image.name, image.digest)
+    assert cas("image", "ls", "-q").out == f"{image.name}\n"
+    assert image.digest in cas("image", "ls").out
+    [inspected] = json.loads(cas("image", "inspect", image.name).out)
+    assert inspected["digest"] == image.digest
+
+
+def test_image_names_can_be_given_moved_and_removed(cas: RunCas, image: BuiltImage) -> None:
+    """Tag, exists and rm work on names only."""
+    assert cas("image", "tag", image.name, "example.com/other:2").status == 0
+    assert cas("image", "rm", image.name).status == 0
+    assert cas("image", "exists", image.name).status == 3
+    assert cas("image", "exists", "example.com/other:2").status == 0
+    assert cas("image", "rm", image.name).status == 3
+
+
+def test_image_export_imports_again(cas: RunCas, image: BuiltImage, tmp_path: Path) -> None:
+    """What export writes, import reads, with the same digest."""
+    archive = tmp_path / "exported.tar"
+
+    assert cas("image", "export", image.name, "-o", archive).status == 0
+    assert cas("image", "rm", image.name).status == 0
+    assert cas("image", "import", archive).out == f"{image.name}\n"
+
+    [listed] = json.loads(cas("image", "ls", "--json").out)
+    assert listed["digest"] == image.digest
+
+
+def test_volume_life_on_the_command_line(
+    cas: RunCas, image: BuiltImage, settings: Settings
+) -> None:
+    """Prepare, write, deactivate, activate, use, remove: data stays until the end."""
+    name = _name()
+    rootfs = settings.persist / "vault" / "volumes" / name / "rootfs"
+
+    assert cas("volume", "prepare", name, "--image", image.name).out == f"{rootfs}\n"
+    [inactive] = json.loads(cas("volume", "ls", "--json").out)
+    assert list(inactive) == VOLUME_KEYS
+    assert inactive["state"] == "inactive"
+    assert cas("volume", "activate", name).out == f"{name}\n"
+    (rootfs / "note").write_text("kept")
+    assert cas("volume", "deactivate", name).status == 0
+    assert not (rootfs / "note").exists()
+    assert cas("volume", "activate", "--all").out == f"{name}\n"
+    assert (rootfs / "note").read_text() == "kept"
+    assert cas("volume", "prepare", name, "--image", image.name, "--activate").status == 0
+    assert (rootfs / "note").read_text() == "kept"
+    usage = json.loads(cas("volume", "usage", name, "--json").out)
+    assert usage["own_bytes"] > 0
+    assert usage["shared_bytes"] > 0
+    assert cas("volume", "inspect", name).status == 0
+    assert cas("volume", "rm", name).out == f"{name}\n"
+    assert cas("volume", "ls", "-q").out == ""
+    assert not rootfs.parent.exists()
+    assert cas("volume", "rm", name).status == 3
+    assert cas("volume", "rm", "--ignore", name).status == 0
+
+
+def test_volume_name_with_another_image_is_conflict(
+    cas: RunCas, image: BuiltImage, tmp_path: Path
+) -> None:
+    """An existing volume is never remade from another image."""
+    other = layered_image()
+    cas("image", "import", other.write_oci_tar(tmp_path / "other.tar"))
+    name = _name()
+    cas("volume", "prepare", name, "--image", image.name)
+
+    result = cas("volume", "prepare", name, "--image", other.name)
+
+    assert (result.status, "[volume-conflict]" in result.err) == (4, True)
+    assert "generation" in result.err
+    assert cas("volume", "rm", name).status == 0
+
+
+def test_volume_in_use_is_not_removed_without_force(
+    cas: RunCas, image: BuiltImage, settings: Settings
+) -> None:
+    """A process inside keeps the volume; its pid is named."""
+    name = _name()
+    rootfs = Path(cas("volume", "prepare", name, "--image", image.name, "--activate").out.strip())
+    inside = subprocess.Popen(
+        [sys.executable, "-c", "import sys; print(flush=True); sys.stdin.read()"],
+        cwd=rootfs,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert inside.stdout is not None
+    inside.stdout.readline()
+    try:
+        refused = cas("volume", "rm", name)
+        assert (refused.status, "[in-use]" in refused.err) == (4, True)
+        assert str(inside.pid) in refused.err
+        assert cas("image", "rm", image.name).status == 4
+    finally:
+        inside.communicate(b"")
+    assert cas("volume", "rm", name).status == 0
+
+
+def test_listing_into_a_closed_pipe_is_silent(cas: RunCas, settings: Settings) -> None:
+    """A reader that leaves early gets no complaint."""
+    script = "import sys; from cas.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", script, "layout", "show", "--json"]
+    process = subprocess.Popen(
+        command,
+        env={"PYTHONPATH": ":".join(sys.path), "CAS_PERSIST": str(settings.persist)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+
+    _, stderr = process.communicate()
+
+    assert stderr == b""
+
+
+def test_version_with_json_names_containerd(cas: RunCas) -> None:
+    """The versions of both programs are told."""
+    document = json.loads(cas("version", "--json").out)
+
+    assert list(document) == ["cas", "containerd", "socket", "content_root", "snapshotter"]
+    assert document["containerd"]

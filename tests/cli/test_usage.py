@@ -1,0 +1,135 @@
+"""What a user gets wrong: documented status and reference, no traceback, nothing left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import RunCas
+
+NAME = "7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["volume", "prepare", "not-a-name", "--image", "x"],
+        ["volume", "prepare", NAME.upper(), "--image", "x"],
+        ["volume", "prepare", NAME],
+        ["volume", "activate"],
+        ["volume", "activate", "--all", NAME],
+        ["blob", "inspect", "sha256:abc"],
+        ["blob", "ingest"],
+        ["blob", "ingest", "--digest", "sha256:" + "0" * 64, "one", "two"],
+        ["blob", "ls", "--filter", "colour=red"],
+        ["image", "ls", "--filter", "colour=red"],
+        ["image", "prune", "--min-free", "much"],
+        ["--no-such-option"],
+        ["no-such-noun"],
+        ["--persist", "relative/path", "volume", "ls"],
+    ],
+    ids=" ".join,
+)
+def test_wrong_arguments_end_with_usage_status(arguments: list[str], cas: RunCas) -> None:
+    """Whatever is typed wrong ends with 2 and a hint, before anything is touched."""
+    result = cas(*arguments)
+
+    assert result.status == 2
+    assert result.out == ""
+    assert "Traceback" not in result.err
+    assert result.err
+
+
+def test_usage_error_with_json_is_one_document(run_cas: RunCas) -> None:
+    """Programs get the same error as one object on stderr."""
+    result = run_cas("--json", "volume", "inspect", "nonsense")
+
+    error = json.loads(result.err)["error"]
+    assert (result.status, error["reference"], error["kind"]) == (2, "usage", "usage")
+
+
+def test_absent_containerd_is_unavailable(run_cas: RunCas, tmp_path: Path) -> None:
+    """Without a containerd the message says which socket, and what to run."""
+    config = tmp_path / "config.toml"
+    config.write_text("wait_seconds = 0.1\n")
+
+    result = run_cas("--json", "--config", config, "--persist", tmp_path, "volume", "ls")
+
+    error = json.loads(result.err)["error"]
+    assert (result.status, error["reference"]) == (8, "containerd-unavailable")
+    assert str(tmp_path) in error["message"]
+
+
+def test_too_long_socket_path_names_the_way_out(run_cas: RunCas, tmp_path: Path) -> None:
+    """A path that the kernel cannot take is said before anything is tried."""
+    persist = tmp_path / ("x" * 120)
+
+    result = run_cas("--persist", persist, "volume", "ls")
+
+    assert result.status == 2
+    assert "107" in result.err
+    assert "--address" in result.err or "--persist" in result.err
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "nonsense",
+        "unknown_key = 1",
+        "workers = 'four'",
+        "workers = 0",
+        'persist = "relative"',
+        'persist = "/a/../b"',
+        '[owners]\nking = "root"',
+        "[limits]\nunknown = 1",
+    ],
+)
+def test_wrong_configuration_is_refused(text: str, run_cas: RunCas, tmp_path: Path) -> None:
+    """A configuration that is not understood is never half used."""
+    config = tmp_path / "bad.toml"
+    config.write_text(text)
+
+    result = run_cas("--config", config, "volume", "ls")
+
+    assert result.status == 2
+    assert "[invalid-config]" in result.err
+    assert str(config) in result.err or "workers" in result.err or "persist" in result.err
+
+
+def test_missing_configuration_file_is_refused(run_cas: RunCas, tmp_path: Path) -> None:
+    """A file that was named must exist."""
+    result = run_cas("--config", tmp_path / "none.toml", "volume", "ls")
+
+    assert (result.status, "[invalid-config]" in result.err) == (2, True)
+
+
+def test_store_without_layout_tells_to_make_one(run_cas: RunCas, tmp_path: Path) -> None:
+    """A missing directory is an error, not a surprise."""
+    result = run_cas("--persist", tmp_path, "blob", "ingest", "/etc/hostname")
+
+    assert result.status == 9
+    assert "cas layout init" in result.err
+
+
+def test_command_without_root_is_denied(tmp_path: Path) -> None:
+    """Another user is told that root is needed."""
+    script = "import sys; from cas.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    tmp_path.chmod(0o755)
+
+    done = subprocess.run(
+        [sys.executable, "-c", script, "--persist", tmp_path, "volume", "ls"],
+        capture_output=True,
+        text=True,
+        check=False,
+        user=65534,
+        group=65534,
+        extra_groups=[],
+        env={"PYTHONPATH": os.pathsep.join(sys.path), "PATH": os.environ["PATH"]},
+    )
+
+    assert done.returncode == 9, done.stderr
+    assert "root" in done.stderr
+    assert "Traceback" not in done.stderr
