@@ -7,11 +7,20 @@ pins, leases of the dead), each after a second look, and containerd's collector,
 world, decides what that frees.
 """
 
-__all__ = ["Inventory", "LeaseUse", "OtherContent", "Pin", "abandoned_ingests", "take_inventory"]
+__all__ = [
+    "ABANDONED_AFTER",
+    "Inventory",
+    "LeaseUse",
+    "OtherContent",
+    "Pin",
+    "abandoned_ingests",
+    "take_inventory",
+]
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from cas.errors import InvalidNameError, LeaseNotFoundError
 from cas.fsops.processes import is_dead
@@ -22,13 +31,14 @@ from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
 from cas.store.filters import BlobFilters
 from cas.store.graph import Graph, Kind, Reference, references, referrers
+from cas.store.inventory_files import BlobFileScan, allocated_size, scan_blob_files
 from cas.store.leasing import lease_owner
 from cas.store.ports import BlobCatalogue
 
 OtherContent = Callable[[], Iterable[tuple[str, BlobCatalogue]]]
 """Gives name and content of every other namespace: a blob's file belongs to all of them."""
 
-_ABANDONED_AFTER = timedelta(hours=1)
+ABANDONED_AFTER = timedelta(hours=1)
 """Unleased writes of other clients that may still go on are left alone for that long."""
 
 
@@ -86,7 +96,10 @@ class Inventory:
         pins: Blob node to pin.
         rooted_snapshots: Nodes of snapshots that are roots by label.
         leased_ingests: Refs that a live lease holds.
+        orphaned_ingests: Refs that only leases hold which are not alive any more.
         shared: Blobs of which another namespace has a record too: their bytes stay.
+        orphans: Raw digest to allocated bytes of files that no record of any namespace knows.
+        foreign_names: Names in the blobs directory that are no digest.
     """
 
     graph: Graph = field(default_factory=Graph)
@@ -97,7 +110,10 @@ class Inventory:
     pins: dict[int, Pin] = field(default_factory=dict)
     rooted_snapshots: list[int] = field(default_factory=list)
     leased_ingests: set[str] = field(default_factory=set)
+    orphaned_ingests: set[str] = field(default_factory=set)
     shared: set[int] = field(default_factory=set)
+    orphans: dict[bytes, int] = field(default_factory=dict)
+    foreign_names: list[str] = field(default_factory=list)
 
     def roots(self) -> Iterator[int]:
         """Stream what is kept for its own sake, the most telling first."""
@@ -127,22 +143,32 @@ def take_inventory(
         UnavailableError: containerd does not answer.
     """
     inventory = Inventory()
+    # Files first: one that appears later than its record cannot then look like an orphan.
+    files = _scan(backing)
     _read_volumes(inventory, backing)
     _read_images(inventory, backing)
     for blob in backing.content.iter_blobs():
+        files.digests.discard(bytes.fromhex(blob.digest.hex))
         _add_blob(inventory, blob, backing.snapshotter, pins)
     _read_snapshots(inventory, backing)
     _read_ingests(inventory, backing)
     _read_leases(inventory, backing, now)
-    for _, content in others():
-        _mark_shared(inventory, content)
+    looked_at = {backing.namespace}
+    for namespace, content in others():
+        _mark_shared(inventory, content, files)
+        looked_at.add(namespace)
+    inventory.foreign_names = files.foreign
+    if looked_at.issuperset(backing.namespaces.iter_namespaces()):
+        # Else a file without a record of ours may well have one elsewhere.
+        _keep_orphans(inventory, backing.blobs_directory, files)
     return inventory
 
 
 def abandoned_ingests(inventory: Inventory, now: datetime) -> Iterator[tuple[int, IngestStatus]]:
     """Stream the writes that no live lease holds and that nobody went on with for an hour."""
     for node, ingest in inventory.ingests.items():
-        if ingest.ref not in inventory.leased_ingests and now - ingest.updated > _ABANDONED_AFTER:
+        held = ingest.ref in inventory.leased_ingests or ingest.ref in inventory.orphaned_ingests
+        if not held and now - ingest.updated > ABANDONED_AFTER:
             yield node, ingest
 
 
@@ -232,10 +258,9 @@ def _read_leases(inventory: Inventory, backing: Backing, now: datetime) -> None:
             ),
         )
         inventory.leases.append(lease)
-        if lease.alive:
-            inventory.leased_ingests.update(
-                resource.id for resource in resources if resource.type == "ingests"
-            )
+        refs = inventory.leased_ingests if lease.alive else inventory.orphaned_ingests
+        refs.update(resource.id for resource in resources if resource.type == "ingests")
+    inventory.orphaned_ingests -= inventory.leased_ingests
 
 
 def _is_expired(lease: LeaseInfo, now: datetime) -> bool:
@@ -262,8 +287,24 @@ def _resources(resources: Iterable[LeaseResource], snapshotter: str) -> Iterator
             yield kind, resource.id
 
 
-def _mark_shared(inventory: Inventory, content: BlobCatalogue) -> None:
+def _scan(backing: Backing) -> BlobFileScan:
+    if backing.blobs_directory is None:
+        return BlobFileScan()
+    return scan_blob_files(backing.blobs_directory)
+
+
+def _mark_shared(inventory: Inventory, content: BlobCatalogue, files: BlobFileScan) -> None:
     for blob in content.iter_blobs():
+        files.digests.discard(bytes.fromhex(blob.digest.hex))
         node = inventory.graph.find(Kind.BLOB, str(blob.digest))
         if node is not None:
             inventory.shared.add(node)
+
+
+def _keep_orphans(inventory: Inventory, directory: Path | None, files: BlobFileScan) -> None:
+    if directory is None:
+        return
+    for digest in files.digests:
+        size = allocated_size(directory / digest.hex())
+        if size is not None:
+            inventory.orphans[digest] = size
