@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from cas.app import Case
@@ -172,16 +173,12 @@ def large_blob(bench: Bench) -> Iterator[Row]:
 
         row.theirs.append(bench.timed(by_ctr))
         _wipe(bench, theirs)
-        row.ours.append(
-            bench.timed(lambda ns=ours: bench.cas("blob", "ingest", source, namespace=ns))
-        )
+        row.ours.append(bench.timed(partial(bench.cas, "blob", "ingest", source, namespace=ours)))
         _wipe(bench, ours)
         copy = bench.settings.persist / "moved"
         shutil.copyfile(source, copy)
         moved.ours.append(
-            bench.timed(
-                lambda ns=ours, path=copy: bench.cas("blob", "ingest", "--move", path, namespace=ns)
-            )
+            bench.timed(partial(bench.cas, "blob", "ingest", "--move", copy, namespace=ours))
         )
         moved.theirs.append(row.theirs[-1])
         _wipe(bench, ours)
@@ -255,7 +252,7 @@ def image_import(bench: Bench) -> Iterator[Row]:
     for _ in range(bench.runs):
         theirs, ours = bench.namespace(), bench.namespace()
         row.theirs.append(
-            bench.timed(lambda ns=theirs: bench.ctr("images", "import", archive, namespace=ns))
+            bench.timed(partial(bench.ctr, "images", "import", archive, namespace=theirs))
         )
         _forget_image(bench, theirs)
 
@@ -267,14 +264,12 @@ def image_import(bench: Bench) -> Iterator[Row]:
         _forget_image(bench, ours)
         bare.theirs.append(
             bench.timed(
-                lambda ns=theirs: bench.ctr(
-                    "images", "import", "--no-unpack", archive, namespace=ns
-                )
+                partial(bench.ctr, "images", "import", "--no-unpack", archive, namespace=theirs)
             )
         )
         _forget_image(bench, theirs)
         bare.ours.append(
-            bench.timed(lambda ns=ours: bench.cas("image", "import", archive, namespace=ns))
+            bench.timed(partial(bench.cas, "image", "import", archive, namespace=ours))
         )
         _forget_image(bench, ours)
     yield row
@@ -327,7 +322,7 @@ def volumes(bench: Bench) -> Iterator[Row]:
                 "volume", "prepare", _name(), "--image", IMAGE, "--activate", namespace=namespace
             )
         command.ours.append((time.monotonic() - start) / 10)
-        top = str(case.volumes.get(names[0]).record.chain_id)
+        top = case.images.resolve(IMAGE).layers[-1].chain_id
         mounts = bench.root / "mounts"
         mounts.mkdir(exist_ok=True)
         start = time.monotonic()
@@ -335,7 +330,7 @@ def volumes(bench: Bench) -> Iterator[Row]:
             target = mounts / str(number)
             target.mkdir()
             script = bench.ctr(
-                "snapshots", "prepare", "--target", target, f"bench-{number}", top,
+                "snapshots", "prepare", "--target", target, f"bench-{number}", str(top),
                 namespace=namespace,
             )  # fmt: skip
             subprocess.run(["sh", "-c", script], check=True)
@@ -361,10 +356,8 @@ def listing(bench: Bench) -> Iterator[Row]:
     ):
         row = Row(f"list {count} blobs, {title}", "s")
         for _ in range(bench.runs):
-            row.theirs.append(
-                bench.timed(lambda what=theirs: bench.ctr(*what, namespace=namespace))
-            )
-            row.ours.append(bench.timed(lambda what=ours: bench.cas(*what, namespace=namespace)))
+            row.theirs.append(bench.timed(partial(bench.ctr, *theirs, namespace=namespace)))
+            row.ours.append(bench.timed(partial(bench.cas, *ours, namespace=namespace)))
         yield row
     _wipe(bench, namespace)
 
