@@ -8,7 +8,7 @@ __all__ = ["Case", "run_containerd", "utc_now"]
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
@@ -25,8 +25,12 @@ from cas.store.guard import VaultGuard
 from cas.store.images import Images
 from cas.store.leasing import Leasing
 from cas.store.locking import Locks
+from cas.store.ports import BlobCatalogue
+from cas.store.prune import Prune
 from cas.store.sentinel import Sentinel
 from cas.store.unpack import Unpack
+from cas.store.usage import Usage
+from cas.store.why import Why
 from cas.volumes.records import iter_records
 from cas.volumes.volumes import Volumes
 
@@ -54,6 +58,9 @@ class Case:
         blobs: Use cases on blobs.
         images: Use cases on images.
         volumes: Use cases on container volumes.
+        prune: Plans and does removals.
+        usage: Accounts for the disk.
+        why: Explains what keeps an object.
         settings: What it was opened with.
         containerd: The connection, for what the use cases do not cover.
 
@@ -93,6 +100,9 @@ class Case:
         self.images = Images(self.backing, workers=settings.workers)
         self.unpack = Unpack(self.backing, locks)
         self.volumes = Volumes(self.backing, locks, self.leasing, self.images, self.unpack)
+        self.prune = Prune(self.backing, others=self._other_content)
+        self.usage = Usage(self.backing, others=self._other_content)
+        self.why = Why(self.backing)
 
     @classmethod
     def open(
@@ -153,6 +163,12 @@ class Case:
     def close(self) -> None:
         """Close the connection; nothing in the store changes."""
         self.containerd.close()
+
+    def _other_content(self) -> Iterator[tuple[str, BlobCatalogue]]:
+        """Give the content of the other namespaces, which shares the blobs' files."""
+        for name in self.containerd.namespaces.iter_namespaces():
+            if name != self.settings.namespace:
+                yield name, self.containerd.in_namespace(name).content
 
     def now(self) -> datetime:
         """The time as the store sees it, aware UTC."""
