@@ -18,7 +18,7 @@ from cas.containerd.diff import Differ
 from cas.containerd.images import Images
 from cas.containerd.introspection import DaemonFacts, read_facts
 from cas.containerd.leases import Leases
-from cas.containerd.namespaces import Namespaces
+from cas.containerd.namespaces import Namespaces, check_namespace
 from cas.containerd.snapshots import Snapshots
 from cas.containerd.socket_path import check_socket_path
 from cas.containerd.transport import Transport, open_channel
@@ -63,8 +63,10 @@ class Containerd:
             DaemonVersionError: It is too old or lacks a service.
             DeniedError: The socket may not be used by this user.
             SocketPathError: The path is too long for a socket.
+            InvalidNameError: The namespace's name is impossible.
         """
         check_socket_path(socket)
+        check_namespace(namespace)
         deadline = time.monotonic() + wait_seconds
         while True:
             try:
@@ -104,7 +106,12 @@ class Containerd:
         return root / "blobs" / "sha256"
 
     def in_namespace(self, namespace: str) -> "Containerd":
-        """Give the same connection for another namespace; closing either closes both."""
+        """Give the same connection for another namespace; closing either closes both.
+
+        Raises:
+            InvalidNameError: The name is impossible.
+        """
+        check_namespace(namespace)
         return Containerd(
             self._transport.in_namespace(namespace), self.facts, self.snapshots.snapshotter
         )

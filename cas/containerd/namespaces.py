@@ -1,7 +1,8 @@
 """containerd's namespaces: whose objects are apart, though equal blobs share their file."""
 
-__all__ = ["Namespaces"]
+__all__ = ["Namespaces", "check_namespace"]
 
+import re
 from collections.abc import Iterator, Mapping
 
 import grpc
@@ -10,7 +11,26 @@ from cas._gen.containerd.services.namespaces.v1 import namespace_pb2, namespace_
 from cas.containerd.translation import translated
 from cas.containerd.transport import Transport
 from cas.containerd.values import checked_labels, label_changes
-from cas.errors import AlreadyExistsError, InUseError, NotFoundError
+from cas.errors import AlreadyExistsError, InUseError, InvalidNameError, NotFoundError
+
+_NAME = re.compile(r"[A-Za-z0-9]+(?:[._-][A-Za-z0-9]+)*", re.ASCII)
+_MAX_NAME_LENGTH = 76
+
+
+def check_namespace(name: str) -> None:
+    """Refuse a name that containerd cannot use; asked to label one, it would store it first.
+
+    Raises:
+        InvalidNameError: The name breaks containerd's rule for identifiers.
+
+    Source: containerd, package ``identifiers``.
+    """
+    if len(name) > _MAX_NAME_LENGTH or _NAME.fullmatch(name) is None:
+        raise InvalidNameError(
+            f"namespace {name[:100]!r} is not made of letters and digits, joined by single dots, "
+            f"dashes or underscores, of at most {_MAX_NAME_LENGTH} characters",
+            value=name[:100],
+        )
 
 
 class Namespaces:
@@ -37,8 +57,9 @@ class Namespaces:
         """Set labels, leave the others, make the namespace if there is none. Idempotent.
 
         Raises:
-            UsageError: containerd does not take the name.
+            InvalidNameError: The name cannot be a namespace's.
         """
+        check_namespace(name)
         try:
             self._update(name, labels)
         except NotFoundError:
