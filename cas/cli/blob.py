@@ -228,16 +228,19 @@ def rm(invocation: Invocation, digests: tuple[str, ...], ignore: bool) -> int:
     """
     status = 0
     with invocation.case(writing=True) as case:
-        for digest in map(DIGEST.parse, expand_dash(digests)):
-            try:
-                if not case.blobs.remove(digest) and not ignore:
-                    raise BlobNotFoundError(
+        wanted = map(DIGEST.parse, expand_dash(digests))
+        for digest, outcome in case.blobs.remove_many(wanted):
+            if isinstance(outcome, CasError):
+                status = invocation.report(outcome)
+            elif not outcome and not ignore:
+                status = invocation.report(
+                    BlobNotFoundError(
                         f"blob {digest} is not in the store; 'cas blob ls' lists what is",
                         digest=digest,
                     )
+                )
+            else:
                 click.echo(str(digest))
-            except CasError as error:
-                status = invocation.report(error)
         case.collect_garbage()
     return status
 
