@@ -1,0 +1,87 @@
+"""Several blobs of one image into the store at once, all or none acknowledged."""
+
+__all__ = ["BlobBatch", "JointCancellation"]
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from itertools import groupby
+from typing import TypeVar
+
+from cas.errors import InterruptedOperationError
+from cas.model.cancellation import Cancellation
+from cas.store.image_graph import PlannedBlob
+
+Item = TypeVar("Item")
+
+
+class JointCancellation(Cancellation):
+    """A flag that is also set when another one is; setting it leaves that one alone."""
+
+    __slots__ = ("_other",)
+
+    def __init__(self, other: Cancellation | None) -> None:
+        super().__init__()
+        self._other = other
+
+    def is_set(self) -> bool:
+        """Whether somebody asked to stop either."""
+        return super().is_set() or (self._other is not None and self._other.is_set())
+
+    def check(self) -> None:
+        """Return if nobody asked to stop.
+
+        Raises:
+            InterruptedOperationError: Somebody did.
+        """
+        if self.is_set():
+            raise InterruptedOperationError("the operation was stopped by its caller")
+
+
+class BlobBatch:
+    """Runs a step for each of several items, some at a time.
+
+    Args:
+        workers: How many at once.
+        cancel: Stops the work.
+    """
+
+    def __init__(self, workers: int, cancel: Cancellation | None) -> None:
+        self._workers = workers
+        self._cancel = cancel
+
+    def by_level(
+        self, blobs: Sequence[PlannedBlob], step: Callable[[PlannedBlob, Cancellation], None]
+    ) -> None:
+        """Run ``step`` for all blobs, those of a level only after all below it; see :meth:`run`."""
+        for _, level in groupby(blobs, key=lambda blob: blob.level):
+            self.run(list(level), step)
+
+    def run(self, items: Iterable[Item], step: Callable[[Item, Cancellation], None]) -> None:
+        """Run ``step`` for all items; returns when none is at work any more.
+
+        The first failure stops the others, which see it in the flag that each is given.
+
+        Raises:
+            CasError: Of the first step that failed.
+            InterruptedOperationError: The caller asked to stop.
+        """
+        stop = JointCancellation(self._cancel)
+        with ThreadPoolExecutor(self._workers, "cas-import") as pool:
+            futures = [pool.submit(step, item, stop) for item in items]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                stop.set()  # whoever still works does so for nothing
+                pool.shutdown(cancel_futures=True)
+        _raise_first(futures)
+
+
+def _raise_first(futures: Sequence[Future[None]]) -> None:
+    """Raise the failure that stopped the others rather than one of theirs."""
+    errors = [future.exception() for future in futures if not future.cancelled()]
+    failures = [error for error in errors if error is not None]
+    for error in failures:
+        if not isinstance(error, InterruptedOperationError):
+            raise error
+    if failures:
+        raise failures[0]
