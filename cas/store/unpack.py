@@ -128,6 +128,8 @@ class Unpack:
         progress: Progress,
     ) -> None:
         for attempt in range(_ATTEMPTS):
+            if cancel is not None:
+                cancel.check()
             with self._locks.chain(layer.chain_id):
                 if self._chain.pinned(layer.chain_id, lease) is None:
                     try:
@@ -193,6 +195,7 @@ class Unpack:
                 keep_alive=lease.keep_alive,
                 cancel=cancel,
             )
+            watch()
             descriptor = Descriptor(
                 _LAYER_MEDIA_TYPE, layer.descriptor.digest, layer.descriptor.size
             )
