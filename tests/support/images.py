@@ -496,5 +496,5 @@ def busybox_image(
         Compression.NONE,
     ),
 ) -> BuiltImage:
-    """A root file system whose programs run on this machine, in a gzip, a zstd and a plain layer."""
+    """A root file system that runs on this machine, in a gzip, a zstd and a plain layer."""
     return build_image(busybox_layers(), name=name, compression=compression)
