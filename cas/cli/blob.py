@@ -284,7 +284,7 @@ def missing(invocation: Invocation, digests: tuple[str, ...]) -> None:
 @prune_options
 @output_options
 @pass_invocation
-def prune(invocation: Invocation, /, **options: Any) -> int:  # noqa: ANN401 (as click gives them)
+def prune(invocation: Invocation, /, **options: Any) -> int:
     """Remove pinned blobs that match the filters, and blobs nothing refers to.
 
     \b

@@ -99,11 +99,15 @@ def export(invocation: Invocation, reference: str, output: str, archive_format: 
       cas image export docker.io/library/alpine:3.20 -o alpine.tar
       cas image export alpine:3.20 -o - | ssh other cas image import -
     """
+    from cas.store.image_export import ArchiveFormat
+
     if output == "-" and sys.stdout.isatty():
         raise click.UsageError("not writing an archive to a terminal; redirect it")
     with invocation.case(writing=False) as case, invocation.progress() as progress:
         target = sys.stdout.buffer if output == "-" else Path(output)
-        case.images.export(reference, target, format=archive_format, progress=progress)
+        case.images.export(
+            reference, target, format=ArchiveFormat(archive_format), progress=progress
+        )
 
 
 @command.command(name="ls")
@@ -230,7 +234,7 @@ def exists(invocation: Invocation, reference: str) -> int:
 @prune_options
 @output_options
 @pass_invocation
-def prune(invocation: Invocation, /, **options: Any) -> int:  # noqa: ANN401 (as click gives them)
+def prune(invocation: Invocation, /, **options: Any) -> int:
     """Remove images that no volume uses.
 
     \b

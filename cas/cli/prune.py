@@ -15,7 +15,7 @@ from cas.cli.pruning import prune_options, run_prune
 @prune_options
 @output_options
 @pass_invocation
-def command(invocation: Invocation, /, **options: Any) -> int:  # noqa: ANN401 (as click gives them)
+def command(invocation: Invocation, /, **options: Any) -> int:
     """Remove what nothing refers to.
 
     Images that no volume uses, leases and unfinished writes of dead processes, and the blobs and

@@ -29,7 +29,9 @@ def prune_options(function: _Command) -> _Command:
         click.option(
             "--keep-at-most", type=SIZE, help="Least recently used first, until the store fits."
         ),
-        click.option("--filter", "filters", multiple=True, metavar="K=V", help="Only what matches."),
+        click.option(
+            "--filter", "filters", multiple=True, metavar="K=V", help="Only what matches."
+        ),
         click.option("--force", is_flag=True, help="Remove without asking; needed in scripts."),
         click.option("--dry-run", is_flag=True, help="Print what would go, and change nothing."),
     ):
