@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from cas.errors import (
     DaemonVersionError,
@@ -33,11 +34,13 @@ from cas.store.blob_files import BlobFiles
 from cas.store.existing import Existing, ExistingBlobs
 from cas.store.hashing import digest_of
 from cas.store.intake import Ingested, Intake, Received, Way
-from cas.store.leasing import Lease
+from cas.store.leasing import Lease, Leasing
 from cas.store.locking import Locks
-from cas.store.seed import Changed, NotSeen, Seeding, StagedBlob, TakenBlob
+from cas.store.placing import Changed, NotSeen, StagedBlob, TakenBlob
+from cas.store.seed import Seeding
 from cas.store.sentinel import Sentinel
 from cas.store.sources import ChunkSource, FileSource, PrefixedSource, Reader, Source
+from cas.store.stage_sweep import sweep_stage
 from cas.store.stream import Streaming
 
 _log = logging.getLogger(__name__)
@@ -151,9 +154,28 @@ class Ingest:
         self._files.sync()
 
     def seeding_available(self) -> tuple[bool, str]:
-        """Tell whether large blobs are seeded, and why not."""
-        obstacle = self._seeding.obstacle()
-        return obstacle is None, obstacle or "the blobs directory is within reach"
+        """Try whether large blobs can be seeded, by seeding some bytes and removing them.
+
+        Not needed before ingesting: whatever stands against it is found then, too.
+
+        Returns:
+            Whether, and why or why not.
+        """
+        self._prepare()
+        with Leasing(self._backing).hold("selftest") as lease:
+            obstacle = self._seeding.self_test(lease)
+        return obstacle is None, obstacle or "containerd took a seeded blob"
+
+    def sweep(self) -> list[Path]:
+        """Remove what killed ingests left on disk; part of recovery, after ``Leasing.reap``.
+
+        A partial file is kept for the first recovery after the kill, so that the ingest can be
+        resumed, and removed by the second. Ingests within containerd go with their leases.
+
+        Returns:
+            What was removed.
+        """
+        return sweep_stage(self._backing.layout, self._locks)
 
     def _prepare(self) -> None:
         # A failed write ends in a collection, which empties a store whose metadata is lost.

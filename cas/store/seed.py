@@ -12,57 +12,38 @@ next ingest of the digest; a linked file that was not registered is harmless, si
 bytes of its name: it is picked up by the next ingest or removed by a collection.
 """
 
-__all__ = ["Changed", "NotSeen", "Seeding", "StagedBlob", "TakenBlob"]
+__all__ = ["Seeding"]
 
-import errno
 import logging
-import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Protocol
 
-from cas.errors import DaemonError, IntegrityError, StorageError
-from cas.fsops.descriptors import holds_lease
-from cas.fsops.durable import make_directory, publish, remove_file
+from cas.errors import IntegrityError
+from cas.fsops.durable import make_directory
 from cas.fsops.inode import ExclusiveInode, StagedInode
 from cas.fsops.translation import translated
 from cas.fsops.trees import allocated_bytes
+from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.limits import CHUNK_BYTES
+from cas.model.progress import NO_PROGRESS
 from cas.store.backing import Backing
 from cas.store.blob_files import BlobFiles
 from cas.store.hashing import BackgroundHash, digest_of
-from cas.store.intake import Intake, Way
-from cas.store.sources import DescriptorReader
+from cas.store.intake import Intake
+from cas.store.leasing import Lease
+from cas.store.placing import Changed, NotSeen, Placing, StagedBlob, TakenBlob, new_ref
+from cas.store.sources import BytesSource, DescriptorReader
 from cas.store.space import Reservation, Space
 
 _log = logging.getLogger(__name__)
 
 _STAGE_MODE = 0o700
+_SELF_TEST_BYTES = 32
 _WRITEBACK_BYTES = 16 * CHUNK_BYTES
 """Given to the device while hashing goes on, so that the last sync has little left to do."""
-_COLLECTED_ATTEMPTS = 100
-"""How often a collection may snatch the linked file away; each costs one link and two calls."""
-_UNSEEN_ATTEMPTS = 2
-"""How often containerd may not see a file that is still there."""
-
-
-class NotSeen(Exception):  # noqa: N818 - not an error: the other way is taken
-    """containerd does not look where this process links; never leaves the store."""
-
-
-class Changed(Exception):  # noqa: N818 - not an error: the file is copied
-    """Somebody touched a file while it was taken over; never leaves the store."""
-
-
-class _Linkable(Protocol):
-    """A sealed inode."""
-
-    def fileno(self) -> int: ...
-
-    def link(self, target: Path) -> bool: ...
 
 
 class Seeding:
@@ -99,7 +80,7 @@ class Seeding:
         _log.warning("blobs are streamed, not seeded reason=%s", reason)
 
     @contextmanager
-    def receive(self, intake: Intake) -> Iterator["StagedBlob"]:
+    def receive(self, intake: Intake) -> Iterator[StagedBlob]:
         """Copy the source into a file of ours, hash and verify it, and make it final.
 
         The digest's lock is held by the caller if the digest is expected. Leaving the context
@@ -115,7 +96,7 @@ class Seeding:
             yield StagedBlob(self._placing(intake, digest, inode.size), inode)
 
     @contextmanager
-    def take(self, intake: Intake, path: Path) -> Iterator["TakenBlob | None"]:
+    def take(self, intake: Intake, path: Path) -> Iterator[TakenBlob | None]:
         """Take the file ``path`` over, hash and verify it in place, and make it final.
 
         None if it cannot be taken: the caller copies. Leaving the context without having
@@ -137,6 +118,30 @@ class Seeding:
                 raise Changed(f"{str(path)!r} changed while it was read")
             yield TakenBlob(self._placing(intake, digest, size), taken)
 
+    def self_test(self, lease: Lease) -> str | None:
+        """Seed a few random bytes, read them back through containerd, and remove them.
+
+        Returns:
+            Why blobs cannot be seeded; None if that worked.
+        """
+        obstacle = self.obstacle()
+        if obstacle is not None:
+            return obstacle
+        data = secrets.token_bytes(_SELF_TEST_BYTES)
+        source = BytesSource(data, "self-test")
+        intake = Intake(source, lease, None, None, len(data), Cancellation(), NO_PROGRESS)
+        try:
+            with self.receive(intake) as staged:
+                staged.publish({})
+        except NotSeen as reason:
+            self.refuse(str(reason))
+            return self._refused
+        content = self._backing.content
+        if content.read_all(staged.digest, limit=len(data)) != data:
+            self.refuse("containerd reads other bytes than were seeded")
+        content.delete(staged.digest)
+        return self._refused
+
     def adopt_present(
         self, digest: Digest, intake: Intake, labels: Mapping[str, str]
     ) -> int | None:
@@ -149,11 +154,11 @@ class Seeding:
         if size is None:
             return None
         self._files.sync()
-        adopted = self._backing.content.adopt(_new_ref(), intake.lease.id, digest, size, labels)
+        adopted = self._backing.content.adopt(new_ref(), intake.lease.id, digest, size, labels)
         return size if adopted else None
 
-    def _placing(self, intake: Intake, digest: Digest, size: int) -> "_Placing":
-        return _Placing(self._backing, self._files, intake, digest, size)
+    def _placing(self, intake: Intake, digest: Digest, size: int) -> Placing:
+        return Placing(self._backing, self._files, intake, digest, size)
 
     def _reserve(self, intake: Intake, stack: ExitStack) -> Reservation | None:
         if intake.total is None:
@@ -169,136 +174,6 @@ class Seeding:
         if intake.expected is not None and intake.source.repeatable:
             return StagedInode.open_partial(layout.staged(intake.expected))
         return StagedInode.anonymous(layout.stage)
-
-
-class _Placing:
-    """Gives a sealed inode its place among the blobs; the lock of its digest is held."""
-
-    def __init__(
-        self, backing: Backing, files: BlobFiles, intake: Intake, digest: Digest, size: int
-    ) -> None:
-        if backing.blobs_directory is None:
-            raise NotSeen("the blobs directory is out of reach")
-        self._content = backing.content
-        self._files = files
-        self._intake = intake
-        self.digest = digest
-        self.size = size
-        self.target = backing.blobs_directory / digest.hex
-        self.keep = backing.layout.staged(digest)
-
-    def place(self, inode: _Linkable, labels: Mapping[str, str]) -> None:
-        """Link and register, again and again if collections interfere."""
-        unseen = 0
-        for _ in range(_COLLECTED_ATTEMPTS):
-            self._intake.cancel.check()
-            if not self._link(inode):
-                continue
-            self._files.sync()
-            lease = self._intake.lease.id
-            if self._content.adopt(_new_ref(), lease, self.digest, self.size, labels):
-                return
-            unseen += self.target.exists()
-            if unseen >= _UNSEEN_ATTEMPTS:
-                if _is_same(inode.fileno(), self.target):
-                    remove_file(self.target)
-                raise NotSeen(f"containerd does not see files in {str(self.target.parent)!r}")
-        raise DaemonError(
-            f"cannot register blob {self.digest}: {_COLLECTED_ATTEMPTS} collections removed its "
-            "file before containerd took it; try again",
-            digest=self.digest,
-        )
-
-    def _link(self, inode: _Linkable) -> bool:
-        """Whether a right file has the name now; what is wrong there makes room first."""
-        try:
-            if inode.link(self.target):
-                return True
-        except StorageError as error:
-            if error.details.get("errno") == errno.errorcode[errno.EXDEV]:
-                raise NotSeen(f"{str(self.target.parent)!r} is behind another mount") from error
-            raise
-        return self._files.clear_impostor(self.digest, self.size) is not None
-
-
-class StagedBlob:
-    """A verified file of ours; see :class:`cas.store.intake.Received`."""
-
-    way = Way.SEED
-
-    def __init__(self, placing: _Placing, inode: StagedInode) -> None:
-        self._placing = placing
-        self._inode = inode
-        self.digest = placing.digest
-        self.size = placing.size
-
-    def publish(self, labels: Mapping[str, str]) -> bool:
-        """Place it; a name in the staging directory keeps it alive meanwhile."""
-        keep = self._placing.keep
-        if not self._inode.link(keep) and not _is_same(self._inode.fileno(), keep):
-            remove_file(keep, sync=False)  # left by a killed ingest of the digest
-            self._inode.link(keep)
-        try:
-            self._placing.place(self._inode, labels)
-        finally:
-            remove_file(keep, sync=False)
-        return True
-
-    def chunks(self) -> Iterator[bytes]:
-        """Its bytes, in chunks of at most 1 MiB."""
-        return self._inode.chunks()
-
-
-class TakenBlob:
-    """A verified file that was somebody else's; see :class:`cas.store.intake.Received`."""
-
-    way = Way.SEED
-
-    def __init__(self, placing: _Placing, taken: ExclusiveInode) -> None:
-        self._placing = placing
-        self._taken = taken
-        self._removed = False
-        self.digest = placing.digest
-        self.size = placing.size
-
-    def publish(self, labels: Mapping[str, str]) -> bool:
-        """Place it, and remove the name that it had; that name keeps it alive meanwhile."""
-        if not self._taken.unchanged():
-            raise Changed("the file was opened for writing while it was taken over")
-        self._placing.place(self._taken, labels)
-        self.remove_source()
-        # Whoever opened the old name for writing waits for our lease to end, and would then
-        # write into the blob.
-        if not holds_lease(self._taken.fileno()):
-            self._replace_by_copy()
-        return True
-
-    def chunks(self) -> Iterator[bytes]:
-        """Its bytes, in chunks of at most 1 MiB."""
-        return self._taken.chunks()
-
-    def remove_source(self) -> bool:
-        """Remove the name it had, if that still is the file that was verified. Idempotent."""
-        if not self._removed:
-            self._removed = self._taken.unchanged() and self._taken.remove_source()
-        return self._removed
-
-    def _replace_by_copy(self) -> None:
-        target, keep = self._placing.target, self._placing.keep
-        with StagedInode.anonymous(keep.parent) as copy:
-            for chunk in self._taken.chunks():
-                copy.write(chunk)
-            digest, _ = digest_of(copy.chunks())
-            if digest != self.digest:
-                raise StorageError(
-                    f"the file of blob {self.digest} was changed while it was taken over; run "
-                    "`cas check --fix`",
-                    digest=self.digest,
-                )
-            copy.seal()
-            remove_file(keep, sync=False)
-            copy.link(keep)
-            publish(keep, target, replace=True)
 
 
 def _allocate(inode: StagedInode, intake: Intake, reservation: Reservation | None) -> None:
@@ -362,15 +237,3 @@ def _hash_taken(taken: ExclusiveInode, intake: Intake) -> tuple[Digest, int]:
             yield chunk
 
     return digest_of(accounted())
-
-
-def _is_same(descriptor: int, path: Path) -> bool:
-    with translated("inspect", path):
-        try:
-            return os.path.samestat(os.fstat(descriptor), path.lstat())
-        except FileNotFoundError:
-            return False
-
-
-def _new_ref() -> str:
-    return f"cas-seed-{secrets.token_hex(8)}"
