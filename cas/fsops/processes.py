@@ -69,40 +69,48 @@ def is_dead(identity: ProcessIdentity) -> bool:
             return True
         if identity.pid_namespace != _namespace("self", "pid"):
             return _namespace_is_gone(identity.pid_namespace)
-        return _is_gone(identity)
+        return _proc_is_ours() and _is_gone(identity)
+
+
+def _proc_is_ours() -> bool:
+    """Whether /proc counts processes as we do; a pid namespace may have been left without one."""
+    return os.readlink(_PROC / "self") == str(os.getpid())
 
 
 def _is_gone(identity: ProcessIdentity) -> bool:
     directory = _PROC / str(identity.pid)
     try:
         stat = (directory / "stat").read_text(errors="replace")
-        # Start times are counted from the time namespace's own boot and do not compare across.
-        comparable = _namespace(str(identity.pid), "time") == _namespace("self", "time")
         if _field(stat, _STATE_FIELD) in _DEAD_STATES:
             # A leader may end before its threads do; then it looks dead while they work.
             return len(list((directory / "task").iterdir())) <= 1
     except (FileNotFoundError, ProcessLookupError):
         return True
-    except PermissionError:
+    if int(_field(stat, _START_TIME_FIELD)) == identity.start_time:
         return False
-    return comparable and int(_field(stat, _START_TIME_FIELD)) != identity.start_time
+    try:
+        # Start times are counted from the time namespace's own boot and do not compare across.
+        return _namespace(str(identity.pid), "time") == _namespace("self", "time")
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
 
 
 def _namespace_is_gone(inode: int) -> bool:
     """Look for anybody in a pid namespace; only the initial one sees all processes."""
     if _namespace("self", "pid") != _INITIAL_PID_NAMESPACE:
         return False
-    for entry in _PROC.iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            if _namespace(entry.name, "pid") == inode:
-                return False
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        except PermissionError:
-            return False
-    return True
+    # The first process of all began the initial namespace, and may be closed to us.
+    others = (entry.name for entry in _PROC.iterdir() if entry.name.isdigit())
+    return not any(_may_be_in(process, inode) for process in others if process != "1")
+
+
+def _may_be_in(process: str, inode: int) -> bool:
+    try:
+        return _namespace(process, "pid") == inode
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    except PermissionError:
+        return True
 
 
 def process_name(pid: int) -> str:

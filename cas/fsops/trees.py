@@ -158,7 +158,7 @@ def iter_allocated(path: Path) -> Iterator[int]:
     with translated("measure", path):
         try:
             status = path.lstat()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         yield status.st_blocks * _BLOCK_BYTES
         if path.is_dir() and not path.is_symlink():
