@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 
-from cas.errors import CasError
+from cas.errors import CasError, DaemonError
 from cas.model.digest import Digest
 from cas.model.limits import CHUNK_BYTES, WRITE_MESSAGE_BYTES
 from cas.store.backing import Backing
@@ -58,7 +58,7 @@ class Streaming:
             )
             digest = _send(writer, intake, reservation)
             intake.verify(digest, writer.offset)
-            yield StreamedBlob(writer, self._files, digest)
+            yield StreamedBlob(writer, self._files, intake, digest)
 
     def _drop(self, ref: str) -> None:
         # After a commit there is nothing to drop. What fails here goes with the lease.
@@ -78,9 +78,10 @@ class StreamedBlob:
 
     way = Way.STREAM
 
-    def __init__(self, writer: Writer, files: BlobFiles, digest: Digest) -> None:
+    def __init__(self, writer: Writer, files: BlobFiles, intake: Intake, digest: Digest) -> None:
         self._writer = writer
         self._files = files
+        self._lease = intake.lease
         self.digest = digest
         self.size = writer.offset
 
@@ -88,7 +89,12 @@ class StreamedBlob:
         """Commit."""
         # containerd keeps a file that has the name already, and never looks into it.
         self._files.clear_impostor(self.digest, self.size)
-        return self._writer.commit(self.size, self.digest, labels)
+        try:
+            return self._writer.commit(self.size, self.digest, labels)
+        except DaemonError:
+            # Without its lease the ingest is collected, and the commit misses the file only.
+            self._lease.pin_blob(self.digest)
+            raise
 
 
 class SmallBlob:
