@@ -129,10 +129,10 @@ class Graph:
             self._children.append(_NOTHING)
         return node
 
-    def find(self, kind: Kind, name: str) -> int | None:
-        """Give the number of an object that exists; None for a dangling or unknown name."""
+    def find(self, kind: Kind, name: str, *, dangling: bool = False) -> int | None:
+        """Give the number of an object that exists; with ``dangling`` also of a mere name."""
         node = self._numbers[kind].get(name)
-        return node if node is not None and self._exists[node] else None
+        return node if node is not None and (dangling or self._exists[node]) else None
 
     def kind(self, node: int) -> Kind:
         """What the node stands for."""

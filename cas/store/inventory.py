@@ -24,8 +24,15 @@ from pathlib import Path
 
 from cas.errors import InvalidNameError, LeaseNotFoundError
 from cas.fsops.processes import is_dead
-from cas.model.labels import GC_EXPIRE, GC_ROOT, PIN_OWNER, PIN_REASON, STORE_ID
-from cas.model.records import BlobInfo, ImageRecord, IngestStatus, LeaseInfo, LeaseResource
+from cas.model.labels import DURABLE, GC_EXPIRE, GC_ROOT, PIN_OWNER, PIN_REASON, STORE_ID
+from cas.model.records import (
+    BlobInfo,
+    ImageRecord,
+    IngestStatus,
+    LeaseInfo,
+    LeaseResource,
+    SnapshotKind,
+)
 from cas.model.sizes import parse_instant
 from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
@@ -95,6 +102,7 @@ class Inventory:
         ingests: Node to status.
         pins: Blob node to pin.
         rooted_snapshots: Nodes of snapshots that are roots by label.
+        committed_snapshots: Node to whether somebody vouches for the files of the snapshot.
         leased_ingests: Refs that a live lease holds.
         orphaned_ingests: Refs that only leases hold which are not alive any more.
         shared: Blobs of which another namespace has a record too: their bytes stay.
@@ -109,6 +117,7 @@ class Inventory:
     ingests: dict[int, IngestStatus] = field(default_factory=dict)
     pins: dict[int, Pin] = field(default_factory=dict)
     rooted_snapshots: list[int] = field(default_factory=list)
+    committed_snapshots: dict[int, bool] = field(default_factory=dict)
     leased_ingests: set[str] = field(default_factory=set)
     orphaned_ingests: set[str] = field(default_factory=set)
     shared: set[int] = field(default_factory=set)
@@ -233,6 +242,8 @@ def _read_snapshots(inventory: Inventory, backing: Backing) -> None:
         )
         if snapshot.labels.get(GC_ROOT):
             inventory.rooted_snapshots.append(node)
+        if snapshot.kind is SnapshotKind.COMMITTED:
+            inventory.committed_snapshots[node] = DURABLE in snapshot.labels
 
 
 def _read_ingests(inventory: Inventory, backing: Backing) -> None:
