@@ -42,8 +42,7 @@ def _document(blob: "BlobInfo") -> dict[str, object]:
         "media_type": blob.labels.get(MEDIA_TYPE),
         "pinned": bool(blob.labels.get(GC_ROOT)),
         "created": timestamp(blob.created),
-        "updated": timestamp(blob.updated),
-        "labels": dict(blob.labels),
+        "labels": dict(sorted(blob.labels.items())),
     }
 
 
@@ -141,7 +140,7 @@ def ls(invocation: Invocation, filters: tuple[str, ...], sort: str | None) -> No
     Filter keys: label=K[=V], media-type=T, pinned=true|false, until=AGE, size>=SIZE (as
     "size>=1GB"). Values of one key are alternatives; different keys must all hold.
 
-    JSON: an array of digest, size, media_type, pinned, created, updated, labels.
+    JSON: an array of digest, size, media_type, pinned, created, labels.
 
     \b
     Example:

@@ -31,9 +31,17 @@ def run(invocation: Invocation) -> None:
     Example:
       cas --persist /tmp/p layout init && cas --persist /tmp/p containerd run
     """
+    import signal
+    import threading
+
     from cas.app import run_containerd
 
-    run_containerd(invocation.settings(), announce=lambda line: click.echo(line, err=True))
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    run_containerd(
+        invocation.settings(), announce=lambda line: click.echo(line, err=True), stop=stop
+    )
 
 
 @command.command()

@@ -39,7 +39,7 @@ def _document(record: "ImageRecord") -> dict[str, object]:
         "target_size": record.target.size,
         "created": timestamp(record.created),
         "updated": timestamp(record.updated),
-        "labels": dict(record.labels),
+        "labels": dict(sorted(record.labels.items())),
     }
 
 

@@ -76,7 +76,8 @@ def blob_info(info: content_pb2.Info) -> BlobInfo:
         digest=Digest.parse(info.digest),
         size=info.size,
         created=instant(info.created_at),
-        updated=instant(info.updated_at),
+        # containerd 1.6 leaves the second time out of lists.
+        updated=instant(info.updated_at if info.HasField("updated_at") else info.created_at),
         labels=dict(info.labels),
     )
 

@@ -130,6 +130,11 @@ class Layout:
         return self.run / "locks"
 
     @property
+    def plain_vault_warned(self) -> Path:
+        """Marks that somebody was warned of a vault without encryption."""
+        return self.run / "plain-vault-warned"
+
+    @property
     def reservations(self) -> Path:
         """Ledger of space that running work will need."""
         return self.run / "reservations"

@@ -6,18 +6,13 @@ Reads state only: keys and policies are other people's work.
 __all__ = ["VaultGuard"]
 
 import logging
-import threading
-from pathlib import Path
 
 from cas.errors import LayoutError, VaultLockedError, VaultNotEncryptedError
+from cas.fsops.durable import make_directory, write_file
 from cas.fsops.encryption import EncryptionState, encryption_state
 from cas.model.layout import Layout
 
 _log = logging.getLogger(__name__)
-
-_warned: set[Path] = set()
-_warned_guard = threading.Lock()
-"""One warning per vault and process, however often it is opened."""
 
 
 class VaultGuard:
@@ -29,11 +24,12 @@ class VaultGuard:
     """
 
     def __init__(self, layout: Layout, *, require_encryption: bool) -> None:
+        self._layout = layout
         self._vault = layout.vault
         self._require_encryption = require_encryption
 
     def check_writable(self) -> EncryptionState:
-        """Return when writing is allowed; a plain vault is warned of once per process.
+        """Return when writing is allowed; a plain vault is warned of once per boot.
 
         Asks the kernel anew at each call, since a vault may be locked at any time.
 
@@ -66,8 +62,8 @@ class VaultGuard:
                 "it; encrypt the vault or set require_encryption = false",
                 path=self._vault,
             )
-        with _warned_guard:
-            first = self._vault not in _warned
-            _warned.add(self._vault)
-        if first:
+        marker = self._layout.plain_vault_warned
+        if not marker.exists():
+            make_directory(marker.parent, mode=0o700)
+            write_file(marker, b"")
             _log.warning("vault is not encrypted path=%s", self._vault)
