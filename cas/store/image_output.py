@@ -14,6 +14,8 @@ from cas.fsops.inode import StagedInode
 from cas.fsops.translation import translated
 from cas.store.archives.tar_writer import Writable
 
+_FILE_MODE = 0o600  # as docker save: images may hold secrets
+
 
 @contextmanager
 def image_output(out: Path | Writable) -> Iterator[Writable]:
@@ -58,10 +60,12 @@ def _kind(path: Path) -> int | None:
 def _replaced_file(path: Path) -> Iterator[Writable]:
     with StagedInode.anonymous(path.parent) as staged:
         yield staged
-        staged.sync()
+        staged.seal()
         temporary = path.parent / temporary_name()
         staged.link(temporary)
         try:
+            with translated("set the mode of", path):
+                os.fchmod(staged.fileno(), _FILE_MODE)
             publish(temporary, path, replace=True)
         except BaseException:
             remove_file(temporary)
