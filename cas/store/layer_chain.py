@@ -16,6 +16,7 @@ from cas.store.backing import Backing
 from cas.store.layer_durability import LayerDurability
 from cas.store.leasing import Lease
 from cas.store.locking import Locks
+from cas.store.snapshot_removal import remove_committed
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -46,10 +47,14 @@ class LayerChain:
         Returns:
             The number of layers, from the bottom, whose snapshots stand and are durable.
         """
-        for count in range(len(chain_ids), 0, -1):
-            info = self.pinned(chain_ids[count - 1], lease)
-            if info is not None:
-                return self._settle(chain_ids[:count], lease)
+        count = len(chain_ids)
+        while count:
+            if self._stat(chain_ids[count - 1]) is None:
+                count -= 1
+                continue
+            count = self._without_hopeless(chain_ids[:count])
+            if count and self.pinned(chain_ids[count - 1], lease) is not None:
+                return self._vouched(chain_ids[:count], lease)
         return 0
 
     def is_durable(self, chain_id: ChainID) -> bool:
@@ -71,13 +76,25 @@ class LayerChain:
             return None
         return info if info.kind is SnapshotKind.COMMITTED else None
 
-    def _settle(self, chain_ids: Sequence[ChainID], lease: Lease) -> int:
-        """See to it that the snapshots of ``chain_ids`` are durable, or take doubtful ones away."""
+    def _without_hopeless(self, chain_ids: Sequence[ChainID]) -> int:
+        """Take away snapshots for which nobody can vouch any more; count those that remain."""
         doubtful = self._without_voucher(chain_ids)
+        if self._durability.may_be_vouched_for(doubtful):
+            return len(chain_ids)
+        return self._drop_all(chain_ids, len(doubtful))
+
+    def _vouched(self, chain_ids: Sequence[ChainID], lease: Lease) -> int:
+        """See to it that the snapshots, which the lease holds, are durable; count those."""
+        doubtful = self._without_voucher(chain_ids)
+        if not self._durability.may_be_vouched_for(doubtful):
+            return len(chain_ids)  # they are in use: see _drop
         if not doubtful or self._durability.vouch_late(doubtful, lease):
             return len(chain_ids)
+        return self._drop_all(chain_ids, len(doubtful))
+
+    def _drop_all(self, chain_ids: Sequence[ChainID], doubtful: int) -> int:
         standing = len(chain_ids)
-        lowest = len(chain_ids) - len(doubtful)
+        lowest = standing - doubtful
         while standing > lowest and self._drop(chain_ids[standing - 1]):
             standing -= 1
         return standing
@@ -103,7 +120,7 @@ class LayerChain:
             if info is None or self._durability.is_vouched_for(info):
                 return info is None
             try:
-                self._backing.snapshots.remove(str(chain_id))
+                remove_committed(self._backing, str(chain_id))
             except InUseError:
                 _LOGGER.warning(
                     "snapshot may have lost its files at a power cut and is in use; "

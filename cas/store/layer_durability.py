@@ -104,21 +104,23 @@ class LayerDurability:
         """Whether the snapshot was synced before it was committed."""
         return bool(info.labels.get(DURABLE))
 
+    def may_be_vouched_for(self, infos: Sequence[SnapshotInfo]) -> bool:
+        """Whether all these snapshots were written while the kernel that runs now ran."""
+        booted, now = boot_time(), self._backing.clock()
+        # A creation time in the future means that the clock was set back: it proves nothing.
+        return all(booted <= info.created <= now for info in infos)
+
     def vouch_late(self, infos: Sequence[SnapshotInfo], lease: Lease) -> bool:
         """Sync committed snapshots of another client and label them, parents first.
 
         Args:
-            infos: Snapshots without our label, parents first.
+            infos: Snapshots without our label for which :meth:`may_be_vouched_for` holds, parents
+                first.
             lease: Holds them.
 
         Returns:
-            False when nothing can vouch for them any more: one of them was written before the
-            last boot, or its files cannot be reached. Nothing is changed then.
+            False when their files cannot be reached; nothing is changed then.
         """
-        booted, now = boot_time(), self._backing.clock()
-        # A creation time in the future means that the clock was set back: it proves nothing.
-        if any(not booted <= info.created <= now for info in infos):
-            return False
         with self._directory_of(infos[-1].name, lease) as directory:
             if directory is None:
                 return False

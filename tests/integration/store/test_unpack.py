@@ -274,68 +274,89 @@ def test_unpack_of_hard_link_to_the_outside_is_refused(store: Store) -> None:
     assert store.snapshots() == set()
 
 
-def _commit_empty(store: Store, names: list[str]) -> None:
+@contextmanager
+def _foreign(store: Store, names: list[str]) -> Iterator[None]:
     """Do what a client does that knows nothing of durability, badly: commit empty layers."""
-    parent = ""
-    for name in names:
-        with store.leasing.hold("test") as lease:
-            root = {"containerd.io/gc.root": "test"}
-            store.backing.snapshots.prepare(f"foreign {name}", parent, lease.id, root)
-            store.backing.snapshots.commit(name, f"foreign {name}", lease.id, root)
-        parent = name
+    with store.leasing.hold("foreign") as lease:
+        for parent, name in zip(["", *names], names, strict=False):
+            store.backing.snapshots.prepare(f"foreign {name}", parent, lease.id, {})
+            store.backing.snapshots.commit(name, f"foreign {name}", lease.id, {})
+        yield
 
 
 def test_unpack_on_fresh_snapshots_of_another_client_vouches_for_them(store: Store) -> None:
     """While the kernel that wrote them runs they can be synced late; nothing is unpacked again."""
     image = layered_image(3)
-    _commit_empty(store, image.chain_ids[:2])
+    reference = add_image(store, image)
     progress = Recorder()
-    store.unpack_image(add_image(store, image), progress=progress)
+    with _foreign(store, image.chain_ids[:2]):
+        store.unpack_image(reference, progress=progress)
     assert progress.started == [image.layers[2].digest]
     assert all(store.backing.snapshots.stat(name).labels.get(DURABLE) for name in image.chain_ids)
     store.assert_nothing_is_running()
 
 
-def _long_ago() -> datetime:
-    return datetime(2020, 1, 1, tzinfo=UTC)
+@pytest.fixture
+def doubting(containerd: Containerd, settings: Settings) -> Store:
+    """A store to which snapshots are of the future, so that their age proves nothing."""
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    return open_store(
+        containerd, settings, adapt=lambda backing: replace(backing, clock=lambda: past)
+    )
+
+
+def _unpack_doubting(store: Store, doubting: Store, reference: str, progress: Recorder) -> None:
+    # The lease is of the store that knows the time: it would be expired otherwise.
+    with store.leasing.hold("test") as lease:
+        doubting.unpack.unpack(store.images.resolve(reference), lease, progress=progress)
 
 
 def test_unpack_on_doubtful_snapshots_of_another_client_makes_them_anew(
-    containerd: Containerd, settings: Settings, tmp_path: Path
+    store: Store, doubting: Store, tmp_path: Path
 ) -> None:
     """What nobody can vouch for may have lost its files; it is removed and unpacked again."""
-    store = open_store(containerd, settings)
     image = layered_image(3)
     reference = add_image(store, image)
-    _commit_empty(store, image.chain_ids[:2])
-    # The snapshots are in this clock's future, so that their age proves nothing.
-    doubting = open_store(containerd, settings, adapt=lambda each: replace(each, clock=_long_ago))
-    with store.leasing.hold("test") as lease:
-        doubting.unpack.unpack(store.images.resolve(reference), lease)
+    with _foreign(store, image.chain_ids[:2]):
+        _unpack_doubting(store, doubting, reference, Recorder())
     with _shown(store, image.chain_ids[-1], tmp_path / "m") as root:
-        assert sorted(path.name for path in root.iterdir()) == [
-            "layer-0",
-            "layer-1",
-            "layer-2",
-            "top",
-        ]
+        names = sorted(path.name for path in root.iterdir())
+    assert names == ["layer-0", "layer-1", "layer-2", "top"]
+    store.assert_nothing_is_running()
 
 
 def test_unpack_on_doubtful_snapshot_in_use_warns_and_goes_on(
-    containerd: Containerd, settings: Settings, caplog: pytest.LogCaptureFixture
+    store: Store, doubting: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What somebody has built on is not removed under them."""
-    store = open_store(containerd, settings)
     image = layered_image(2)
     reference = add_image(store, image)
-    _commit_empty(store, [*image.chain_ids[:1], "somebody-elses"])
-    doubting = open_store(containerd, settings, adapt=lambda each: replace(each, clock=_long_ago))
     progress = Recorder()
-    with store.leasing.hold("test") as lease:
-        doubting.unpack.unpack(store.images.resolve(reference), lease, progress=progress)
+    with _foreign(store, [image.chain_ids[0], "somebody-elses"]):
+        _unpack_doubting(store, doubting, reference, progress)
+        assert "somebody-elses" in store.snapshots()
     assert progress.started == [image.layers[1].digest]
     assert image.chain_ids[0] in caplog.text
     assert DURABLE not in store.backing.snapshots.stat(image.chain_ids[0]).labels
+
+
+def test_unpack_on_doubtful_snapshot_with_forgotten_child_makes_it_anew(
+    store: Store, doubting: Store
+) -> None:
+    """containerd keeps a collected child on its parent's list and refuses to remove the parent."""
+    image = layered_image(2)
+    reference = add_image(store, image)
+    label = "containerd.io/gc.ref.snapshot.overlayfs"
+    config = Digest.parse(image.config_digest)
+    with _foreign(store, [image.chain_ids[0]]), store.leasing.hold("test") as short:
+        store.backing.snapshots.prepare("child", image.chain_ids[0], short.id, {})
+        store.backing.content.update_labels(config, {label: image.chain_ids[0]})
+    store.backing.leases.collect_garbage()
+    assert store.snapshots() == {image.chain_ids[0]}
+    progress = Recorder()
+    _unpack_doubting(store, doubting, reference, progress)
+    assert progress.started == [layer.digest for layer in image.layers]
+    assert store.snapshots() == set(image.chain_ids)
 
 
 def test_unpack_by_threads_at_once_unpacks_each_layer_once(store: Store) -> None:
