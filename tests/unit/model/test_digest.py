@@ -55,7 +55,8 @@ def test_digest_parse_foreign_normalises_old_forms(text: str) -> None:
 
 def test_digest_and_diff_id_of_same_bytes_differ_as_values() -> None:
     """A diff ID is never equal to a blob's digest."""
-    assert Digest(EMPTY) != DiffID(EMPTY)
+    digest: object = Digest(EMPTY)
+    assert digest != DiffID(EMPTY)
 
 
 def test_chain_ids_follow_the_specification() -> None:
