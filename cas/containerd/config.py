@@ -67,6 +67,7 @@ _DISABLED = (
     "io.containerd.ttrpc.v1.otelttrpc",
 )
 
+_SNAPSHOTTER = "io.containerd.snapshotter.v1"
 _SNAPSHOTTERS = ("aufs", "blockfile", "btrfs", "devmapper", "erofs", "native", "overlayfs", "zfs")
 
 _RECEIVE_BYTES = 16 * 1024 * 1024
@@ -80,21 +81,20 @@ _MUTATION_THRESHOLD = 1000
 def render(settings: Settings) -> str:
     """Give the configuration file for these settings, as TOML."""
     layout = settings.layout
-    snapshotter = f"io.containerd.snapshotter.v1.{settings.snapshotter}"
-    disabled = [
-        *_DISABLED,
-        *(
-            f"io.containerd.snapshotter.v1.{name}"
-            for name in _SNAPSHOTTERS
-            if name != settings.snapshotter
-        ),
-    ]
+    others = set(_SNAPSHOTTERS) - {settings.snapshotter}
+    required = list(_REQUIRED)
+    if settings.snapshotter in _SNAPSHOTTERS:
+        required.append(f"{_SNAPSHOTTER}.{settings.snapshotter}")
+        # Without any, the database refuses to start and the message does not say why.
+        disabled = [*_DISABLED, *(f"{_SNAPSHOTTER}.{name}" for name in sorted(others))]
+    else:
+        disabled = list(_DISABLED)
     return f"""\
 version = 2
 root = {_text(layout.case)}
 state = {_text(layout.containerd_state)}
 imports = []
-required_plugins = {_list([*_REQUIRED, snapshotter])}
+required_plugins = {_list(required)}
 disabled_plugins = {_list(disabled)}
 
 [grpc]

@@ -9,6 +9,7 @@ __all__ = ["Daemon"]
 
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -44,7 +45,8 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 30.0
 _HEALTHY_SECONDS = 60.0
 _KEPT_LINES = 10
-_PRIVATE_UMASK = 0o022
+_CHATTER = re.compile(r"\blevel=(info|debug)\b")
+_UMASK = 0o022
 """Under a stricter one snapshot roots would become unreadable for the programs in them."""
 
 
@@ -211,7 +213,7 @@ class Daemon:
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
                 errors="replace",
-                umask=_PRIVATE_UMASK,
+                umask=_UMASK,
                 start_new_session=True,
             )
         except OSError as error:
@@ -234,7 +236,9 @@ class Daemon:
             self._reader = None
 
     def _tail(self) -> str:
-        return " | ".join(self._lines) or "(it logged nothing)"
+        lines = list(self._lines)
+        telling = [line for line in lines if _CHATTER.search(line) is None]
+        return " | ".join(telling or lines) or "(it logged nothing)"
 
     def _await_answer(self) -> None:
         deadline = time.monotonic() + self.settings.wait_seconds

@@ -101,7 +101,8 @@ class Leases:
     def collect_garbage(self) -> None:
         """Run a garbage collection over all namespaces and wait until files are deleted, too.
 
-        containerd answers success even if deleting files failed: whoever needs the space looks.
+        containerd answers success even if deleting files failed, as it does on a full disk:
+        whoever needs the space looks. See ``Snapshots.request_sweep`` for the second attempt.
 
         Raises:
             DaemonError: Other collections took every lease that should have asked for ours.

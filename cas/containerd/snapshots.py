@@ -2,6 +2,7 @@
 
 __all__ = ["Snapshots"]
 
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 
 import grpc
@@ -114,6 +115,20 @@ class Snapshots:
         except SnapshotNotFoundError:
             return False
         return True
+
+    def request_sweep(self, lease: LeaseID) -> None:
+        """Make the next collection delete the files of all snapshots that are no more.
+
+        A collection that fails to delete files, as on a full disk, reports success, and later
+        ones look again only after another snapshot was removed: so one is made and removed.
+
+        Raises:
+            NoSpaceError: The file system is still full.
+            LeaseNotFoundError: There is no such lease.
+        """
+        key = f"cas-sweep-{uuid.uuid4().hex}"
+        self.prepare(key, "", lease, {})
+        self.remove(key)
 
     def stat(self, key: str) -> SnapshotInfo:
         """Give the record of a snapshot by key or name.

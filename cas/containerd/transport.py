@@ -41,8 +41,7 @@ _CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.max_send_message_length", _MESSAGE_BYTES),
     # The default back-off grows to two minutes: a restarted daemon would seem dead for so long.
     ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.min_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 100),
     # Otherwise channels of one process share connections, and the back-off of dead ones.
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.default_authority", "localhost"),
