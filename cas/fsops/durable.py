@@ -41,6 +41,15 @@ from cas.fsops.translation import translated
 _TEMPORARY_SUFFIX = ".cas-temporary"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _NO_WAIT = fcntl.LOCK_EX | fcntl.LOCK_NB
+_NOT_A_LEFTOVER = frozenset(
+    {
+        errno.ENOENT,  # its writer, or another sweeper, was faster
+        errno.EWOULDBLOCK,  # its writer lives
+        errno.ENOTEMPTY,  # not made here: directories get their name while empty
+        errno.ELOOP,  # nor are symbolic links
+        errno.ENXIO,  # nor sockets
+    }
+)
 
 
 def temporary_name() -> str:
@@ -121,7 +130,8 @@ def make_directory(
 ) -> None:
     """Make a directory that has its owner and mode from the first moment, durably.
 
-    An existing directory is left as it is, its owner and mode included. Idempotent.
+    An existing directory is left as it is, its owner and mode included, and is not synced again.
+    Idempotent.
 
     Args:
         path: The directory.
@@ -369,26 +379,20 @@ def remove_temporaries(directory: Path) -> int:
 
 
 def _remove_leftover(path: Path) -> bool:
+    descriptor = -1
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return False
-    try:
         fcntl.flock(descriptor, _NO_WAIT)
         effect(Effect.UNLINK, path)
         if stat.S_ISDIR(os.fstat(descriptor).st_mode):
             path.rmdir()
         else:
             path.unlink()
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return False
     except OSError as error:
-        # A directory of that name with content is not one of ours: ours are renamed when empty.
-        if error.errno == errno.ENOTEMPTY:
+        if error.errno in _NOT_A_LEFTOVER:
             return False
         raise
     finally:
-        os.close(descriptor)
+        if descriptor >= 0:
+            os.close(descriptor)
     return True

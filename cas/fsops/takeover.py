@@ -111,6 +111,15 @@ class ExclusiveInode:
                 return False
             return _fingerprint(os.fstat(self.fileno())) == _fingerprint(self._known)
 
+    def has_waiting_writer(self) -> bool:
+        """Whether somebody asked to write it since :meth:`take` and waits until it is closed.
+
+        Also possible after it was linked: the waiting one opened the old name, and could then
+        write into what is stored.
+        """
+        with translated("inspect", self._path):
+            return not descriptors.holds_lease(self.fileno())
+
     def seal(self) -> bool:
         """Make it root's, read-only and durable.
 

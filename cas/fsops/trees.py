@@ -16,6 +16,7 @@ __all__ = [
 import errno
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cas.errors import InUseError
@@ -34,7 +35,8 @@ _RESERVE_MODE = 0o600
 def remove_tree(path: Path) -> bool:
     """Remove a file or a directory with everything in it, durably.
 
-    Idempotent: after a failure or a crash a part is gone, and a repeat removes the rest.
+    Idempotent: after a failure or a crash a part is gone, and a repeat removes the rest. Two
+    callers at once help each other.
 
     Args:
         path: What to remove; a symbolic link is removed itself.
@@ -78,17 +80,18 @@ def _remove(path: Path) -> bool:
     effect(Effect.UNLINK, path)
     try:
         path.unlink()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return False
     except (IsADirectoryError, PermissionError):
         if path.is_symlink() or not path.is_dir():
             raise
     else:
         return True
-    with Cursor(path) as cursor:
-        _empty(cursor)
-    effect(Effect.UNLINK, path)
-    path.rmdir()
+    with suppress(FileNotFoundError):  # somebody else may be removing it too
+        with Cursor(path) as cursor:
+            _empty(cursor)
+        effect(Effect.UNLINK, path)
+        path.rmdir()
     return True
 
 
@@ -97,7 +100,10 @@ def _empty(cursor: Cursor) -> None:
     pending = [_remove_entries(cursor)]
     while True:
         if pending[-1]:
-            cursor.descend(pending[-1].pop())
+            try:
+                cursor.descend(pending[-1].pop())
+            except FileNotFoundError:
+                continue
             pending.append(_remove_entries(cursor))
             continue
         if cursor.depth == 0:
@@ -109,15 +115,16 @@ def _empty(cursor: Cursor) -> None:
 def _remove_entries(cursor: Cursor) -> list[str]:
     """Remove what can be removed at once; gives the names of directories that are not empty."""
     full = []
-    with os.scandir(cursor.fileno()) as entries:
-        # Listed first: removing while a listing runs may hide entries from it.
-        listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+    # Listed first: removing while a listing runs may hide entries from it.
+    listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in _scan(cursor)]
     for name, is_directory in listed:
-        if not is_directory:
-            effect(Effect.UNLINK, f"{cursor.path}/{name}")
+        if is_directory:
+            if not _remove_directory(cursor, name):
+                full.append(name)
+            continue
+        effect(Effect.UNLINK, f"{cursor.path}/{name}")
+        with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=cursor.fileno())
-        elif not _remove_directory(cursor, name):
-            full.append(name)
     return full
 
 
@@ -126,6 +133,8 @@ def _remove_directory(cursor: Cursor, name: str) -> bool:
     effect(Effect.UNLINK, path)
     try:
         os.rmdir(name, dir_fd=cursor.fileno())
+    except FileNotFoundError:
+        return True
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
             return False
@@ -213,13 +222,20 @@ def _advance(cursor: Cursor, pending: list[list[str]]) -> bool:
 
 
 def _entries(cursor: Cursor) -> Iterator[tuple[str, os.stat_result, bool]]:
-    with os.scandir(cursor.fileno()) as entries:
-        for entry in entries:
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except FileNotFoundError:
-                continue
-            yield entry.name, status, entry.is_dir(follow_symlinks=False)
+    for entry in _scan(cursor):
+        try:
+            status = entry.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            continue
+        yield entry.name, status, entry.is_dir(follow_symlinks=False)
+
+
+def _scan(cursor: Cursor) -> Iterator["os.DirEntry[str]"]:
+    try:
+        with os.scandir(cursor.fileno()) as entries:
+            yield from entries
+    except FileNotFoundError:  # the directory was removed while it was open
+        return
 
 
 def free_bytes(path: Path) -> int:

@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import socket
 import stat
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -144,11 +145,15 @@ def test_remove_temporaries_spares_living_writers(tmp_path: Path) -> None:
     assert durable.remove_temporaries(tmp_path) == 0
 
 
-def test_remove_temporaries_leaves_a_full_directory_alone(tmp_path: Path) -> None:
-    """A directory with content is not one that make_directory left."""
-    full = tmp_path / durable.temporary_name()
+def test_remove_temporaries_leaves_alone_what_is_never_made_here(tmp_path: Path) -> None:
+    """Full directories, links and sockets of such a name are somebody else's."""
+    full, link, bound = (tmp_path / durable.temporary_name() for _ in range(3))
     (full / "inside").mkdir(parents=True)
+    link.symlink_to("nowhere")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(bound))
     assert durable.remove_temporaries(tmp_path) == 0
+    assert entries(tmp_path) == sorted(path.name for path in (full, link, bound))
     assert (full / "inside").is_dir()
 
 
@@ -235,6 +240,22 @@ def test_make_directory_killed_at_each_change_has_the_right_mode_or_is_absent(
         number += 1
     assert number == 4
     assert path.is_dir()
+
+
+def test_make_directory_interrupted_at_each_change_leaves_nothing_half(tmp_path: Path) -> None:
+    """An exception unwinds to absent, or to complete."""
+    for number in range(4):
+        left = number
+
+        def interrupt(kind: object, path: str) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise Killed
+
+        with pytest.raises(Killed), observed(interrupt):
+            durable.make_directory(tmp_path / "d", mode=0o750)
+        assert entries(tmp_path) == (["d"] if number == 3 else [])
 
 
 def test_make_directory_by_many_threads_succeeds_in_each(tmp_path: Path) -> None:

@@ -224,6 +224,18 @@ def test_overlay_below_an_odd_name_mounts_and_tells_its_upper_directory(
     assert found.option("nothing") is None
 
 
+@pytest.mark.parametrize("count", [2, 127])
+def test_overlay_with_an_option_without_value_gets_it(
+    tmp_path: Path, target: Path, count: int
+) -> None:
+    """Options of the snapshotter's configuration go to the kernel as they are."""
+    layers = Layers(tmp_path / "layers", count)
+    mounts.mount([layers.mount("userxattr")], target)
+    found = find_mount(target)
+    assert found is not None
+    assert "userxattr" in found.options.split(",")
+
+
 def test_overlay_of_too_many_layers_is_refused_before_the_kernel(
     tmp_path: Path, target: Path
 ) -> None:

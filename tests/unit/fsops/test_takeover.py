@@ -58,6 +58,7 @@ def test_take_of_a_quiet_file_moves_its_very_inode(source: Path, store: Path) ->
         assert inode.unchanged()
         assert inode.remove_source()
         assert not inode.remove_source()
+        assert not inode.has_waiting_writer()
     status = (store / "f").stat()
     assert (status.st_ino, status.st_nlink) == (number, 1)
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (0, 0, 0o444)
@@ -196,6 +197,7 @@ def test_writer_that_comes_later_is_noticed_and_does_not_kill_us(source: Path, s
             with pytest.raises(BlockingIOError):
                 os.open(source, os.O_WRONLY | os.O_NONBLOCK)
             assert not inode.unchanged()
+            assert inode.has_waiting_writer()
             assert not inode.seal()
             assert stat.S_IMODE(source.stat().st_mode) == 0o640
     finally:

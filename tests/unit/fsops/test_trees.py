@@ -1,9 +1,11 @@
 """Removing and measuring trees that somebody hostile may have made."""
 
+import itertools
 import os
 import stat
 import subprocess
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from cas.errors import CasError, DeniedError, InUseError, NoSpaceError, StorageE
 from cas.fsops import trees
 from cas.fsops.cursor import Cursor, MountCrossedError
 from cas.fsops.durable import write_file
+from cas.fsops.effects import observed
 from cas.fsops.mounts import mount
 from cas.model.records import Mount
 from tests.unit.fsops.conftest import Effects, LoopFileSystem, entries
@@ -72,6 +75,9 @@ def test_remove_tree_of_a_file_or_link_removes_it_alone(tmp_path: Path) -> None:
     assert trees.remove_tree(tmp_path / "file")
     assert entries(tmp_path) == ["top"]
     assert not trees.remove_tree(tmp_path / "missing" / "deeper")
+    (tmp_path / "file").touch()
+    assert not trees.remove_tree(tmp_path / "file" / "deeper")
+    (tmp_path / "file").unlink()
 
 
 def test_remove_tree_deeper_than_paths_and_descriptors_reach(tmp_path: Path) -> None:
@@ -165,6 +171,15 @@ def test_remove_tree_killed_at_each_change_is_finished_by_a_repeat(
     assert number > 15
 
 
+def test_remove_tree_by_several_at_once_succeeds_in_each(tmp_path: Path) -> None:
+    """Recovery and a forced removal may meet."""
+    for number in range(40):
+        make_tree(tmp_path / "top" / str(number % 4) / "x" / str(number))
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: trees.remove_tree(tmp_path / "top"), range(4)))
+    assert entries(tmp_path) == []
+
+
 def test_remove_tree_with_an_immutable_entry_is_denied(tmp_path: Path) -> None:
     """The error names the flag as a possible cause."""
     make_tree(tmp_path / "top")
@@ -239,15 +254,31 @@ def test_allocated_bytes_of_an_overlay_count_its_files(tmp_path: Path) -> None:
 
 
 def test_allocated_bytes_while_the_tree_vanishes_is_no_error(tmp_path: Path) -> None:
-    """Measuring a store at work sees what it sees."""
-    for number in range(50):
-        make_tree(tmp_path / "top" / str(number))
-    total = 0
-    for count, size in enumerate(trees.iter_allocated(tmp_path / "top")):
-        if count == 60:
-            subprocess.run(["rm", "-rf", tmp_path / "top"], check=True)
-        total += size
-    assert total > 0
+    """Measuring a store at work sees what it sees, wherever it stands at that moment."""
+    for stop in (1, 2, 5, 60):
+        for number in range(10):
+            make_tree(tmp_path / "top" / str(number))
+        measuring = trees.iter_allocated(tmp_path / "top")
+        total = sum(itertools.islice(measuring, stop))
+        subprocess.run(["rm", "-rf", tmp_path / "top"], check=True)
+        assert total + sum(measuring) > 0
+
+
+def test_remove_tree_whose_entries_vanish_at_any_moment_is_no_error(tmp_path: Path) -> None:
+    """Somebody who removes the same tree takes nothing from us but work."""
+    for stop in range(0, 24, 3):
+        make_tree(tmp_path / "top")
+        left = stop
+
+        def remove(kind: object, path: str) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                subprocess.run(["rm", "-rf", tmp_path / "top"], check=True)
+
+        with observed(remove):
+            trees.remove_tree(tmp_path / "top")
+        assert entries(tmp_path) == []
 
 
 def test_free_bytes_shrink_by_what_is_written(ext4: MakeExt4) -> None:
