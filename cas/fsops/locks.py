@@ -60,7 +60,8 @@ class FileLock:
             LockTimeoutError: Somebody else held it until the end of the wait.
             InterruptedOperationError: ``cancel`` was set.
             DeniedError: The process may not open the file.
-            StorageError: A system call failed, or this object holds the lock already.
+            StorageError: A system call failed.
+            RuntimeError: This very object holds the lock already.
         """
         if self._descriptor is not None:
             message = f"the lock {str(self._path)!r} is held by this very object"
