@@ -32,9 +32,13 @@ class _Contents(StoreContents):
     def __init__(self, backing: Backing) -> None:
         super().__init__(backing)
         self.absent: dict[Digest, Descriptor] = {}
+        self.refused: dict[Digest, Descriptor] = {}
 
     def has(self, descriptor: Descriptor) -> bool:
-        return descriptor.digest in self.absent or super().has(descriptor)
+        if descriptor.digest in self.absent or super().has(descriptor):
+            return True
+        self.refused[descriptor.digest] = descriptor
+        return False
 
 
 def check_images(
@@ -85,7 +89,8 @@ def _check_image(
     try:
         planned = _plan(graph, contents, image.target)
     except ContentMissingError as error:
-        contents.absent[_missing(error) or image.target.digest] = image.target
+        descriptor = _refused(error, contents) or image.target
+        contents.absent[descriptor.digest] = descriptor
     except IntegrityError as error:
         yield Finding(
             Problem.IMAGE_DOCUMENT,
@@ -110,24 +115,21 @@ def _plan(graph: ImageGraph, contents: _Contents, root: Descriptor) -> list[Plan
         try:
             return graph.plan(root)
         except ContentMissingError as error:
-            digest = _missing(error)
-            known = digest is None or digest in contents.absent
-            if known or len(contents.absent) >= _MOST_MISSING or not _is_leaf(error):
+            refused = _refused(error, contents)
+            if refused is None or len(contents.absent) >= _MOST_MISSING or not _is_leaf(refused):
                 raise
-            assert digest is not None  # noqa: S101 (else it was known)
-            contents.absent[digest] = root
+            contents.absent[refused.digest] = refused
 
 
-def _missing(error: ContentMissingError) -> Digest | None:
+def _refused(error: ContentMissingError, contents: _Contents) -> Descriptor | None:
     digest = error.details.get("digest")
-    return digest if isinstance(digest, Digest) else None
+    return contents.refused.get(digest) if isinstance(digest, Digest) else None
 
 
-def _is_leaf(error: ContentMissingError) -> bool:
-    media_type = str(error.details.get("media_type", ""))
-    return bool(media_type) and not (
-        is_config(media_type) or is_manifest(media_type) or is_index(media_type)
-    )
+def _is_leaf(descriptor: Descriptor) -> bool:
+    """Whether nobody will try to read it."""
+    kind = descriptor.media_type
+    return not (is_config(kind) or is_manifest(kind) or is_index(kind))
 
 
 def _absent(image: ImageRecord, digest: Digest, hits: Hits) -> Finding:
