@@ -2,10 +2,12 @@
 
 __all__ = ["ImageDetails", "ImageInspection", "PlatformDetails"]
 
-import json
+
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+
+import msgspec
 
 from cas.errors import (
     ContentMissingError,
@@ -81,7 +83,7 @@ class ImageDetails:
             "platforms": [_platform_form(each) for each in self.platforms],
             "manifest": None if resolved is None else str(resolved.manifest.digest),
             "config_digest": None if resolved is None else str(resolved.config_descriptor.digest),
-            "config": None if resolved is None else json.loads(resolved.config_raw),
+            "config": None if resolved is None else msgspec.json.decode(resolved.config_raw),
             "layers": [] if resolved is None else _layer_forms(resolved),
             "unpacked": self.unpacked,
             "problem": self.problem,

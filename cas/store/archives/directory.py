@@ -48,6 +48,10 @@ class DirectoryArchive:
         except OSError as error:
             if error.errno in _NO_FILE:
                 return None
+            if error.errno == errno.ELOOP:
+                raise MalformedArchiveError(
+                    f"links of {self.origin} lead in a circle at {name[:200]!r}", name=name[:200]
+                ) from error
             with translated("find", self._root / name):
                 raise
         if claimed_digest(name) is None and not path.is_relative_to(self._root):

@@ -8,10 +8,9 @@ ustar, pax and GNU long names; sparse members are refused.
 __all__ = ["MemberKind", "TarMember", "TarReader", "looks_like_tar"]
 
 import posixpath
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Protocol
 
 from cas.errors import LimitExceededError, MalformedArchiveError
 from cas.model.limits import CHUNK_BYTES, Limits
@@ -76,10 +75,6 @@ class _Extended:
     size: int | None = None
 
 
-class _Skipper(Protocol):
-    def __call__(self, amount: int, /) -> None: ...
-
-
 class TarReader:
     """One pass over a tar.
 
@@ -94,7 +89,12 @@ class TarReader:
     """
 
     def __init__(
-        self, stream: Reader, origin: str, limits: Limits, *, skip: _Skipper | None = None
+        self,
+        stream: Reader,
+        origin: str,
+        limits: Limits,
+        *,
+        skip: Callable[[int], object] | None = None,
     ) -> None:
         self._stream = stream
         self._origin = origin
@@ -214,8 +214,8 @@ class TarReader:
         ):
             raise self._malformed(f"a member of size {size[:40]!r}")
         return _Extended(
-            records.get("path", extended.name),
-            records.get("linkpath", extended.target),
+            records.get("path") or extended.name,
+            records.get("linkpath") or extended.target,
             extended.size if size is None else int(size),
         )
 
