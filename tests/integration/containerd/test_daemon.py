@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -289,6 +291,41 @@ def test_stop_of_a_frozen_containerd_kills_it(restartable_daemon: Daemon) -> Non
     os.kill(pid, signal.SIGSTOP)
     restartable_daemon.stop(grace_seconds=0.1)
     assert not Path(f"/proc/{pid}").exists()
+
+
+_QUIET_PROGRAM = """
+import subprocess, sys
+from pathlib import Path
+from cas.containerd.daemon import Daemon
+from cas.errors import DaemonUnavailableError
+from tests.support.daemon import connect, settings_for
+
+settings = settings_for(Path(sys.argv[1]), sys.argv[2])
+with Daemon(settings) as daemon, connect(settings) as containerd:
+    subprocess.run(["true"], check=True)
+    daemon.kill()
+    try:
+        containerd.health()
+    except DaemonUnavailableError:
+        daemon.start()
+"""
+
+
+def test_connection_through_a_restart_prints_nothing(own_settings: Settings) -> None:
+    """Standard error belongs to whoever calls us; gRPC does not write there."""
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            _QUIET_PROGRAM,
+            own_settings.persist,
+            own_settings.containerd_binary,
+        ],
+        capture_output=True,
+        check=True,
+        cwd=Path(__file__).parents[3],
+    )
+    assert (done.stdout, done.stderr) == (b"", b"")
 
 
 def test_connect_without_a_socket_says_how_to_start_one(tmp_path: Path) -> None:

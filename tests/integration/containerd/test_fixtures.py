@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cas.containerd.client import Containerd
+from cas.model.labels import GC_ROOT
+from cas.model.records import LeaseID
 from cas.model.settings import Settings
-from tests.support.daemon import mounts_below
+from tests.support.daemon import empty_namespace, mounts_below
 from tests.support.loopfs import LoopFileSystem
 
 
@@ -16,6 +18,23 @@ def test_settings_of_a_test_name_its_own_namespace(
     """Nothing of another test is in sight."""
     assert containerd.namespace == settings.namespace
     assert list(containerd.content.iter_blobs()) == []
+
+
+def test_empty_namespace_removes_rooted_snapshots_of_collected_children(
+    containerd: Containerd,
+) -> None:
+    """containerd's removal refuses a parent whose child a collection took; cleaning does not."""
+    lease = containerd.leases.create(LeaseID("l"), {}).id
+    containerd.snapshots.prepare("k", "", lease, {})
+    containerd.snapshots.commit("parent", "k", lease, {GC_ROOT: "now"})
+    containerd.snapshots.prepare("child", "parent", lease, {})
+    containerd.leases.delete(lease, sync=True)
+    assert [info.name for info in containerd.snapshots.iter_snapshots()] == ["parent"]
+
+    empty_namespace(containerd)
+
+    assert list(containerd.snapshots.iter_snapshots()) == []
+    assert containerd.namespace not in containerd.namespaces.iter_namespaces()
 
 
 def test_power_cut_unsynced_file_is_lost(
