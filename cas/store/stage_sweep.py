@@ -36,10 +36,15 @@ def sweep_stage(layout: Layout, locks: Locks) -> list[Path]:
     removed: list[Path] = []
     spared: dict[str, int] = {}
     for path in sorted(layout.stage.glob(f"*{_SUFFIX}")):
-        changed = _remove_if_met(path, met, locks)
+        try:
+            with locks.blob(Digest(path.name.removesuffix(_SUFFIX)), timeout_seconds=0):
+                if not path.exists():
+                    continue  # finished since it was listed
+                changed = _remove_if_met(path, met)
+        except (LockTimeoutError, InvalidNameError):
+            continue  # somebody works on it, or it is not ours
         if changed is None:
             removed.append(path)
-            _log.info("partial file of a killed ingest removed path=%s", path)
         else:
             spared[path.name] = changed
     if spared != met:
@@ -47,20 +52,15 @@ def sweep_stage(layout: Layout, locks: Locks) -> list[Path]:
     return removed
 
 
-def _remove_if_met(path: Path, met: dict[str, int], locks: Locks) -> int | None:
+def _remove_if_met(path: Path, met: dict[str, int]) -> int | None:
     """Its time of change, if it stays."""
-    try:
-        digest = Digest(path.name.removesuffix(_SUFFIX))
-        with locks.blob(digest, timeout_seconds=0):
-            status = path.lstat()
-            # With a second name it was linked among the blobs and has nothing to resume.
-            if status.st_nlink == 1 and met.get(path.name) != status.st_mtime_ns:
-                return status.st_mtime_ns
-            remove_file(path)
-    except FileNotFoundError:
-        return None
-    except (LockTimeoutError, InvalidNameError):
-        return 0
+    with translated("inspect", path):
+        status = path.lstat()
+    # With a second name it was linked among the blobs and has nothing to resume.
+    if status.st_nlink == 1 and met.get(path.name) != status.st_mtime_ns:
+        return status.st_mtime_ns
+    remove_file(path)
+    _log.info("partial file of a killed ingest removed path=%s", path)
     return None
 
 
