@@ -8,6 +8,7 @@ ignored: a filter that silently does nothing removes what it was meant to keep.
 __all__ = [
     "BlobFilters",
     "ImageFilters",
+    "changed",
     "last_used",
     "parse_blob_filters",
     "parse_image_filters",
@@ -69,6 +70,14 @@ def last_used(record: ImageRecord) -> datetime:
     except InvalidNameError:
         # A label that somebody else wrote must not stop a prune.
         return record.updated
+
+
+def changed(blob: BlobInfo) -> datetime:
+    """When a blob was made or its labels last changed.
+
+    containerd leaves the time of the change out of its lists; then it is that of the making.
+    """
+    return max(blob.created, blob.updated)
 
 
 def parse_blob_filters(texts: Iterable[str], *, now: datetime) -> BlobFilters:
@@ -154,7 +163,7 @@ def _since(value: str, now: datetime) -> Callable[[BlobInfo | ImageRecord], bool
 
 def _blob_unused(value: str, now: datetime) -> _Test[BlobInfo]:
     moment = parse_instant(value, now=now)
-    return lambda blob: blob.updated < moment
+    return lambda blob: changed(blob) < moment
 
 
 def _image_unused(value: str, now: datetime) -> _Test[ImageRecord]:

@@ -36,7 +36,7 @@ from cas.model.records import (
 from cas.model.sizes import parse_instant
 from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
-from cas.store.filters import BlobFilters
+from cas.store.filters import BlobFilters, changed
 from cas.store.graph import Graph, Kind, Reference, references, referrers
 from cas.store.inventory_files import BlobFileScan, allocated_size, scan_blob_files
 from cas.store.leasing import lease_owner
@@ -223,7 +223,7 @@ def _add_blob(
         inventory.pins[node] = Pin(
             owner=blob.labels.get(PIN_OWNER, ""),
             reason=blob.labels.get(PIN_REASON, ""),
-            updated=blob.updated,
+            updated=changed(blob),
             selected=selection is not None and not sentinel and selection.matches(blob),
             sentinel=sentinel,
         )

@@ -111,7 +111,7 @@ class Prune:
             UnavailableError: containerd does not answer.
         """
         Sentinel(self._backing).require()
-        execution = PlanExecution(self._backing, self._locks, plan.objects)
+        execution = PlanExecution(self._backing, self._locks, plan)
         before = self._free()
         with reserve_given_up(self._backing.layout):
             execution.drop_references(cancel or Cancellation(), progress)

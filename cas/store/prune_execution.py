@@ -25,7 +25,7 @@ from cas.store.inventory import ABANDONED_AFTER
 from cas.store.inventory_files import scan_blob_files
 from cas.store.leasing import lease_owner
 from cas.store.locking import Locks
-from cas.store.prune_plan import Action, PlannedObject
+from cas.store.prune_plan import Action, PlannedObject, PrunePlan
 
 _log = logging.getLogger(__name__)
 
@@ -54,13 +54,14 @@ class PlanExecution:
     Args:
         backing: The store.
         locks: Its locks.
-        objects: Of the plan.
+        plan: To be done.
     """
 
-    def __init__(self, backing: Backing, locks: Locks, objects: Iterable[PlannedObject]) -> None:
+    def __init__(self, backing: Backing, locks: Locks, plan: PrunePlan) -> None:
         self._backing = backing
         self._locks = locks
-        self._objects = tuple(objects)
+        self._objects = plan.objects
+        self._made = plan.made
         self._kept: dict[tuple[str, str], str] = {}
 
     def drop_references(self, cancel: Cancellation, progress: Progress) -> None:
@@ -155,36 +156,32 @@ class PlanExecution:
         return held
 
     def _unpin(self, cancel: Cancellation, progress: Progress) -> None:
-        """Drop pins, unless the blob was touched since the plan: it may have been asked for again.
+        """Drop pins; containerd writes one after the other, several workers keep it busy."""
 
-        containerd writes one transaction after the other; several workers keep it busy.
-        """
-        planned = {each.name: each for each in self._of("blob", Action.UNPIN)}
-        if not planned:
-            return
-        going = []
-        for blob in self._backing.content.iter_blobs([f'labels."{GC_ROOT}"']):
-            each = planned.get(str(blob.digest))
-            if each is not None and each.updated == blob.updated:
-                going.append(blob.digest)
-            elif each is not None:
-                self._keep(each, "it was used or changed since the plan was made")
-
-        def unpin(digest: Digest) -> None:
+        def unpin(planned: PlannedObject) -> tuple[PlannedObject, str]:
             cancel.check()
-            try:
-                self._backing.content.update_labels(digest, _UNPINNED)
-            except BlobNotFoundError:
-                _log.debug("blob to unpin is gone digest=%s", digest)
+            reason = self._unpin_one(Digest.parse(planned.name))
             progress.advance(_ACTION, "blob", 1)
+            return planned, reason
 
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="cas-prune") as workers:
             try:
-                for _ in workers.map(unpin, going):
-                    pass
+                for planned, reason in workers.map(unpin, self._of("blob", Action.UNPIN)):
+                    self._keep(planned, reason)
             except BaseException:
                 workers.shutdown(cancel_futures=True)
                 raise
+
+    def _unpin_one(self, digest: Digest) -> str:
+        content = self._backing.content
+        try:
+            # Touched since the plan, it may have been asked for again.
+            if content.info(digest).updated > self._made:
+                return "it was used or changed since the plan was made"
+            content.update_labels(digest, _UNPINNED)
+        except BlobNotFoundError:
+            _log.debug("blob to unpin is gone digest=%s", digest)
+        return ""
 
     def _what_is_left(self) -> Callable[[PlannedObject], str]:
         """Read what exists once, restricted to what was planned to go."""
