@@ -1,17 +1,20 @@
 """Wiring: settings in, use cases out. The Python library's front door.
 
 Everything that is shared between use cases (connection, clock, identity of this process) is made
-here once and handed down; nothing below reads the environment, the clock or the arguments.
+here once and handed down; nothing below reads the environment, the clock or the arguments. Use
+cases are imported when they are first asked for: a command pays for what it uses.
 """
 
 __all__ = ["Case", "run_containerd", "utc_now"]
 
 import os
+import platform
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import cached_property
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from cas.containerd.client import Containerd
 from cas.containerd.daemon import Daemon
@@ -19,20 +22,24 @@ from cas.errors import DeniedError
 from cas.fsops import processes
 from cas.model.settings import Settings
 from cas.store.backing import Backing, Clock
-from cas.store.blobs import Blobs
 from cas.store.directories import require_directories
 from cas.store.guard import VaultGuard
-from cas.store.images import Images
 from cas.store.leasing import Leasing
 from cas.store.locking import Locks
 from cas.store.ports import BlobCatalogue
-from cas.store.prune import Prune
 from cas.store.sentinel import Sentinel
-from cas.store.unpack import Unpack
-from cas.store.usage import Usage
-from cas.store.why import Why
 from cas.volumes.records import iter_records
-from cas.volumes.volumes import Volumes
+
+if TYPE_CHECKING:
+    from cas.store.blobs import Blobs
+    from cas.store.check import Check
+    from cas.store.images import Images
+    from cas.store.prune import Prune
+    from cas.store.repair import Repair
+    from cas.store.unpack import Unpack
+    from cas.store.usage import Usage
+    from cas.store.why import Why
+    from cas.volumes.volumes import Volumes
 
 
 def utc_now() -> datetime:
@@ -55,12 +62,6 @@ class Case:
     number of processes may have the same store open: locks and leases work between them.
 
     Attributes:
-        blobs: Use cases on blobs.
-        images: Use cases on images.
-        volumes: Use cases on container volumes.
-        prune: Plans and does removals.
-        usage: Accounts for the disk.
-        why: Explains what keeps an object.
         settings: What it was opened with.
         containerd: The connection, for what the use cases do not cover.
 
@@ -93,16 +94,78 @@ class Case:
             volumes=lambda: iter_records(layout),
             daemon_syncs_layers=containerd.facts.version >= (1, 7, 14),
         )
-        locks = Locks(layout)
+        self.locks = Locks(layout)
         self.leasing = Leasing(self.backing)
         self.sentinel = Sentinel(self.backing)
-        self.blobs = Blobs(self.backing, workers=settings.workers)
-        self.images = Images(self.backing, workers=settings.workers)
-        self.unpack = Unpack(self.backing, locks)
-        self.volumes = Volumes(self.backing, locks, self.leasing, self.images, self.unpack)
-        self.prune = Prune(self.backing, others=self._other_content)
-        self.usage = Usage(self.backing, others=self._other_content)
-        self.why = Why(self.backing)
+
+    @cached_property
+    def blobs(self) -> "Blobs":
+        """Use cases on blobs."""
+        from cas.store.blobs import Blobs
+
+        return Blobs(self.backing, workers=self.settings.workers)
+
+    @cached_property
+    def images(self) -> "Images":
+        """Use cases on images."""
+        from cas.store.images import Images
+
+        return Images(self.backing, workers=self.settings.workers)
+
+    @cached_property
+    def unpack(self) -> "Unpack":
+        """Turns layers into snapshots."""
+        from cas.store.unpack import Unpack
+
+        return Unpack(self.backing, self.locks)
+
+    @cached_property
+    def volumes(self) -> "Volumes":
+        """Use cases on container volumes."""
+        from cas.volumes.volumes import Volumes
+
+        return Volumes(self.backing, self.locks, self.leasing, self.images, self.unpack)
+
+    @cached_property
+    def prune(self) -> "Prune":
+        """Plans and does removals."""
+        from cas.store.prune import Prune
+
+        return Prune(self.backing, others=self._other_content)
+
+    @cached_property
+    def usage(self) -> "Usage":
+        """Accounts for the disk."""
+        from cas.store.usage import Usage
+
+        return Usage(self.backing, others=self._other_content)
+
+    @cached_property
+    def why(self) -> "Why":
+        """Explains what keeps an object."""
+        from cas.store.why import Why
+
+        return Why(self.backing)
+
+    @cached_property
+    def check(self) -> "Check":
+        """Verifies the invariants."""
+        from cas.model.platforms import host_platform
+        from cas.store.check import Check
+
+        return Check(
+            self.backing,
+            platform=host_platform(platform.machine()),
+            judge=self.volumes.iter_volumes,
+            others=self._other_content,
+        )
+
+    @cached_property
+    def repair(self) -> "Repair":
+        """Puts right what the check found."""
+        from cas.store.repair import Repair
+
+        return Repair(self.backing, images=self.images, unpack=self.unpack, recover=self.recover)
 
     @classmethod
     def open(
@@ -173,6 +236,22 @@ class Case:
     def now(self) -> datetime:
         """The time as the store sees it, aware UTC."""
         return self._clock()
+
+    def recover(self) -> None:
+        """Finish or undo what killed operations left; work that is under way is left alone.
+
+        Idempotent. Leases of dead processes go, leftovers of volumes are finished or undone, and
+        partial files of ingests that nobody resumed are removed.
+
+        Raises:
+            UnavailableError: containerd does not answer.
+            StorageError: A leftover cannot be removed.
+        """
+        from cas.store.stage_sweep import sweep_stage
+
+        self.leasing.reap()
+        self.volumes.recover()
+        sweep_stage(self.settings.layout, self.locks)
 
     def collect_garbage(self) -> None:
         """Let containerd remove, now, what nothing refers to; returns when it has.

@@ -1,9 +1,10 @@
 """Arguments as values: a bad one is a usage error before anything is opened."""
 
-__all__ = ["DIGEST", "PLATFORM", "SIZE", "VOLUME_NAME", "expand_dash"]
+__all__ = ["DIGEST", "DURATION", "PLATFORM", "SIZE", "VOLUME_NAME", "expand_dash"]
 
 import sys
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import click
@@ -59,6 +60,15 @@ class _Size(_Parsed[int]):
         return parse_size(text)
 
 
+class _Duration(_Parsed[timedelta]):
+    name = "duration"
+
+    def parse(self, text: str) -> timedelta:
+        from cas.model.sizes import parse_duration
+
+        return parse_duration(text)
+
+
 class _Platform(_Parsed["Platform"]):
     name = "platform"
 
@@ -71,6 +81,7 @@ class _Platform(_Parsed["Platform"]):
 DIGEST = _Digest()
 VOLUME_NAME = _VolumeName()
 SIZE = _Size()
+DURATION = _Duration()
 PLATFORM = _Platform()
 
 
