@@ -122,15 +122,16 @@ def test_mount_table_is_read_whole_while_mounts_come_and_go(tmp_path: Path) -> N
     (tmp_path / "steady").mkdir()
     (tmp_path / "coming").mkdir()
     mounts.mount([bind(tmp_path)], tmp_path / "steady")
-    script = (
-        f"while :; do mount --bind {tmp_path} {tmp_path}/coming; umount {tmp_path}/coming; done"
-    )
-    with subprocess.Popen(["sh", "-c", script], stderr=subprocess.DEVNULL) as coming:
+    flag, coming = tmp_path / "flag", tmp_path / "coming"
+    flag.touch()
+    script = f"while [ -e {flag} ]; do mount --bind {tmp_path} {coming}; umount {coming}; done"
+    with subprocess.Popen(["sh", "-c", script]) as shell:
         try:
             for _ in range(100):
                 assert any(mount.path == tmp_path / "steady" for mount in iter_mounts())
         finally:
-            coming.terminate()
+            flag.unlink()
+    assert shell.returncode == 0
 
 
 def test_bind_mount_shows_the_source_and_is_writable(tmp_path: Path, target: Path) -> None:
