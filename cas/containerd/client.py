@@ -21,7 +21,7 @@ from cas.containerd.leases import Leases
 from cas.containerd.namespaces import Namespaces, check_namespace
 from cas.containerd.snapshots import Snapshots
 from cas.containerd.socket_path import check_socket_path
-from cas.containerd.transport import Transport, open_channel
+from cas.containerd.transport import ANSWER_SECONDS, Transport, open_channel
 from cas.errors import DaemonUnavailableError, DeniedError, NotFoundError
 from cas.model.digest import Digest
 from cas.model.records import LeaseID
@@ -60,6 +60,7 @@ class Containerd:
 
         Raises:
             DaemonUnavailableError: It does not answer.
+            DeadlineExceededError: It accepts calls and does not answer them.
             DaemonVersionError: It is too old or lacks a service.
             DeniedError: The socket may not be used by this user.
             SocketPathError: The path is too long for a socket.
@@ -81,7 +82,8 @@ class Containerd:
         _check_access(socket)
         transport = Transport(open_channel(socket), namespace)
         try:
-            connection = cls(transport, read_facts(transport, snapshotter), snapshotter)
+            facts = read_facts(transport.with_deadline(ANSWER_SECONDS), snapshotter)
+            connection = cls(transport, facts, snapshotter)
             connection.health()
         except BaseException:
             transport.channel.close()
@@ -121,11 +123,13 @@ class Containerd:
 
         Raises:
             DaemonUnavailableError: It does not answer.
+            DeadlineExceededError: It does not answer in time.
             DaemonVersionError: It runs without a service, as it does when its database is broken.
         """
-        self.leases.exists(LeaseID("cas-health"))
+        transport = self._transport.with_deadline(ANSWER_SECONDS)
+        Leases(transport).exists(LeaseID("cas-health"))
         with suppress(NotFoundError):
-            self.content.info(Digest.of(b""))
+            ContentStore(transport).info(Digest.of(b""))
 
     def close(self) -> None:
         """Close the channel; running calls end. Idempotent."""

@@ -9,7 +9,7 @@ import grpc
 
 from cas._gen.containerd.services.images.v1 import images_pb2, images_pb2_grpc
 from cas.containerd.translation import translated
-from cas.containerd.transport import COLLECTION_SECONDS, METADATA_SECONDS, Transport
+from cas.containerd.transport import COLLECTION_SECONDS, Transport
 from cas.containerd.values import (
     checked_labels,
     descriptor_message,
@@ -101,7 +101,7 @@ class Images:
         Returns:
             Whether the name existed.
         """
-        seconds = COLLECTION_SECONDS if sync else METADATA_SECONDS
+        seconds = COLLECTION_SECONDS if sync else None
         request = images_pb2.DeleteImageRequest(name=name, sync=sync)
         try:
             with translated(f"delete image {name!r}", nearer=_NO_IMAGE):

@@ -10,7 +10,7 @@ import grpc
 
 from cas._gen.containerd.services.leases.v1 import leases_pb2, leases_pb2_grpc
 from cas.containerd.translation import translated
-from cas.containerd.transport import COLLECTION_SECONDS, METADATA_SECONDS, Transport
+from cas.containerd.transport import COLLECTION_SECONDS, Transport
 from cas.containerd.values import checked_labels, instant, quoted
 from cas.errors import DaemonError, LeaseNotFoundError, NotFoundError
 from cas.model.labels import GC_EXPIRE
@@ -52,7 +52,7 @@ class Leases:
         Returns:
             Whether the lease existed.
         """
-        seconds = COLLECTION_SECONDS if sync else METADATA_SECONDS
+        seconds = COLLECTION_SECONDS if sync else None
         request = leases_pb2.DeleteRequest(id=lease_id, sync=sync)
         try:
             with translated(f"delete lease {lease_id}", nearer=_LEASE_LOST):

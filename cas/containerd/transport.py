@@ -5,6 +5,7 @@ unset sub-messages, because containerd 1.7 and later dereference them and die.
 """
 
 __all__ = [
+    "ANSWER_SECONDS",
     "COLLECTION_SECONDS",
     "METADATA_SECONDS",
     "STREAM_SECONDS",
@@ -24,8 +25,12 @@ from google.protobuf.message import Message
 
 from cas.model.records import LeaseID
 
-METADATA_SECONDS = 120.0
-"""Deadline of a call that touches metadata: one writer at a time, behind slow syncs and hashing."""
+ANSWER_SECONDS = 30.0
+"""Deadline of a call that only asks whether containerd answers: nothing can hold it up for long."""
+
+METADATA_SECONDS = 900.0
+"""Deadline of a call that touches metadata. containerd has one writer at a time, and one that
+resumes an ingest hashes what is there before it lets go: 60 GiB at 100 MB/s take ten minutes."""
 
 COLLECTION_SECONDS = 3600.0
 """Deadline of a call that waits for a garbage collection, which deletes files."""
@@ -64,14 +69,20 @@ class Transport:
     Args:
         channel: The channel.
         namespace: Sent with every call.
+        seconds: Deadline of a call that names none.
     """
 
     channel: grpc.Channel
     namespace: str
+    seconds: float = METADATA_SECONDS
 
     def in_namespace(self, namespace: str) -> "Transport":
         """Give the same channel for another namespace."""
         return replace(self, namespace=namespace)
+
+    def with_deadline(self, seconds: float) -> "Transport":
+        """Give the same channel with another deadline."""
+        return replace(self, seconds=seconds)
 
     def metadata(self, lease: LeaseID | None = None) -> tuple[tuple[str, str], ...]:
         """Give the headers of a call, under a lease if one is given."""
@@ -84,10 +95,11 @@ class Transport:
         request: _Request,
         *,
         lease: LeaseID | None = None,
-        seconds: float = METADATA_SECONDS,
+        seconds: float | None = None,
     ) -> _Response:
         """Call and wait for the answer, at most ``seconds``."""
-        return method(complete(request), timeout=seconds, metadata=self.metadata(lease))
+        timeout = self.seconds if seconds is None else seconds
+        return method(complete(request), timeout=timeout, metadata=self.metadata(lease))
 
     def stream(
         self,

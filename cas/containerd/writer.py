@@ -8,6 +8,7 @@ that nobody verified; the stream is always ended, because an open one keeps the 
 __all__ = ["WriteStream", "Writer"]
 
 from collections.abc import Mapping
+from contextlib import suppress
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
@@ -83,7 +84,7 @@ class WriteStream:
             pass
 
     def cancel(self) -> None:
-        """Break the stream off; containerd lets go of the ref some milliseconds later."""
+        """Break the stream off; containerd lets go of the ref some milliseconds after."""
         self._call.cancel()
         # gRPC's sending thread waits for the next message until it gets one.
         self._requests.put(None)
@@ -191,10 +192,11 @@ class Writer:
         """End the stream; afterwards the ref can be opened again. Idempotent, never raises."""
         if self._open:
             self._open = False
+            # A stream that has ended by an error ends by it again; the call that met it raised it.
             try:
-                self._stream.end()
-            except grpc.RpcError:
-                # The stream has ended by an error, which the call that met it has raised.
+                with suppress(grpc.RpcError):
+                    self._stream.end()
+            finally:
                 self._stream.cancel()
 
     def __enter__(self) -> Self:

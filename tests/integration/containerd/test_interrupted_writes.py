@@ -1,6 +1,8 @@
 """Writes that containerd's death or a full disk interrupts."""
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -177,3 +179,47 @@ def test_every_call_without_containerd_is_unavailable(restartable_daemon: Daemon
             with pytest.raises(CasError) as caught:
                 call()
             assert type(caught.value) is DaemonUnavailableError, number
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("call", ["info", "list", "read", "write", "close", "apply"])
+def test_interrupt_while_containerd_is_frozen_ends_the_call(
+    restartable_daemon: Daemon, call: str
+) -> None:
+    """Ctrl-C works at any moment; when containerd goes on, so can we."""
+    digest = Digest.of(b"x")
+    descriptor = Descriptor("application/vnd.oci.image.layer.v1.tar", digest, 1)
+    with connect(restartable_daemon.settings) as containerd:
+        containerd.leases.create(LEASE, {})
+        mounts = containerd.snapshots.prepare("k", "", LEASE, {})
+        writer = containerd.content.open_writer("w", LEASE, total=None)
+        calls: dict[str, Callable[[], object]] = {
+            "info": lambda: containerd.content.info(digest),
+            "list": lambda: list(containerd.content.iter_blobs()),
+            "read": lambda: list(containerd.content.read(digest)),
+            "write": lambda: [writer.write(bytes(CHUNK_BYTES)) for _ in range(10)],
+            "close": writer.close,
+            "apply": lambda: containerd.diff.apply(descriptor, mounts, LEASE, watch=lambda: None),
+        }
+        pid = restartable_daemon.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        returned = []
+
+        def interrupted() -> None:
+            interrupter = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+            interrupter.start()
+            returned.append(calls[call]())
+            interrupter.join()
+
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                interrupted()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert not returned
+        writer.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
+        with containerd.content.open_writer("w", LEASE, total=None) as again:
+            again.restart()
+            again.write(b"x")
+            assert again.commit(1, digest, {}) is True
