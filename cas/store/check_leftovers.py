@@ -3,7 +3,9 @@
 __all__ = ["check_leftovers"]
 
 import os
+import time
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,6 +30,8 @@ from cas.store.locking import Locks
 
 _STALE = timedelta(days=1)
 """A partial file is kept that long for the next try of its ingest."""
+_COLLECTION_SECONDS = 1.0
+_PAUSE_SECONDS = 0.05
 _PRUNE = "'cas prune' or 'cas check --fix' removes it"
 
 
@@ -95,7 +99,7 @@ def _foreign_files(backing: Backing, inventory: Inventory) -> Iterator[Finding]:
 
 
 def _orphans(backing: Backing, inventory: Inventory, locks: Locks) -> Iterator[Finding]:
-    for raw in sorted(inventory.orphans):
+    for raw in _lasting(backing, sorted(inventory.orphans)):
         digest = Digest(raw.hex())
         if _is_orphan(backing, digest, locks):
             size = format_size(inventory.orphans[raw])
@@ -106,6 +110,21 @@ def _orphans(backing: Backing, inventory: Inventory, locks: Locks) -> Iterator[F
             )
 
 
+def _lasting(backing: Backing, orphans: list[bytes]) -> list[bytes]:
+    """Leave out files whose record was just deleted: a collection is about to take them."""
+    deadline = time.monotonic() + _COLLECTION_SECONDS
+    while True:
+        orphans = [raw for raw in orphans if _has_file(backing, raw.hex())]
+        if not orphans or time.monotonic() >= deadline:
+            return orphans
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _has_file(backing: Backing, name: str) -> bool:
+    directory = backing.blobs_directory
+    return directory is not None and os.path.lexists(directory / name)
+
+
 def _is_orphan(backing: Backing, digest: Digest, locks: Locks) -> bool:
     """Look again under the blob's lock: whoever holds it is just bringing the blob in."""
     try:
@@ -114,8 +133,7 @@ def _is_orphan(backing: Backing, digest: Digest, locks: Locks) -> bool:
     except LockTimeoutError:
         return False
     except BlobNotFoundError:
-        directory = backing.blobs_directory
-        return directory is not None and os.path.lexists(directory / digest.hex)
+        return _has_file(backing, digest.hex)
     return False
 
 
@@ -158,16 +176,19 @@ def _is_worked_on(path: Path, locks: Locks) -> bool:
 def _extractions(backing: Backing, inventory: Inventory) -> Iterator[Finding]:
     """Find keys of interrupted unpacks; one that runs is held by a lease."""
     held = inventory.graph.marks()
+    ended = {lease.info.id for lease in inventory.leases if not lease.alive}
     inventory.graph.mark((lease.node for lease in inventory.leases if lease.alive), held)
     for node in inventory.graph.nodes(Kind.SNAPSHOT):
         key = inventory.graph.name(node)
-        if key.startswith(EXTRACTION_PREFIX) and not held[node] and _is_unheld(backing, key):
+        if not key.startswith(EXTRACTION_PREFIX) or held[node]:
+            continue
+        if _is_unheld(backing, key, ended):
             yield _leftover(
                 Problem.EXTRACTION, key, f"snapshot {key!r} was left by an interrupted unpack"
             )
 
 
-def _is_unheld(backing: Backing, key: str) -> bool:
+def _is_unheld(backing: Backing, key: str, ended: AbstractSet[str]) -> bool:
     """Look again: its lease may be younger than the list of leases."""
     try:
         backing.snapshots.stat(key)
@@ -177,6 +198,7 @@ def _is_unheld(backing: Backing, key: str) -> bool:
     return not any(
         resource.type == kind and resource.id == key
         for lease in list(backing.leases.iter_leases())
+        if lease.id not in ended
         for resource in _resources(backing, lease.id)
     )
 

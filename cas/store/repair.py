@@ -118,7 +118,7 @@ class Repair:
     def _rebuild(
         self, findings: Iterable[Finding], cancel: Cancellation, progress: Progress
     ) -> Iterator[Repaired]:
-        rebuild = Rebuild(self._backing, self._images, self._locks, self._leasing)
+        rebuild = Rebuild(self._backing, self._images.platform, self._locks, self._leasing)
         for finding in findings:
             if finding.problem is Problem.METADATA_LOST:
                 try:

@@ -4,7 +4,7 @@ Blobs come back whole: each is hashed and registered again where it lies. Images
 names that volumes remember, and under a name made of their digest where nobody does. What was
 written into volumes cannot be given back to them, since only the lost database knew which directory
 is whose; so the snapshotter's directories are moved to the quarantine before anything is allowed to
-collect them. Interrupted, it begins again and finds the store still lost.
+collect them. The sentinel comes last: interrupted, the store is still lost and a repeat completes.
 """
 
 __all__ = ["RECOVERED_NAME", "Rebuild"]
@@ -15,22 +15,23 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from cas.errors import CasError, CorruptBlobError, InUseError, StorageError
+from cas.errors import AlreadyExistsError, CasError, CorruptBlobError, InUseError, StorageError
 from cas.fsops.durable import make_directory, rename_aside
 from cas.fsops.mounts import iter_mounts
 from cas.fsops.translation import translated
 from cas.model.cancellation import Cancellation
-from cas.model.descriptor import Descriptor
+from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import Digest
 from cas.model.documents import Document, children, parse_document
-from cas.model.labels import GC_ROOT, PIN_OWNER, PIN_REASON
+from cas.model.labels import DOWNLOADED, GC_ROOT, PIN_OWNER, PIN_REASON
 from cas.model.media_types import OCI_INDEX, OCI_MANIFEST, is_index, is_manifest
 from cas.model.progress import Progress
 from cas.store.backing import Backing
 from cas.store.blob_files import BlobFiles
 from cas.store.check_data import hash_blob
 from cas.store.graph import Kind
-from cas.store.images import Images
+from cas.store.image_contents import StoreContents
+from cas.store.image_graph import ImageGraph
 from cas.store.inventory import take_inventory
 from cas.store.inventory_files import blob_path, scan_blob_files
 from cas.store.leasing import Lease, Leasing
@@ -53,14 +54,16 @@ class Rebuild:
 
     Args:
         backing: The store.
-        images: Makes names and the labels that hold images together.
+        platform: Of this machine.
         locks: Of the store.
         leasing: Makes the lease that holds everything until it has its references.
     """
 
-    def __init__(self, backing: Backing, images: Images, locks: Locks, leasing: Leasing) -> None:
+    def __init__(
+        self, backing: Backing, platform: Platform, locks: Locks, leasing: Leasing
+    ) -> None:
         self._backing = backing
-        self._images = images
+        self._platform = platform
         self._locks = locks
         self._leasing = leasing
         self._files = BlobFiles(backing)
@@ -208,8 +211,18 @@ class Rebuild:
         return named
 
     def _name(self, name: str, target: Descriptor) -> bool:
+        """Label an image's blobs and record its name; False if it is not whole.
+
+        Not through the use cases on images: those refuse to write into a store that is lost.
+        """
+        contents = StoreContents(self._backing)
+        graph = ImageGraph(contents, self._backing.limits, self._platform)
         try:
-            self._images.create(name, target)
+            for blob in graph.plan(target):
+                self._backing.content.update_labels(blob.descriptor.digest, {**blob.labels})
+            self._backing.images.create(name, target, {DOWNLOADED: "true"})
+        except AlreadyExistsError:
+            _log.debug("image was recovered before image=%s", name)
         except CasError as error:
             # Incomplete, or not an image: its blobs are pinned like everything without a name.
             _log.warning("image not recovered image=%s error=%s", name, error)
