@@ -40,6 +40,7 @@ from cas.store.placing import Changed, NotSeen, StagedBlob, TakenBlob
 from cas.store.seed import Seeding
 from cas.store.sentinel import Sentinel
 from cas.store.sources import ChunkSource, FileSource, PrefixedSource, Reader, Source
+from cas.store.space import Space
 from cas.store.stage_sweep import sweep_stage
 from cas.store.stream import Streaming
 
@@ -170,11 +171,13 @@ class Ingest:
         """Remove what killed ingests left on disk; part of recovery, after ``Leasing.reap``.
 
         A partial file is kept for the first recovery after the kill, so that the ingest can be
-        resumed, and removed by the second. Ingests within containerd go with their leases.
+        resumed, and removed by the second. Promises of room to dead processes go at once, and
+        ingests within containerd with their leases.
 
         Returns:
             What was removed.
         """
+        Space(self._backing).sweep()
         return sweep_stage(self._backing.layout, self._locks)
 
     def _prepare(self) -> None:
@@ -212,6 +215,7 @@ class Ingest:
             return self._publish(received, existing, task)
 
     def _keep(self, info: BlobInfo, task: _Task, received: Received | None) -> Ingested:
+        self._seeding.drop_staged(info.digest)
         self._existing.complete(info, task.labels)
         if task.move:
             self._remove_source(info.digest, task, received)

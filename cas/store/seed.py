@@ -21,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cas.errors import IntegrityError
-from cas.fsops.durable import make_directory
+from cas.fsops.durable import make_directory, remove_file
 from cas.fsops.inode import ExclusiveInode, StagedInode
 from cas.fsops.translation import translated
 from cas.fsops.trees import allocated_bytes
@@ -150,12 +150,30 @@ class Seeding:
         Returns:
             Its size; None if there is none, it was wrong, or containerd does not see it.
         """
+        self._drop_staged(digest, only_linked=True)
         size = self._files.clear_impostor(digest, intake.size)
         if size is None:
             return None
         self._files.sync()
         adopted = self._backing.content.adopt(new_ref(), intake.lease.id, digest, size, labels)
         return size if adopted else None
+
+    def drop_staged(self, digest: Digest) -> None:
+        """Remove what a killed ingest left of a blob that exists; the digest's lock is held.
+
+        It may be a second name of the blob's file, through which the file could be changed.
+        """
+        self._drop_staged(digest, only_linked=False)
+
+    def _drop_staged(self, digest: Digest, *, only_linked: bool) -> None:
+        path = self._backing.layout.staged(digest)
+        with translated("inspect", path):
+            try:
+                links = path.lstat().st_nlink
+            except FileNotFoundError:
+                return
+        if links > 1 or not only_linked:
+            remove_file(path, sync=False)
 
     def _placing(self, intake: Intake, digest: Digest, size: int) -> Placing:
         return Placing(self._backing, self._files, intake, digest, size)

@@ -88,6 +88,12 @@ class Space:
         with self._locks.ledger():
             return max(0, self._uncommitted())
 
+    def sweep(self) -> None:
+        """Drop the promises to dead processes; part of recovery, else done by the next promise."""
+        with self._locks.ledger():
+            for _ in self._promises():
+                pass
+
     def _require(self, size: int, what: str) -> None:
         missing = size - self._uncommitted()
         if missing > 0:
