@@ -19,6 +19,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from cas.errors import SnapshotNotFoundError
@@ -89,7 +90,7 @@ class FileSystemUsage:
     """One file system that the persist directory is spread over.
 
     Args:
-        path: Where it was met first.
+        path: Where it is mounted.
         capacity: Bytes that it can hold.
         used: Bytes that are allocated, by its own word.
         free: Bytes that anybody may still allocate.
@@ -365,6 +366,11 @@ def _image_usages(inventory: Inventory, sizes: ObjectSizes) -> Iterator[ImageUsa
 def _file_system(path: Path, explained: int) -> FileSystemUsage:
     with translated("measure the file system of", path):
         found = os.statvfs(path)
+        device = path.lstat().st_dev
+        path = next(
+            (below for below, above in pairwise((path, *path.parents)) if _device(above) != device),
+            Path(path.anchor),
+        )
     return FileSystemUsage(
         path=path,
         capacity=found.f_blocks * found.f_frsize,
@@ -372,3 +378,7 @@ def _file_system(path: Path, explained: int) -> FileSystemUsage:
         free=found.f_bavail * found.f_frsize,
         explained=explained,
     )
+
+
+def _device(path: Path) -> int:
+    return path.lstat().st_dev
