@@ -24,7 +24,7 @@ import msgspec
 from cas.errors import LimitExceededError, MalformedDocumentError
 from cas.model.limits import Limits
 
-Form = TypeVar("Form")
+_Form = TypeVar("_Form")
 
 
 class PlatformForm(msgspec.Struct):
@@ -102,7 +102,7 @@ class ArchiveEntryForm(msgspec.Struct, rename="pascal"):
     layers: list[str] | None = None
 
 
-def decode(raw: bytes, form: type[Form], what: str, limits: Limits) -> Form:
+def decode(raw: bytes, form: type[_Form], what: str, limits: Limits) -> _Form:
     """Decode JSON strictly into ``form``.
 
     Raises:

@@ -45,7 +45,7 @@ from cas.model.platforms import normalise
 _LAYOUT_VERSION = "1.0.0"
 _SCHEMA_VERSIONS = (2, 0)  # EVE's generated manifests say 0
 
-Value = TypeVar("Value")
+_Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +322,7 @@ def _descriptor(form: DescriptorForm, what: str, limits: Limits) -> Descriptor:
     return Descriptor(form.media_type, digest, form.size, platform, form.annotations or {})
 
 
-def _parsed(parse: Callable[[str], Value], text: str, what: str) -> Value:
+def _parsed(parse: Callable[[str], _Value], text: str, what: str) -> _Value:
     try:
         return parse(text)
     except InvalidNameError as error:

@@ -5,7 +5,13 @@ canonical form as well (``busybox`` is ``docker.io/library/busybox:latest``), un
 tools look for them.
 """
 
-__all__ = ["ImageReference", "check_image_name", "is_tag", "normalise_docker_name"]
+__all__ = [
+    "MAX_NAME_BYTES",
+    "ImageReference",
+    "check_image_name",
+    "is_tag",
+    "normalise_docker_name",
+]
 
 import re
 from dataclasses import dataclass
@@ -14,6 +20,7 @@ from typing import Self
 from cas.errors import InvalidNameError
 
 MAX_NAME_BYTES = 1024
+"""What a name of an image may have; containerd itself takes more."""
 
 _DOMAIN_PART = r"(?:[a-zA-Z0-9]|[a-zA-Z0-9][a-zA-Z0-9-]*[a-zA-Z0-9])"
 _DOMAIN = rf"(?:{_DOMAIN_PART}(?:\.{_DOMAIN_PART})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?"

@@ -11,7 +11,7 @@ from cas.errors import InterruptedOperationError
 from cas.model.cancellation import Cancellation
 from cas.store.image_graph import PlannedBlob
 
-Item = TypeVar("Item")
+_Item = TypeVar("_Item")
 
 
 class JointCancellation(Cancellation):
@@ -56,7 +56,7 @@ class BlobBatch:
         for _, level in groupby(blobs, key=lambda blob: blob.level):
             self.run(list(level), step)
 
-    def run(self, items: Iterable[Item], step: Callable[[Item, Cancellation], None]) -> None:
+    def run(self, items: Iterable[_Item], step: Callable[[_Item, Cancellation], None]) -> None:
         """Run ``step`` for all items; returns when none is at work any more.
 
         The first failure stops the others, which see it in the flag that each is given.

@@ -4,7 +4,7 @@ The manifest is a function of the config and the layers alone: the same archive 
 digests on every device, and those that containerd's own import gives.
 """
 
-__all__ = ["DockerArchive"]
+__all__ = ["DockerArchive", "StoreFile"]
 
 import json
 from collections.abc import Callable
