@@ -35,6 +35,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--containerd", default="containerd", metavar="PATH", help="binary to test")
     group.addoption("--containerd-address", metavar="SOCKET", help="containerd that runs already")
     group.addoption("--persist", metavar="DIR", help="persist directory of that containerd")
+    parser.addoption(
+        "--crash-seed", type=int, default=1, metavar="N", help="of random moments (default 1)"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse half of an external containerd."""
+    if (config.getoption("--containerd-address") is None) != (
+        config.getoption("--persist") is None
+    ):
+        raise pytest.UsageError("--containerd-address and --persist belong together")
 
 
 @pytest.fixture(autouse=True)
@@ -56,8 +67,6 @@ def daemon(pytestconfig: pytest.Config, containerd_binary: str) -> Iterator[Daem
     """The session's containerd; not to be stopped. An external one has no ``pid``."""
     address = pytestconfig.getoption("--containerd-address")
     persist = pytestconfig.getoption("--persist")
-    if (address is None) != (persist is None):
-        raise pytest.UsageError("--containerd-address and --persist belong together")
     with ExitStack() as stack:
         if address is None:
             directory = stack.enter_context(persist_directory())

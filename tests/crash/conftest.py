@@ -1,0 +1,11 @@
+"""Fixtures of crash tests."""
+
+import pytest
+
+
+@pytest.fixture
+def crash_seed(pytestconfig: pytest.Config) -> int:
+    """Seed of everything random; printed with a failure, set by ``--crash-seed``."""
+    seed = int(pytestconfig.getoption("--crash-seed"))
+    print(f"--crash-seed {seed}")
+    return seed
