@@ -3,23 +3,22 @@
 __all__ = ["ContentStore"]
 
 import logging
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 
 import grpc
 
 from cas._gen.containerd.services.content.v1 import content_pb2, content_pb2_grpc
-from cas.containerd.translation import RefLockedError, translated
+from cas.containerd.translation import translated
 from cas.containerd.transport import Transport
 from cas.containerd.values import blob_info, checked_labels, instant, label_changes
-from cas.containerd.writer import Writer, WriteStream
+from cas.containerd.write_stream import WRITE_ERRORS, WriteStream, open_stream
+from cas.containerd.writer import Writer
 from cas.errors import (
     AlreadyExistsError,
     BlobNotFoundError,
     CasError,
     CorruptBlobError,
-    DaemonError,
     DigestMismatchError,
     IntegrityError,
     InvalidNameError,
@@ -35,17 +34,6 @@ from cas.model.records import BlobInfo, IngestStatus, LeaseID
 _logger = logging.getLogger(__name__)
 
 _NO_BLOB = {grpc.StatusCode.NOT_FOUND: BlobNotFoundError}
-_WRITING = {
-    # Nothing but the lease can be missing: a ref is made by writing to it.
-    grpc.StatusCode.NOT_FOUND: LeaseNotFoundError,
-    grpc.StatusCode.FAILED_PRECONDITION: IntegrityError,
-    grpc.StatusCode.OUT_OF_RANGE: DaemonError,
-}
-
-_REF_LOCK_SECONDS = 5.0
-"""How long to wait for a ref: a stream that broke off frees it within milliseconds."""
-_REF_LOCK_PAUSE_SECONDS = 0.05
-"""Between two attempts; containerd 1.x holds up all other writers during an attempt."""
 
 
 class ContentStore:
@@ -323,33 +311,7 @@ class ContentStore:
     def _open(
         self, request: content_pb2.WriteContentRequest, lease: LeaseID
     ) -> tuple[WriteStream, content_pb2.WriteContentResponse]:
-        deadline = time.monotonic() + _REF_LOCK_SECONDS
-        while True:
-            try:
-                return self._open_once(request, lease)
-            except RefLockedError as error:
-                if time.monotonic() > deadline:
-                    raise LockTimeoutError(
-                        f"somebody else has been writing {request.ref} for "
-                        f"{_REF_LOCK_SECONDS:.0f} seconds; wait for them and try again",
-                        ref=request.ref,
-                    ) from error
-            time.sleep(_REF_LOCK_PAUSE_SECONDS)
-
-    def _open_once(
-        self, request: content_pb2.WriteContentRequest, lease: LeaseID
-    ) -> tuple[WriteStream, content_pb2.WriteContentResponse]:
-        stream = WriteStream(self._stub, self._transport.metadata(lease))
-        try:
-            with translated(f"open write {request.ref}", nearer=_WRITING):
-                stream.send(request)
-                response = stream.receive()
-        except BaseException:
-            stream.cancel()
-            raise
-        if response is None:
-            raise DaemonError(f"containerd did not answer to the write {request.ref}")
-        return stream, response
+        return open_stream(self._stub, self._transport.metadata(lease), request)
 
     def _clean_up(self, ref: str, error: CasError) -> None:
         if isinstance(error, UnavailableError | LockTimeoutError | LeaseNotFoundError):
@@ -361,7 +323,7 @@ class ContentStore:
 
 
 def _end(stream: WriteStream, ref: str) -> None:
-    with translated(f"end write {ref}", nearer=_WRITING):
+    with translated(f"end write {ref}", nearer=WRITE_ERRORS):
         stream.end()
 
 

@@ -1,93 +1,32 @@
-"""An open write of one blob: the client side of containerd's Write stream.
+"""An open write of one blob.
 
 Invariants: the true offset is always sent, because a commit at offset 0 truncates; ``expected``
 is sent only with the commit, because in an earlier message it makes containerd take over bytes
-that nobody verified; the stream is always ended, because an open one keeps the ref locked.
+that nobody verified.
 """
 
-__all__ = ["WriteStream", "Writer"]
+__all__ = ["Writer"]
 
 from collections.abc import Mapping
 from contextlib import suppress
-from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
 import grpc
 
-from cas._gen.containerd.services.content.v1 import content_pb2, content_pb2_grpc
+from cas._gen.containerd.services.content.v1 import content_pb2
 from cas.containerd.translation import translated
-from cas.containerd.transport import STREAM_SECONDS
 from cas.containerd.values import checked_labels
+from cas.containerd.write_stream import WRITE_ERRORS, WriteStream
 from cas.errors import (
     AlreadyExistsError,
-    DaemonError,
     DigestMismatchError,
-    IntegrityError,
-    LeaseNotFoundError,
     SizeMismatchError,
 )
 from cas.model.digest import Digest
 
 _WINDOW = 4
 """Messages on the way at once: containerd writes one while the next is sent."""
-
-_NEARER = {
-    # Nothing but the lease can be missing: a ref is made by writing to it.
-    grpc.StatusCode.NOT_FOUND: LeaseNotFoundError,
-    grpc.StatusCode.FAILED_PRECONDITION: IntegrityError,
-    grpc.StatusCode.OUT_OF_RANGE: DaemonError,
-}
-
-
-class WriteStream:
-    """One Write call, speaking gRPC's errors.
-
-    Args:
-        stub: The content service.
-        metadata: Headers with namespace and lease.
-    """
-
-    def __init__(
-        self, stub: content_pb2_grpc.ContentStub, metadata: tuple[tuple[str, str], ...]
-    ) -> None:
-        self._requests: SimpleQueue[content_pb2.WriteContentRequest | None] = SimpleQueue()
-        self._unanswered = 0
-        self._call = stub.Write(
-            iter(self._requests.get, None), metadata=metadata, timeout=STREAM_SECONDS
-        )
-
-    def send(self, request: content_pb2.WriteContentRequest) -> None:
-        """Queue a message."""
-        self._requests.put(request)
-        self._unanswered += 1
-
-    def receive(self, *, leave: int = 0) -> content_pb2.WriteContentResponse | None:
-        """Wait until at most ``leave`` messages are unanswered.
-
-        Returns:
-            The last answer that came; None if none had to be waited for.
-        """
-        response = None
-        while self._unanswered > leave:
-            response = next(self._call, None)
-            if response is None:
-                raise DaemonError("containerd ended a write without an answer")
-            self._unanswered -= 1
-        return response
-
-    def end(self) -> None:
-        """End the stream and wait until containerd has let go of the ref."""
-        self._requests.put(None)
-        # containerd repeats its last answer at the end.
-        for _ in self._call:
-            pass
-
-    def cancel(self) -> None:
-        """Break the stream off; containerd lets go of the ref some milliseconds after."""
-        self._call.cancel()
-        # gRPC's sending thread waits for the next message until it gets one.
-        self._requests.put(None)
 
 
 class Writer:
@@ -119,7 +58,7 @@ class Writer:
     @property
     def digest(self) -> Digest | None:
         """What containerd hashed so far; waits until it has everything. None if it does not say."""
-        with translated(f"write {self._ref}", nearer=_NEARER):
+        with translated(f"write {self._ref}", nearer=WRITE_ERRORS):
             self._settle(0)
         return Digest.parse(self._server_digest) if self._server_digest else None
 
@@ -136,13 +75,13 @@ class Writer:
         if data:
             self._send(content_pb2.WriteAction.WRITE, data)
             self._offset += len(data)
-            with translated(f"write {self._ref}", nearer=_NEARER):
+            with translated(f"write {self._ref}", nearer=WRITE_ERRORS):
                 self._settle(_WINDOW)
         return len(data)
 
     def restart(self) -> None:
         """Drop what was written: the offset is 0 afterwards. Idempotent."""
-        with translated(f"restart write {self._ref}", nearer=_NEARER):
+        with translated(f"restart write {self._ref}", nearer=WRITE_ERRORS):
             self._settle(0)
             if self._offset:
                 # Without data, because the answer's offset is wrong when both come together.
@@ -173,7 +112,7 @@ class Writer:
         checked = checked_labels(labels)
         try:
             self._require(size, expected)
-            with translated(f"commit blob {expected} from {self._ref}", nearer=_NEARER):
+            with translated(f"commit blob {expected} from {self._ref}", nearer=WRITE_ERRORS):
                 self._send(
                     content_pb2.WriteAction.COMMIT,
                     b"",
