@@ -88,8 +88,9 @@ class Recovery:
                 )
             return
         if leftover.path.is_dir():
-            self._drop_snapshot(leftover.name, str(leftover.name))
+            # Refuses where something is mounted; the snapshot must not go before that is known.
             remove_tree(leftover.path)
+            self._drop_snapshot(leftover.name, str(leftover.name))
             yield Recovered(
                 RecoveryAction.UNDID_PREPARATION, path, "the preparation was interrupted"
             )

@@ -75,6 +75,7 @@ class Removal:
         leftover = layout.volume_removing(name)
         if not leftover.is_dir() or leftover.is_symlink():
             return False
+        _require_unmounted(name, leftover)
         if not layout.volume(name).exists():
             # The snapshot first: without the directory nobody would know its key any more.
             self._backing.snapshots.remove(read_snapshot_key(leftover, name))
@@ -88,13 +89,17 @@ class Removal:
             except CorruptVolumeError as error:
                 # It can be removed all the same, unless something is mounted: see below.
                 _LOGGER.warning("removing a corrupt volume volume=%s error=%s", name, error)
-        points = mounts_below(directory)
-        if points and not force:
-            raise InUseError(
-                f"volume {name} has mounts inside, such as {str(points[0].path)!r}; unmount them, "
-                "or remove the volume with force",
-                name=name,
-                path=points[0].path,
-            )
-        for point in sorted(points, key=lambda each: len(each.path.parts), reverse=True):
+            _require_unmounted(name, directory)
+        for point in mounts_below(directory):
             unmount(point.path, lazily=True)
+
+
+def _require_unmounted(name: VolumeName, directory: Path) -> None:
+    points = mounts_below(directory)
+    if points:
+        raise InUseError(
+            f"volume {name} has mounts inside, such as {str(points[0].path)!r}; unmount them, or "
+            "remove the volume with force",
+            name=name,
+            path=points[0].path,
+        )
