@@ -117,7 +117,8 @@ def test_command_without_root_is_denied(tmp_path: Path) -> None:
     """Another user is told that root is needed."""
     # Imported as root, since the interpreter may lie where others cannot read.
     script = (
-        "import os, sys, cas.app, cas.cli.configuration, cas.cli.volume; from cas.cli.main import main;"
+        "import os, sys, cas.app, cas.cli.configuration, cas.cli.volume;"
+        "from cas.cli.main import main;"
         "os.setresgid(65534, 65534, 65534); os.setresuid(65534, 65534, 65534);"
         "sys.exit(main(sys.argv[1:]))"
     )
