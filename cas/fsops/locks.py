@@ -115,7 +115,10 @@ class FileLock:
 
     def _holders(self) -> list[int]:
         with translated("inspect", self._path):
-            status = self._path.stat()
+            try:
+                status = self._path.stat()
+            except FileNotFoundError:
+                return []  # its holder has just removed it
             table = Path("/proc/locks").read_text()
         device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
         rows = (line.split() for line in table.splitlines())

@@ -230,3 +230,23 @@ def test_lock_without_the_right_is_denied(tmp_path: Path) -> None:
     thread.start()
     thread.join()
     assert len(raised) == 1
+
+
+def test_lock_file_removed_by_its_holder_is_a_time_out_to_the_others(tmp_path: Path) -> None:
+    """Whoever looks for the holders of a lock may find that its file has just gone."""
+    path = tmp_path / "l"
+    done = threading.Event()
+
+    def come_and_go() -> None:
+        while not done.is_set():
+            with lock(path):
+                path.unlink()
+
+    with ThreadPoolExecutor(1) as pool:
+        holder = pool.submit(come_and_go)
+        try:
+            free = [is_free(path) for _ in range(2000)]
+        finally:
+            done.set()
+        holder.result()
+    assert not all(free)
