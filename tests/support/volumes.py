@@ -9,7 +9,6 @@ __all__ = [
     "add_image",
     "open_store",
     "snapshot_directories",
-    "utc_now",
     "volume_name",
 ]
 
@@ -17,11 +16,10 @@ import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from cas.containerd.client import Containerd
-from cas.fsops import processes
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
 from cas.model.settings import Settings
@@ -34,13 +32,7 @@ from cas.store.unpack import Unpack
 from cas.volumes.records import iter_records
 from cas.volumes.volumes import Volumes
 from tests.support.images import BuiltImage
-
-_FIRST_DAEMON_THAT_SYNCS = (1, 7, 14)
-
-
-def utc_now() -> datetime:
-    """The time."""
-    return datetime.now(UTC)
+from tests.support.stores import backing_for, utc_now
 
 
 def volume_name(generation: int = 0) -> VolumeName:
@@ -95,25 +87,8 @@ def open_store(
     """
     layout = settings.layout
     layout.volumes.mkdir(parents=True, exist_ok=True)
-    backing = adapt(
-        Backing(
-            content=containerd.content,
-            images=containerd.images,
-            leases=containerd.leases,
-            snapshots=containerd.snapshots,
-            diff=containerd.diff,
-            namespaces=containerd.namespaces,
-            blobs_directory=containerd.blobs_directory,
-            snapshotter=settings.snapshotter,
-            layout=layout,
-            limits=settings.limits,
-            clock=clock,
-            identity=processes.current(),
-            volumes=lambda: iter_records(layout),
-            daemon_syncs_layers=containerd.facts.version >= _FIRST_DAEMON_THAT_SYNCS,
-            namespace=settings.namespace,
-        )
-    )
+    records = partial(iter_records, layout)
+    backing = adapt(backing_for(containerd, settings, clock=clock, volumes=records))
     locks, leasing, images = Locks(layout), Leasing(backing), Images(backing)
     unpack = Unpack(backing, locks)
     volumes = Volumes(backing, locks, leasing, images, unpack)

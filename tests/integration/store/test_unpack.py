@@ -43,13 +43,13 @@ from tests.support.layers import (
     hard_link,
     symlink,
 )
+from tests.support.stores import utc_now
 from tests.support.volumes import (
     Recorder,
     Store,
     add_image,
     open_store,
     snapshot_directories,
-    utc_now,
 )
 
 
@@ -387,7 +387,11 @@ def test_unpack_by_processes_at_once_all_succeed(store: Store, settings: Setting
         )
         for _ in range(3)
     ]
-    outputs = [worker.communicate(timeout=60)[0] for worker in workers]
+    try:
+        outputs = [worker.communicate(timeout=60)[0] for worker in workers]
+    finally:
+        for worker in workers:
+            worker.kill()
     assert [worker.returncode for worker in workers] == [0, 0, 0]
     unpacked = "".join(outputs).split()
     assert sorted(unpacked) == sorted(layer.digest for layer in image.layers)

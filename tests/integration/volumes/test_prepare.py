@@ -272,7 +272,12 @@ def test_prepare_by_processes_at_once_gives_one_volume(
     command = [sys.executable, "-m", "tests.support.volume_worker", str(settings.persist)]
     command += [str(settings.socket), settings.namespace, "prepare-active", str(name), image.name]
     workers = [subprocess.Popen(command) for _ in range(3)]
-    assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    try:
+        assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()
     assert store.volumes.get(name).state is VolumeState.ACTIVE
     store.assert_nothing_is_running()
 
