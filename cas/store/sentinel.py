@@ -56,9 +56,7 @@ class Sentinel:
         """Look; one call to containerd where all is well."""
         if self._store_id() is not None:
             return SentinelState.PRESENT
-        if self._marker().exists() or self._has_volumes():
-            return SentinelState.LOST
-        if self._has_orphans_only():
+        if self._marker().exists() or (self._is_database_new() and self._has_remains()):
             return SentinelState.LOST
         return SentinelState.NEW
 
@@ -146,17 +144,17 @@ class Sentinel:
             make_directory(marker.parent, mode=_DIRECTORY_MODE, parents=True)
             write_file(marker, document)
 
-    def _has_volumes(self) -> bool:
-        return next(iter(self._backing.volumes()), None) is not None
+    def _is_database_new(self) -> bool:
+        """No namespace is known, ours or another's."""
+        return not any(True for _ in self._backing.namespaces.iter_namespaces())
 
-    def _has_orphans_only(self) -> bool:
-        """Blobs lie on disk and no namespace at all is known: that database is new."""
+    def _has_remains(self) -> bool:
+        """Volumes or blobs prove that there was a store."""
+        return any(True for _ in self._backing.volumes()) or self._has_blob_files()
+
+    def _has_blob_files(self) -> bool:
         blobs = self._backing.blobs_directory
-        if blobs is None or not self._reaches_root():
-            return False
-        if any(True for _ in self._backing.namespaces.iter_namespaces()):
-            return False
-        if not blobs.is_dir():
+        if blobs is None or not self._reaches_root() or not blobs.is_dir():
             return False
         with translated("list", blobs), os.scandir(blobs) as entries:
             return any(True for _ in entries)
