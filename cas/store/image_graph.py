@@ -125,6 +125,7 @@ class ImageGraph:
         # The type belongs to the key: what is a leaf in one place may be a manifest in another.
         key = (descriptor.digest, descriptor.media_type)
         if key not in walk.visited:
+            self._check_number(walk)
             if is_manifest(descriptor.media_type) or is_index(descriptor.media_type) or depth == 0:
                 result = self._visit_document(descriptor, walk, depth)
             else:
@@ -133,6 +134,13 @@ class ImageGraph:
             if result.blob is not None:
                 walk.order.append(result.blob)
         return walk.visited[key]
+
+    def _check_number(self, walk: _Walk) -> None:
+        if len(walk.visited) >= self._limits.archive_members:
+            raise LimitExceededError(
+                f"the image has more than {self._limits.archive_members} blobs",
+                limit=self._limits.archive_members,
+            )
 
     def _visit_leaf(self, descriptor: Descriptor) -> _Visited:
         if not self._contents.has(descriptor):

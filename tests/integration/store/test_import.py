@@ -814,6 +814,18 @@ def test_import_by_several_callers_at_once_gives_all_the_image(
     assert_whole(backing, image)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_import_where_the_blobs_directory_is_out_of_reach(
+    streamed: bool, backing: Backing, tmp_path: Path
+) -> None:
+    """All goes through containerd's content service then, with the same result."""
+    image = build_index([large_image(), arm64()])
+    path = image.write_oci_tar(tmp_path / "a.tar")
+    images = Images(replace(backing, blobs_directory=None), platform=AMD64)
+    images.import_archive(io.BytesIO(path.read_bytes()) if streamed else path)
+    assert_whole(backing, image)
+
+
 def test_import_runnable_image_resolves_to_its_layers(
     images: Images, backing: Backing, tmp_path: Path
 ) -> None:

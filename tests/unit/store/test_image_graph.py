@@ -215,6 +215,14 @@ def test_plan_too_many_documents_are_refused() -> None:
         plan(build_index([build_index(images), build_index(images, docker=True)]), limits=limits)
 
 
+def test_plan_too_many_blobs_are_refused() -> None:
+    """So is that of all blobs, present or not."""
+    image = amd64()
+    plan(image, limits=replace(LIMITS, archive_members=len(image.blobs)))
+    with pytest.raises(LimitExceededError):
+        plan(image, limits=replace(LIMITS, archive_members=2))
+
+
 def test_plan_document_above_the_limit_is_refused_unread() -> None:
     """The descriptor's size is enough to refuse."""
     image = amd64()
