@@ -1,6 +1,6 @@
 """How a caller stops work that runs in another thread."""
 
-__all__ = ["Cancellation"]
+__all__ = ["Cancellation", "JointCancellation"]
 
 import threading
 
@@ -37,5 +37,19 @@ class Cancellation:
         Raises:
             InterruptedOperationError: Somebody did.
         """
-        if self._event.is_set():
+        if self.is_set():
             raise InterruptedOperationError("the operation was stopped by its caller")
+
+
+class JointCancellation(Cancellation):
+    """A flag that is also set when another one is; setting it leaves that one alone."""
+
+    __slots__ = ("_other",)
+
+    def __init__(self, other: Cancellation | None) -> None:
+        super().__init__()
+        self._other = other
+
+    def is_set(self) -> bool:
+        """Whether somebody asked to stop either."""
+        return super().is_set() or (self._other is not None and self._other.is_set())

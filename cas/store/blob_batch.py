@@ -1,6 +1,6 @@
 """Several blobs of one image into the store at once, all or none acknowledged."""
 
-__all__ = ["BlobBatch", "JointCancellation"]
+__all__ = ["BlobBatch"]
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
@@ -8,33 +8,10 @@ from itertools import groupby
 from typing import TypeVar
 
 from cas.errors import InterruptedOperationError
-from cas.model.cancellation import Cancellation
+from cas.model.cancellation import Cancellation, JointCancellation
 from cas.store.image_graph import PlannedBlob
 
 _Item = TypeVar("_Item")
-
-
-class JointCancellation(Cancellation):
-    """A flag that is also set when another one is; setting it leaves that one alone."""
-
-    __slots__ = ("_other",)
-
-    def __init__(self, other: Cancellation | None) -> None:
-        super().__init__()
-        self._other = other
-
-    def is_set(self) -> bool:
-        """Whether somebody asked to stop either."""
-        return super().is_set() or (self._other is not None and self._other.is_set())
-
-    def check(self) -> None:
-        """Return if nobody asked to stop.
-
-        Raises:
-            InterruptedOperationError: Somebody did.
-        """
-        if self.is_set():
-            raise InterruptedOperationError("the operation was stopped by its caller")
 
 
 class BlobBatch:
@@ -67,8 +44,9 @@ class BlobBatch:
         """
         stop = JointCancellation(self._cancel)
         with ThreadPoolExecutor(self._workers, "cas-import") as pool:
-            futures = [pool.submit(step, item, stop) for item in items]
+            futures: list[Future[None]] = []
             try:
+                futures.extend(pool.submit(step, item, stop) for item in items)
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
                 stop.set()  # whoever still works does so for nothing

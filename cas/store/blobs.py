@@ -20,7 +20,7 @@ from cas.errors import (
     InUseError,
     LeaseNotFoundError,
 )
-from cas.model.cancellation import Cancellation
+from cas.model.cancellation import Cancellation, JointCancellation
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT, PIN_OWNER, PIN_REASON
 from cas.model.progress import NO_PROGRESS, Progress
@@ -140,7 +140,7 @@ class Blobs:
         Yields:
             One result per path, in order, each durable when it is yielded.
         """
-        stop = cancel or Cancellation()
+        stop = JointCancellation(cancel)
         pinned = self._pinned(labels)
 
         def store(path: Path, lease: Lease) -> Ingested:
@@ -167,8 +167,8 @@ class Blobs:
                 while window:
                     yield from self._acknowledge(window)
             finally:
-                if window:
-                    stop.set()
+                # Whoever still works does so for nothing, the one that is waited for included.
+                stop.set()
                 for future in window:
                     future.cancel()
 

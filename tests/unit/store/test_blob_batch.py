@@ -5,10 +5,10 @@ import threading
 import pytest
 
 from cas.errors import DigestMismatchError, InterruptedOperationError
-from cas.model.cancellation import Cancellation
+from cas.model.cancellation import Cancellation, JointCancellation
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
-from cas.store.blob_batch import BlobBatch, JointCancellation
+from cas.store.blob_batch import BlobBatch
 from cas.store.image_graph import PlannedBlob
 
 PATIENCE_SECONDS = 30.0
