@@ -23,7 +23,7 @@ from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import Digest
 from cas.model.documents import Document, children, parse_document
-from cas.model.labels import DOWNLOADED, GC_ROOT, PIN_OWNER, PIN_REASON
+from cas.model.labels import DOWNLOADED, GC_ROOT, PIN_OWNER, PIN_REASON, STORE_ID
 from cas.model.media_types import OCI_INDEX, OCI_MANIFEST, is_index, is_manifest
 from cas.model.progress import Progress
 from cas.store.backing import Backing
@@ -46,6 +46,7 @@ RECOVERED_NAME = "cas.lfedge.org/recovered"
 _DIRECTORY_MODE = 0o700
 _LOCK_SECONDS = 10.0
 _ATTEMPTS = 3
+_MARKER_BYTES = 64 * 1024
 _RECOVERED = {PIN_OWNER: "cas", PIN_REASON: "recovered after the loss of containerd's database"}
 
 
@@ -93,7 +94,7 @@ class Rebuild:
                 ]
                 names = self._name_images(self._documents(found))
                 pinned = self._pin_the_rest()
-                Sentinel(self._backing).establish(lease)
+                self._establish_sentinel(lease)
         where = f"; the data of volumes is in {str(aside)!r}" if aside else ""
         return f"{len(found)} blobs registered, {names} images named, {pinned} blobs pinned{where}"
 
@@ -241,3 +242,25 @@ class Rebuild:
             digest = Digest.parse(inventory.graph.name(node))
             self._backing.content.update_labels(digest, {GC_ROOT: now.isoformat(), **_RECOVERED})
         return len(rest)
+
+    def _establish_sentinel(self, lease: Lease) -> None:
+        """Make the store known again under its old id, so that its old sentinel serves again."""
+        store_id = self._old_store_id()
+        if store_id is not None:
+            namespace = self._backing.namespace
+            self._backing.namespaces.set_labels(namespace, {STORE_ID: store_id})
+        Sentinel(self._backing).establish(lease)
+
+    def _old_store_id(self) -> str | None:
+        path = self._backing.layout.store_marker(self._backing.namespace)
+        with translated("read", path):
+            try:
+                with path.open("rb") as file:
+                    document = json.loads(file.read(_MARKER_BYTES))
+            except FileNotFoundError:
+                return None
+            except ValueError:
+                # A damaged marker costs nothing but a new id.
+                return None
+        store_id = document.get("storeId") if isinstance(document, dict) else None
+        return store_id if isinstance(store_id, str) and store_id else None
