@@ -67,7 +67,7 @@ def _leftover(problem: Problem, name: str, message: str, advice: str = _PRUNE) -
 def _leases(inventory: Inventory) -> Iterator[Finding]:
     for lease in inventory.leases:
         if not lease.alive:
-            state = "of a dead process" if lease.dead else "whose time is over"
+            state = "that nobody works under" if lease.dead else "whose time is over"
             yield _leftover(
                 Problem.LEASE, lease.info.id, f"lease {lease.info.id} {state} is still there"
             )

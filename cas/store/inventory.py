@@ -23,7 +23,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cas.errors import InvalidNameError, LeaseNotFoundError
-from cas.fsops.processes import is_dead
 from cas.model.labels import DURABLE, GC_EXPIRE, GC_ROOT, PIN_OWNER, PIN_REASON, STORE_ID
 from cas.model.records import (
     BlobInfo,
@@ -39,7 +38,7 @@ from cas.store.backing import Backing
 from cas.store.filters import BlobFilters, changed
 from cas.store.graph import Graph, Kind, Reference, references, referrers
 from cas.store.inventory_files import BlobFileScan, allocated_size, scan_blob_files
-from cas.store.leasing import lease_owner
+from cas.store.leasing import is_abandoned
 from cas.store.ports import BlobCatalogue
 
 OtherContent = Callable[[], Iterable[tuple[str, BlobCatalogue]]]
@@ -55,7 +54,7 @@ class LeaseUse:
 
     Args:
         info: The lease.
-        dead: It is ours and its owner is certainly dead.
+        dead: It is ours and certainly nobody works under it any more.
         expired: Its time is over; containerd ignores it already.
         node: In the graph.
     """
@@ -259,10 +258,9 @@ def _read_leases(inventory: Inventory, backing: Backing, now: datetime) -> None:
         except LeaseNotFoundError:
             # Ended meanwhile; what it held has its reference by now, or is garbage.
             continue
-        owner = lease_owner(info.labels)
         lease = LeaseUse(
             info,
-            dead=owner is not None and is_dead(owner),
+            dead=is_abandoned(info),
             expired=_is_expired(info, now),
             node=inventory.graph.add(
                 Kind.LEASE, info.id, keeps=_resources(resources, backing.snapshotter)

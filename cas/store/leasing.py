@@ -3,10 +3,11 @@
 Functions that write take a :class:`Lease`, so that writing without one cannot be expressed. A
 lease names its owner (boot, process, start time) in labels and expires a day after its making, so
 that a killed process pins nothing for ever; only leases of owners that are certainly dead are
-reaped. containerd cannot extend a lease: :meth:`Lease.keep_alive` makes a successor instead.
+reaped, and those that this process could not release because containerd was away. containerd
+cannot extend a lease: :meth:`Lease.keep_alive` makes a successor instead.
 """
 
-__all__ = ["LIFETIME", "Lease", "Leasing", "lease_owner"]
+__all__ = ["LIFETIME", "Lease", "Leasing", "is_abandoned", "lease_owner"]
 
 import logging
 import secrets
@@ -31,6 +32,10 @@ _RENEWAL = LIFETIME / 4
 _SUPERSEDED = LIFETIME * 3 / 4
 """Age at which a predecessor is dropped: what still uses it then fails loudly, before expiry
 would make its new resources vanish silently."""
+
+_unreleased: set[LeaseID] = set()
+"""Leases of this process that no work holds any more and that may still exist: making or deleting
+them failed. Their owner lives, so that nobody else can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +106,13 @@ class Lease:
         with self._guard:
             while self._generations:
                 generation = self._generations.pop()
+                _unreleased.add(generation.id)
                 try:
                     self._backing.leases.delete(generation.id)
                 except CasError as error:
                     _log.warning("lease not released lease=%s error=%s", generation.id, error)
+                else:
+                    _unreleased.discard(generation.id)
 
     def _pin(self, resource: LeaseResource) -> None:
         with self._guard:
@@ -116,14 +124,16 @@ class Lease:
     def _create(self) -> _Generation:
         now = self._backing.clock()
         lease_id = LeaseID(f"cas-{self._purpose}-{secrets.token_hex(8)}")
-        self._backing.leases.create(
-            lease_id,
-            {
-                **_owner_labels(self._backing.identity),
-                labels.LEASE_PURPOSE: self._purpose,
-                labels.GC_EXPIRE: _rfc3339(now + LIFETIME),
-            },
-        )
+        marks = {
+            **_owner_labels(self._backing.identity),
+            labels.LEASE_PURPOSE: self._purpose,
+            labels.GC_EXPIRE: _rfc3339(now + LIFETIME),
+        }
+        try:
+            self._backing.leases.create(lease_id, marks)
+        except BaseException:
+            _unreleased.add(lease_id)  # it may have been made all the same
+            raise
         return _Generation(lease_id, now)
 
     def _renew(self) -> None:
@@ -174,7 +184,7 @@ class Leasing:
             lease.release()
 
     def reap(self) -> list[LeaseID]:
-        """Delete leases of ours whose owner is certainly dead, then collect once if any was.
+        """Delete leases of ours that are abandoned, then collect once if any was.
 
         Leases of others, of live processes, and of processes that cannot be judged from here
         (another PID namespace) are left alone. Idempotent.
@@ -183,20 +193,24 @@ class Leasing:
             What was deleted.
         """
         reaped = [
-            lease.id for lease in self._dead_leases() if self._backing.leases.delete(lease.id)
+            lease.id
+            for lease in list(self._backing.leases.iter_leases())
+            if is_abandoned(lease) and self._backing.leases.delete(lease.id)
         ]
         for lease_id in reaped:
-            _log.info("lease of a dead process reaped lease=%s", lease_id)
+            _log.info("abandoned lease reaped lease=%s", lease_id)
+            _unreleased.discard(lease_id)
         if reaped:
             self._backing.leases.collect_garbage()
         return reaped
 
-    def _dead_leases(self) -> list[LeaseInfo]:
-        return [
-            info
-            for info in self._backing.leases.iter_leases()
-            if (owner := lease_owner(info.labels)) is not None and is_dead(owner)
-        ]
+
+def is_abandoned(info: LeaseInfo) -> bool:
+    """Whether a lease is ours and certainly nobody works under it any more."""
+    if info.id in _unreleased:
+        return True
+    owner = lease_owner(info.labels)
+    return owner is not None and is_dead(owner)
 
 
 def lease_owner(lease_labels: Mapping[str, str]) -> ProcessIdentity | None:

@@ -14,7 +14,6 @@ from cas.errors import (
     LeaseNotFoundError,
     LockTimeoutError,
 )
-from cas.fsops.processes import is_dead
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT, PIN_OWNER, PIN_REASON
@@ -23,7 +22,7 @@ from cas.model.records import ImageRecord, LeaseID
 from cas.store.backing import Backing
 from cas.store.inventory import ABANDONED_AFTER
 from cas.store.inventory_files import scan_blob_files
-from cas.store.leasing import lease_owner
+from cas.store.leasing import is_abandoned
 from cas.store.locking import Locks
 from cas.store.prune_plan import Action, PlannedObject, PrunePlan
 
@@ -145,8 +144,7 @@ class PlanExecution:
     def _leased_blobs(self) -> set[str]:
         held: set[str] = set()
         for lease in self._backing.leases.iter_leases():
-            owner = lease_owner(lease.labels)
-            if owner is not None and is_dead(owner):
+            if is_abandoned(lease):
                 continue
             try:
                 resources = list(self._backing.leases.iter_resources(lease.id))
