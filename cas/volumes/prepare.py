@@ -10,6 +10,7 @@ the next prepare, does not remove. Does not mount.
 __all__ = ["Preparation"]
 
 import logging
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +42,7 @@ from cas.store.leasing import Lease, Leasing
 from cas.store.unpack import Unpack
 from cas.volumes.records import encode_files, read_record
 from cas.volumes.removal import Removal
+from cas.volumes.scan import stands
 from cas.volumes.undo import Undo
 
 _LOGGER = logging.getLogger(__name__)
@@ -94,14 +96,16 @@ class Preparation:
             progress: Told about layers that are unpacked.
 
         Raises:
-            VolumeConflictError: The volume was made from something else.
+            VolumeConflictError: The volume was made from something else, or something else than a
+                container volume has its name.
             CorruptVolumeError: The volume exists and cannot be used.
             AlreadyExistsError: A snapshot has the volume's key and is not ours.
             ImageNotFoundError: There is no such image.
         """
         self._removal.finish(name)
-        if self._backing.layout.volume(name).is_dir():
+        if stands(self._backing.layout, name):
             return self._existing(name, image, read_only=read_only)
+        self._require_free(name)
         with self._leasing.hold("prepare") as lease:
             resolved = self._images.resolve(image)
             record = self._new_record(name, resolved, read_only=read_only)
@@ -144,6 +148,15 @@ class Preparation:
         if cancel is not None:
             cancel.check()
         self._build(record, resolved, lease)
+
+    def _require_free(self, name: VolumeName) -> None:
+        path = self._backing.layout.volume(name)
+        if os.path.lexists(path):
+            raise VolumeConflictError(
+                f"{str(path)!r} exists and is not a container volume; use another name",
+                name=name,
+                path=path,
+            )
 
     def _existing(self, name: VolumeName, image: str, *, read_only: bool) -> VolumeRecord:
         record = read_record(self._backing.layout.volume(name), name)
@@ -239,7 +252,7 @@ class Preparation:
 
     def _drop_snapshot(self, record: VolumeRecord) -> None:
         # A failure after the rename leaves a complete volume, which keeps its snapshot.
-        if not self._backing.layout.volume(record.name).exists() and self._is_ours(record):
+        if not stands(self._backing.layout, record.name) and self._is_ours(record):
             self._backing.snapshots.remove(record.snapshot_key)
 
 

@@ -21,7 +21,7 @@ from cas.store.backing import Backing
 from cas.store.extraction_key import EXTRACTION_PREFIX
 from cas.store.locking import Locks
 from cas.volumes.removal import Removal
-from cas.volumes.scan import Leftover, LeftoverKind, iter_leftovers, iter_names
+from cas.volumes.scan import Leftover, LeftoverKind, iter_leftovers, iter_names, stands
 from cas.volumes.status import Recovered, RecoveryAction
 
 _LOGGER = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class Recovery:
     def _drop_snapshot(self, name: VolumeName, key: str) -> bool:
         """Remove a snapshot that carries our labels unless its volume exists; under its lock."""
         layout = self._backing.layout
-        if layout.volume(name).exists() or layout.volume_removing(name).exists():
+        if stands(layout, name) or layout.volume_removing(name).exists():
             return False
         try:
             labels = self._backing.snapshots.stat(key).labels

@@ -18,6 +18,7 @@ from cas.model.volume_name import VolumeName
 from cas.store.backing import Backing
 from cas.volumes.activation import Activation
 from cas.volumes.records import read_record, read_snapshot_key
+from cas.volumes.scan import stands
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ class Removal:
         layout = self._backing.layout
         directory = layout.volume(name)
         finished = self.finish(name)
-        if not directory.is_dir() or directory.is_symlink():
+        if not stands(layout, name):
             return finished
         self._unmount(name, directory, force=force)
         rename_aside(directory, layout.volume_removing(name))
@@ -76,7 +77,7 @@ class Removal:
         if not leftover.is_dir() or leftover.is_symlink():
             return False
         _require_unmounted(name, leftover)
-        if not layout.volume(name).exists():
+        if not stands(layout, name):
             # The snapshot first: without the directory nobody would know its key any more.
             self._backing.snapshots.remove(read_snapshot_key(leftover, name))
         remove_tree(leftover)

@@ -4,7 +4,7 @@ A directory with a volume's name is a complete volume. A hidden name is a prepar
 that has not ended. Everything else is somebody else's.
 """
 
-__all__ = ["Leftover", "LeftoverKind", "iter_foreign", "iter_leftovers", "iter_names"]
+__all__ = ["Leftover", "LeftoverKind", "iter_foreign", "iter_leftovers", "iter_names", "stands"]
 
 import os
 import stat
@@ -44,6 +44,12 @@ class Leftover:
     kind: LeftoverKind
     name: VolumeName
     path: Path
+
+
+def stands(layout: Layout, name: VolumeName) -> bool:
+    """Whether the container volume exists: a directory, not followed, has its final name."""
+    directory = layout.volume(name)
+    return directory.is_dir() and not directory.is_symlink()
 
 
 def iter_names(layout: Layout) -> Iterator[VolumeName]:

@@ -34,7 +34,7 @@ from cas.volumes.prepare import Preparation
 from cas.volumes.records import iter_records, read_record
 from cas.volumes.recovery import Recovery
 from cas.volumes.removal import Removal
-from cas.volumes.scan import iter_foreign, iter_names
+from cas.volumes.scan import iter_foreign, iter_names, stands
 from cas.volumes.status import (
     ForeignEntry,
     Recovered,
@@ -97,7 +97,8 @@ class Volumes:
             ImageNotFoundError: There is no such image.
             PlatformNotFoundError: It has nothing for this platform.
             ContentMissingError: A blob of it is not in the store.
-            VolumeConflictError: The name is taken by another image.
+            VolumeConflictError: The name is taken by another image, or by something that is no
+                container volume.
             AlreadyExistsError: A snapshot of somebody else has the volume's key.
             CorruptVolumeError: The volume exists and is damaged.
             DiffIDMismatchError: A layer is not what the image's config says.
@@ -251,8 +252,7 @@ class Volumes:
             raise VolumeNotFoundError(f"there is no volume {name}", name=name)
 
     def _exists(self, name: VolumeName) -> bool:
-        directory = self._backing.layout.volume(name)
-        return directory.is_dir() and not directory.is_symlink()
+        return stands(self._backing.layout, name)
 
     def _record(self, name: VolumeName) -> VolumeRecord:
         self._require(name)
