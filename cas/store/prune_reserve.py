@@ -39,7 +39,9 @@ def keep_reserve(layout: Layout) -> bool:
 
 @contextmanager
 def reserve_given_up(layout: Layout) -> Iterator[None]:
-    """Free the reserve for the time of the context and make it again afterwards if there is room.
+    """Free the reserve for the time of the context; afterwards it is there again.
+
+    One that was there comes back as soon as it fits, so that the next full disk finds it.
 
     Raises:
         StorageError: It could not be given up.
@@ -50,7 +52,10 @@ def reserve_given_up(layout: Layout) -> Iterator[None]:
         yield
     finally:
         try:
-            keep_reserve(layout)
+            if released:
+                ensure_reserve(layout.reserve, RESERVE_BYTES)
+            else:
+                keep_reserve(layout)
         except CasError as error:
             # What was to be removed is removed; the next prune makes the reserve again.
             _log.warning("reserve not restored error=%s", error)
