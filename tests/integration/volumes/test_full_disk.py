@@ -63,7 +63,7 @@ def test_unpack_that_fills_the_disk_stops_and_gives_everything_back(store: Store
     before = snapshot_directories(store.settings)
     reference = add_image(store, _large_image(200 * _MIB))
     free = free_bytes(store.settings.persist)
-    with pytest.raises(NoSpaceError, match="free"):
+    with pytest.raises(NoSpaceError):
         store.volumes.prepare(volume_name(), reference)
     assert snapshot_directories(store.settings) <= before
     assert free_bytes(store.settings.persist) > free - 4 * _MIB
