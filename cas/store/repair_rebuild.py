@@ -74,7 +74,8 @@ class Rebuild:
 
         Raises:
             StorageError: containerd's files are out of reach.
-            InUseError: Volumes are mounted; their directories cannot be moved.
+            InUseError: Volumes are mounted, or other namespaces have snapshots; the directories
+                cannot be moved.
             LockTimeoutError: Somebody works on the store.
             InterruptedOperationError: ``cancel`` was set; nothing was lost.
         """
@@ -84,6 +85,7 @@ class Rebuild:
                 "the store cannot be rebuilt from here: containerd's files are out of reach; run "
                 "this where its root directory is visible under the same path"
             )
+        self._refuse_others()
         with self._locks.store(shared=False, timeout_seconds=_LOCK_SECONDS):
             aside = self._set_snapshots_aside()
             with self._leasing.hold("rebuild") as lease:
@@ -97,6 +99,17 @@ class Rebuild:
                 self._establish_sentinel(lease)
         where = f"; the data of volumes is in {str(aside)!r}" if aside else ""
         return f"{len(found)} blobs registered, {names} images named, {pinned} blobs pinned{where}"
+
+    def _refuse_others(self) -> None:
+        """The snapshotter's directories belong to all namespaces of one database."""
+        others = set(self._backing.namespaces.iter_namespaces()) - {self._backing.namespace}
+        if others:
+            raise InUseError(
+                f"containerd's database knows other namespaces ({', '.join(sorted(others))}), so "
+                f"it was not emptied; to rebuild namespace {self._backing.namespace!r} would take "
+                "their snapshots away; use the right namespace, or remove the others first",
+                namespace=self._backing.namespace,
+            )
 
     def _set_snapshots_aside(self) -> Path | None:
         root = self._backing.layout.case / (
