@@ -19,6 +19,7 @@ from cas.errors import (
     ContentMissingError,
     DiffIDMismatchError,
     LimitExceededError,
+    LockTimeoutError,
     NoSpaceError,
 )
 from cas.model.cancellation import Cancellation
@@ -93,6 +94,7 @@ class Unpack:
             DaemonVersionError: Nobody could make the layers durable.
             InterruptedOperationError: ``cancel`` was set.
             LeaseNotFoundError: The lease vanished.
+            LockTimeoutError: Others kept removing a layer's snapshot.
             ContentMissingError: A layer is not in the store.
         """
         layers = resolved.layers
@@ -130,7 +132,7 @@ class Unpack:
         for attempt in range(_ATTEMPTS):
             if cancel is not None:
                 cancel.check()
-            with self._locks.chain(layer.chain_id):
+            with self._locks.chain(layer.chain_id, cancel=cancel):
                 if self._chain.pinned(layer.chain_id, lease) is None:
                     try:
                         self._unpack_layer(layer, parent, lease, cancel, progress)
@@ -142,6 +144,11 @@ class Unpack:
                         return
             if self._chain.find_standing([layer.chain_id], lease):
                 return
+        raise LockTimeoutError(
+            f"snapshot {layer.chain_id} was made and removed by others {_ATTEMPTS} times while it "
+            "was being unpacked; try again",
+            snapshot=layer.chain_id,
+        )
 
     def _unpack_layer(
         self,
