@@ -79,12 +79,19 @@ class ExistingBlobs:
         return Existing(info, self._files.lies_there(digest, info.size) is not False)
 
     def complete(self, info: BlobInfo, labels: Mapping[str, str]) -> None:
-        """Add the labels that are missing; media type, pin and its reason stay as they are."""
+        """Add the labels that are missing; media type, pin and its reason stay as they are.
+
+        A pin that is asked for again counts as used now, so that a prune that was planned before
+        leaves it.
+        """
         missing = {
             key: value
             for key, value in labels.items()
             if info.labels.get(key) != value and not (key in _KEPT and info.labels.get(key))
         }
+        if not missing and labels.get(GC_ROOT):
+            # The value stays; that it is written makes the record's time of change the present.
+            missing = {GC_ROOT: info.labels[GC_ROOT]}
         if missing:
             self._content.update_labels(info.digest, {**missing})
 

@@ -173,12 +173,16 @@ class PlanExecution:
     def _unpin_one(self, digest: Digest) -> str:
         content = self._backing.content
         try:
-            # Touched since the plan, it may have been asked for again.
-            if content.info(digest).updated > self._made:
-                return "it was used or changed since the plan was made"
-            content.update_labels(digest, _UNPINNED)
+            # Under the lock no ingest is about to find the pin and count on it; one that did so
+            # since the plan has touched the record.
+            with self._locks.blob(digest, timeout_seconds=_LOCK_SECONDS):
+                if content.info(digest).updated > self._made:
+                    return "it was used or changed since the plan was made"
+                content.update_labels(digest, _UNPINNED)
         except BlobNotFoundError:
             _log.debug("blob to unpin is gone digest=%s", digest)
+        except LockTimeoutError:
+            return "somebody is just ingesting it"
         return ""
 
     def _what_is_left(self) -> Callable[[PlannedObject], str]:
