@@ -213,7 +213,9 @@ class Unpack:
             _verify(layer, applied)
             if upper is not None:
                 self._durability.sync(upper)
-            labels[DURABLE] = self._durability.now()
+            # The label speaks for the parents too; one in use may have had to stay as it was.
+            if not parent or self._chain.is_durable(ChainID.parse(parent)):
+                labels[DURABLE] = self._durability.now()
             backing.snapshots.commit(str(layer.chain_id), key, lease.id, labels)
         _LOGGER.info(
             "layer unpacked digest=%s snapshot=%s bytes=%d",

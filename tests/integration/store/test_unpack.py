@@ -328,7 +328,7 @@ def test_unpack_on_doubtful_snapshots_of_another_client_makes_them_anew(
 def test_unpack_on_doubtful_snapshot_in_use_warns_and_goes_on(
     store: Store, doubting: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What somebody has built on is not removed under them."""
+    """What somebody has built on is not removed under them; it is made anew once they are gone."""
     image = layered_image(2)
     reference = add_image(store, image)
     progress = Recorder()
@@ -337,7 +337,13 @@ def test_unpack_on_doubtful_snapshot_in_use_warns_and_goes_on(
         assert "somebody-elses" in store.snapshots()
     assert progress.started == [image.layers[1].digest]
     assert image.chain_ids[0] in caplog.text
-    assert DURABLE not in store.backing.snapshots.stat(image.chain_ids[0]).labels
+    for name in image.chain_ids:
+        assert DURABLE not in store.backing.snapshots.stat(name).labels
+    store.backing.leases.collect_garbage()
+    later = Recorder()
+    _unpack_doubting(store, doubting, reference, later)
+    assert later.started == [layer.digest for layer in image.layers]
+    assert store.unpack.is_unpacked(store.images.resolve(reference))
 
 
 def test_unpack_on_doubtful_snapshot_with_forgotten_child_makes_it_anew(
