@@ -83,7 +83,6 @@ class ConfigForm(msgspec.Struct):
     os: str | None = None
     architecture: str | None = None
     variant: str | None = None
-    created: str | None = None
     rootfs: RootFsForm | None = None
     config: RunForm | None = None
 

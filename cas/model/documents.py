@@ -92,13 +92,11 @@ class ImageConfig:
     Args:
         platform: None if the config names none, as in configs of artifacts.
         diff_ids: Of the layers, bottom first.
-        created: As written, RFC 3339, or empty.
         labels: Labels of the image's execution config.
     """
 
     platform: Platform | None
     diff_ids: tuple[DiffID, ...]
-    created: str
     labels: Mapping[str, str]
 
 
@@ -201,7 +199,6 @@ def parse_config(raw: bytes, descriptor: Descriptor, limits: Limits) -> ImageCon
     return ImageConfig(
         platform,
         tuple(_parsed(DiffID.parse, text, what) for text in diff_ids),
-        form.created or "",
         (form.config.Labels if form.config else None) or {},
     )
 

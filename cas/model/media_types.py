@@ -13,16 +13,12 @@ __all__ = [
     "OCI_LAYER_GZIP",
     "OCI_LAYER_ZSTD",
     "OCI_MANIFEST",
-    "Compression",
     "is_config",
     "is_index",
     "is_layer",
     "is_manifest",
     "is_unpackable_layer",
-    "layer_compression",
 ]
-
-from enum import StrEnum
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -41,29 +37,16 @@ DOCKER_LAYER_ZSTD = f"{DOCKER_LAYER}.zstd"
 _OCI_LAYERS = "application/vnd.oci.image.layer."
 
 
-class Compression(StrEnum):
-    """How a layer's tar is compressed."""
-
-    NONE = "none"
-    GZIP = "gzip"
-    ZSTD = "zstd"
-
-
-_LAYERS = {
-    base + suffix: compression
-    for bases, suffixes in (
-        (
-            (OCI_LAYER, "application/vnd.oci.image.layer.nondistributable.v1.tar"),
-            {"": Compression.NONE, "+gzip": Compression.GZIP, "+zstd": Compression.ZSTD},
-        ),
-        (
-            (DOCKER_LAYER, "application/vnd.docker.image.rootfs.foreign.diff.tar"),
-            {"": Compression.NONE, ".gzip": Compression.GZIP, ".zstd": Compression.ZSTD},
-        ),
+_LAYERS = frozenset(
+    base + suffix
+    for base, suffixes in (
+        (OCI_LAYER, ("", "+gzip", "+zstd")),
+        (f"{_OCI_LAYERS}nondistributable.v1.tar", ("", "+gzip", "+zstd")),
+        (DOCKER_LAYER, ("", ".gzip", ".zstd")),
+        ("application/vnd.docker.image.rootfs.foreign.diff.tar", ("", ".gzip", ".zstd")),
     )
-    for base in bases
-    for suffix, compression in suffixes.items()
-}
+    for suffix in suffixes
+)
 
 
 def is_manifest(media_type: str) -> bool:
@@ -87,13 +70,8 @@ def is_layer(media_type: str) -> bool:
 
 
 def is_unpackable_layer(media_type: str) -> bool:
-    """Whether it is a layer that can become a snapshot."""
-    return media_type in _LAYERS
+    """Whether it is a layer that can become a snapshot.
 
-
-def layer_compression(media_type: str) -> Compression | None:
-    """How a layer is compressed according to its type; None if it is no unpackable layer.
-
-    containerd and this store trust the content instead: tools are known to write the wrong type.
+    How it is compressed is told by its content alone: tools are known to write the wrong type.
     """
-    return _LAYERS.get(media_type)
+    return media_type in _LAYERS

@@ -262,7 +262,6 @@ def test_parse_config_full_gives_platform_diff_ids_and_labels() -> None:
     )
     assert parsed.platform == Platform("linux", "arm", "v7")
     assert [str(each) for each in parsed.diff_ids] == [diff_id, diff_id]
-    assert parsed.created == "2026-01-02T03:04:05Z"
     assert parsed.labels == {"a": "b"}
 
 
