@@ -4,7 +4,7 @@ Above ``fsops.locks``. A lock file is shared by all objects whose names fall int
 buckets, so two rules hold everywhere:
 
 * a thread that holds a lock takes no second one of the same kind, since it may be the same file;
-* kinds are taken in the order store, image, volume, chain, blob.
+* kinds are taken in the order store, volume, image, chain, blob.
 
 The kernel drops a lock with its holder's death; lock files stay and are never removed.
 """
@@ -76,5 +76,5 @@ class Locks:
     def store(
         self, *, shared: bool = True, timeout_seconds: float | None = None
     ) -> AbstractContextManager[object]:
-        """The store as a whole: shared by work, exclusive for what must be alone."""
+        """The store as a whole, for what must not run twice at once; other work takes no part."""
         return lock(self._layout.locks / "store", shared=shared, timeout_seconds=timeout_seconds)

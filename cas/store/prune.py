@@ -3,9 +3,9 @@
 A run drops references only: names, pins, leases of the dead, abandoned writes. What that frees is
 containerd's to decide, in one collection that stops the world; so whatever a running ingest or
 prepare holds by a lease survives, even if it began after the plan was made. That is why no lock of
-the store is taken: an import of hours holds the store's lock shared, and a prune that waited for
-it would not come when the disk is full. What is left to guard is the image that becomes used
-between plan and removal: its record is looked at again under its own lock.
+the store is taken: a prune that waited for an import of hours would not come when the disk is full.
+What is left to guard is the image or pinned blob that becomes used between plan and removal: its
+record is looked at again under its own lock.
 
 Killed at any point, a repeat completes: references that are gone stay gone, and what they held is
 found as kept by nobody.
