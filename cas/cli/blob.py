@@ -2,6 +2,7 @@
 
 __all__ = ["command"]
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -15,7 +16,7 @@ from cas.cli.lazy import NounGroup, output_options
 from cas.cli.output import Column, local_time, print_document, print_rows, timestamp
 from cas.cli.parameters import DIGEST, expand_dash
 from cas.cli.pruning import prune_options, run_prune
-from cas.errors import BlobNotFoundError, CasError
+from cas.errors import BlobNotFoundError, CasError, SourceNotFoundError, UsageError
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT, MEDIA_TYPE
 
@@ -56,7 +57,7 @@ def _ingested(result: "Ingested") -> dict[str, object]:
 
 
 @command.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE...|-")
+@click.argument("files", nargs=-1, metavar="FILE...|-")
 @click.option("--digest", type=DIGEST, help="Refuse content of another digest (one FILE only).")
 @click.option("--media-type", help="Remember this media type with the blob.")
 @click.option("--move", is_flag=True, help="Take the file over instead of copying it.")
@@ -83,6 +84,8 @@ def ingest(
       cas blob ingest --digest sha256:6c3e...e1f0 disk.img
       curl -fs https://example.com/disk.img | cas blob ingest -
     """
+    if not files and files_from is None:
+        raise click.UsageError("give at least one FILE, or --files-from")
     if digest is not None and (len(files) != 1 or files_from is not None):
         raise click.UsageError("--digest goes with exactly one FILE")
     if "-" in files and (len(files) != 1 or move or files_from is not None):
@@ -124,9 +127,20 @@ def _paths(files: tuple[str, ...], files_from: Path | None) -> Iterator[Path]:
     yield from (Path(name) for name in files)
     if files_from is None:
         return
-    source = nullcontext(sys.stdin) if str(files_from) == "-" else files_from.open()
+    try:
+        source = nullcontext(sys.stdin.buffer) if str(files_from) == "-" else files_from.open("rb")
+    except FileNotFoundError as error:
+        raise SourceNotFoundError(
+            f"there is no list of files {str(files_from)!r}", path=files_from
+        ) from error
     with source as lines:
-        yield from (Path(line.rstrip("\n")) for line in lines if line.strip())
+        for line in lines:
+            # Names are bytes and need not be text; none holds a zero, which a list of find -print0
+            # does.
+            if b"\0" in line:
+                raise UsageError(f"{str(files_from)!r} is no list of one file name per line")
+            if line.strip():
+                yield Path(os.fsdecode(line.removesuffix(b"\n")))
 
 
 @command.command(name="ls")
