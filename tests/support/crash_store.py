@@ -15,10 +15,7 @@ from typing import Self
 from cas.app import Case
 from cas.containerd.daemon import Daemon
 from cas.model.settings import Settings
-from cas.store.check import Check
-from cas.store.check_findings import Finding
 from cas.store.directories import create_directories
-from cas.store.repair import Repair
 from tests.support.crash_scenario import Job, Promises
 from tests.support.daemon import settings_for, unmount_below
 from tests.support.loopfs import LoopFileSystem
@@ -138,15 +135,8 @@ class Worker:
 
 
 def recover(case: Case) -> list[str]:
-    """Do what ``cas check --fix`` does, and tell what a check finds after it."""
-    repair = Repair(
-        case.backing, images=case.images, unpack=case.unpack, recover=case.volumes.recover
-    )
-    for repaired in repair.repair(list(_check(case, read_data=False))):
+    """Repair what a check finds, and tell what a check finds then, leftovers included."""
+    for repaired in case.repair.repair(case.check.run()):
         assert repaired.done or not repaired.finding.fixable, repaired
-    return [f"{each.problem} {each.object}: {each.message}" for each in _check(case)]
-
-
-def _check(case: Case, *, read_data: bool = True) -> Iterator[Finding]:
-    check = Check(case.backing, platform=case.images.platform, judge=case.volumes.iter_volumes)
-    return check.run(read_data=read_data)
+    found = case.check.run(read_data=True)
+    return [f"{each.problem} {each.object}: {each.message}" for each in found]

@@ -1,0 +1,96 @@
+"""The ``cas`` command on the store of a test, in this process or in one of its own."""
+
+__all__ = ["Cas", "CasProcess", "Result", "write_configuration"]
+
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import pytest
+
+from cas.cli.main import main
+from cas.model.settings import Settings
+
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a call of the command left."""
+
+    status: int
+    out: str
+    err: str
+
+    def assert_orderly(self, *statuses: int) -> None:
+        """It ended with one of the statuses, and without any words meant for us only."""
+        assert self.status in statuses, self
+        assert "Traceback" not in self.err, self
+        assert "internal-error" not in self.err, self
+
+
+class Cas:
+    """Calls the command in this process.
+
+    Args:
+        settings: Of the store.
+        directory: For the configuration file.
+        capture: Of this test.
+    """
+
+    def __init__(
+        self, settings: Settings, directory: Path, capture: pytest.CaptureFixture[str]
+    ) -> None:
+        self._config = write_configuration(directory, settings)
+        self._capture = capture
+
+    def __call__(self, *arguments: object) -> Result:
+        """Run it to its end."""
+        self._capture.readouterr()
+        status = main(["--config", str(self._config), *map(str, arguments)])
+        captured = self._capture.readouterr()
+        return Result(status, captured.out, captured.err)
+
+
+class CasProcess:
+    """One call in a process of its own, which may be killed; a context manager.
+
+    Args:
+        config: Written by :func:`write_configuration`.
+        arguments: Of the command.
+    """
+
+    def __init__(self, config: Path, *arguments: object) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "cas", "--config", config, *map(str, arguments)],
+            cwd=_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def result(self, timeout_seconds: float | None = None) -> Result:
+        """Wait for its end; a second call gives up waiting with ``subprocess.TimeoutExpired``."""
+        out, err = self._process.communicate(timeout=timeout_seconds)
+        return Result(self._process.returncode, out, err)
+
+    def kill(self) -> Result:
+        """Kill it, unless it has ended, and tell how it ended."""
+        self._process.kill()
+        return self.result()
+
+
+def write_configuration(directory: Path, settings: Settings) -> Path:
+    """Write the settings as a file of the command."""
+    path = directory / "cas.toml"
+    limits = "".join(f"{key} = {value}\n" for key, value in asdict(settings.limits).items())
+    owners = "".join(f'{role} = "{name}"\n' for role, name in settings.owners.items())
+    path.write_text(
+        f'persist = "{settings.persist}"\naddress = "{settings.socket}"\n'
+        f'namespace = "{settings.namespace}"\nworkers = {settings.workers}\n'
+        f"wait_seconds = {settings.wait_seconds}\n"
+        f"[owners]\n{owners}[limits]\n{limits}"
+    )
+    return path
