@@ -20,7 +20,7 @@ from cas.model.labels import GC_ROOT, PIN_OWNER, PIN_REASON
 from cas.model.progress import Progress
 from cas.model.records import ImageRecord, LeaseID
 from cas.store.backing import Backing
-from cas.store.inventory import ABANDONED_AFTER
+from cas.store.inventory import ABANDONED_AFTER, labels_version
 from cas.store.inventory_files import scan_blob_files
 from cas.store.leasing import is_abandoned
 from cas.store.locking import Locks
@@ -60,7 +60,6 @@ class PlanExecution:
         self._backing = backing
         self._locks = locks
         self._objects = plan.objects
-        self._made = plan.made
         self._kept: dict[tuple[str, str], str] = {}
 
     def drop_references(self, cancel: Cancellation, progress: Progress) -> None:
@@ -156,34 +155,34 @@ class PlanExecution:
     def _unpin(self, cancel: Cancellation, progress: Progress) -> None:
         """Drop pins; containerd writes one after the other, several workers keep it busy."""
 
-        def unpin(planned: PlannedObject) -> tuple[PlannedObject, str]:
+        def unpin(digest: Digest) -> None:
             cancel.check()
-            reason = self._unpin_one(Digest.parse(planned.name))
+            try:
+                self._backing.content.update_labels(digest, _UNPINNED)
+            except BlobNotFoundError:
+                _log.debug("blob to unpin is gone digest=%s", digest)
             progress.advance(_ACTION, "blob", 1)
-            return planned, reason
 
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="cas-prune") as workers:
             try:
-                for planned, reason in workers.map(unpin, self._of("blob", Action.UNPIN)):
-                    self._keep(planned, reason)
+                for _ in workers.map(unpin, self._untouched()):
+                    pass
             except BaseException:
                 workers.shutdown(cancel_futures=True)
                 raise
 
-    def _unpin_one(self, digest: Digest) -> str:
-        content = self._backing.content
-        try:
-            # Under the lock no ingest is about to find the pin and count on it; one that did so
-            # since the plan has touched the record.
-            with self._locks.blob(digest, timeout_seconds=_LOCK_SECONDS):
-                if content.info(digest).updated > self._made:
-                    return "it was used or changed since the plan was made"
-                content.update_labels(digest, _UNPINNED)
-        except BlobNotFoundError:
-            _log.debug("blob to unpin is gone digest=%s", digest)
-        except LockTimeoutError:
-            return "somebody is just ingesting it"
-        return ""
+    def _untouched(self) -> list[Digest]:
+        """Give the blobs to unpin, less those touched since the plan: somebody asked for them."""
+        planned = {each.name: each for each in self._of("blob", Action.UNPIN)}
+        going = []
+        if planned:
+            for blob in self._backing.content.iter_blobs([f'labels."{GC_ROOT}"']):
+                each = planned.get(str(blob.digest))
+                if each is not None and each.version == labels_version(blob):
+                    going.append(blob.digest)
+                elif each is not None:
+                    self._keep(each, "it was changed since the plan was made")
+        return going
 
     def _what_is_left(self) -> Callable[[PlannedObject], str]:
         """Read what exists once, restricted to what was planned to go."""

@@ -49,6 +49,7 @@ class PlannedObject:
         reason: Why, for people.
         size: Allocated bytes that come free with this object alone.
         image: The record as it was looked at; only on images.
+        version: Of the labels as they were looked at; only on pinned blobs.
     """
 
     kind: str
@@ -57,6 +58,7 @@ class PlannedObject:
     reason: str
     size: int = 0
     image: ImageRecord | None = field(default=None, compare=False, repr=False)
+    version: int | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +97,11 @@ class PrunePlan:
 
     Args:
         objects: References first, then what goes with them.
-        made: When the store was looked at.
         needed: Bytes that the goal asks to free; None without a goal.
         holders: The largest keepers of the rest, when the goal is out of reach.
     """
 
     objects: tuple[PlannedObject, ...]
-    made: datetime
     needed: int | None = None
     holders: tuple[Holder, ...] = ()
 
@@ -175,10 +175,10 @@ def make_plan(
         for candidate in chosen
     )
     objects = (*references, *leftovers, *chain.from_iterable(going))
-    plan = PrunePlan(objects, now, needed)
+    plan = PrunePlan(objects, needed)
     if not plan.missing:
         return plan
-    return PrunePlan(objects, now, needed, _holders(inventory, kept, dropped, size_of))
+    return PrunePlan(objects, needed, _holders(inventory, kept, dropped, size_of))
 
 
 def _kept_images(inventory: Inventory, selection: Selection) -> dict[int, str]:
@@ -308,7 +308,8 @@ def _reference(
     if image is None:
         pin = inventory.pins[node]
         reason = f"selected pin{_said(pin.owner, pin.reason)}, {_age(now, candidate.when)}"
-        return PlannedObject("blob", graph.name(node), Action.UNPIN, reason, own)
+        name = graph.name(node)
+        return PlannedObject("blob", name, Action.UNPIN, reason, own, version=pin.version)
     reason = f"no volume uses it, {_age(now, candidate.when)}, frees {format_size(candidate.size)}"
     return PlannedObject("image", image.name, Action.REMOVE, reason, 0, image)
 
