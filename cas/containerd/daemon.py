@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -228,7 +228,9 @@ class Daemon:
             for line in lines:
                 text = line.rstrip("\n")
                 self._lines.append(text)
-                self._log(text)
+                # Whoever listened may be gone; containerd dies of a log that nobody reads.
+                with suppress(OSError):
+                    self._log(text)
 
     def _finish_log(self) -> None:
         if self._reader is not None:
