@@ -28,6 +28,7 @@ from cas.store.backing import Backing
 from cas.store.images import Images
 from cas.store.leasing import Leasing
 from cas.store.locking import Locks
+from cas.store.sentinel import Sentinel
 from cas.store.unpack import Unpack
 from cas.volumes.activation import Activation
 from cas.volumes.prepare import Preparation
@@ -66,6 +67,7 @@ class Volumes:
         self._activation = Activation(backing)
         self._removal = Removal(backing, self._activation)
         self._preparation = Preparation(backing, leasing, images, unpack, self._removal)
+        self._sentinel = Sentinel(backing)
         self._recovery = Recovery(backing, locks, self._removal)
 
     def prepare(
@@ -201,7 +203,10 @@ class Volumes:
         Raises:
             InUseError: It is in use and ``force`` is not set.
             MountPointError: Something else is mounted on it and ``force`` is not set.
+            StoreMetadataLostError: containerd's database was emptied; nothing is removed.
         """
+        # The record in its directory is what a rebuild knows of the volume's image.
+        self._sentinel.require()
         with self._locks.volume(name):
             return self._removal.remove(name, force=force)
 
