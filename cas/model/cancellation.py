@@ -27,10 +27,6 @@ class Cancellation:
         """Whether somebody asked to stop."""
         return self._event.is_set()
 
-    def wait(self, timeout_seconds: float) -> bool:
-        """Wait until somebody asks to stop, at most ``timeout_seconds``; tells whether asked."""
-        return self._event.wait(timeout_seconds)
-
     def check(self) -> None:
         """Return if nobody asked to stop.
 

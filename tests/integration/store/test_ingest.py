@@ -31,6 +31,7 @@ from cas.store.backing import Backing
 from cas.store.ingest import Ingest, Way
 from cas.store.leasing import Lease, Leasing
 from cas.store.sources import BytesSource, FileSource, SliceSource, StreamSource
+from tests.support.daemon import empty_namespace
 from tests.support.stores import (
     Collections,
     WatchedSource,
@@ -166,6 +167,40 @@ def test_blob_existing_under_another_lease_is_held_by_ours(
             ingest.ingest(BytesSource(data), second, way=way)
         backing.leases.collect_garbage()
         assert stored_bytes(backing, Digest.of(data)) == data
+
+
+@all_sizes
+@pytest.mark.parametrize("named", [True, False])
+def test_blob_of_another_namespace_is_shared_on_disk_and_apart_in_name(
+    backing: Backing,
+    containerd: Containerd,
+    settings: Settings,
+    ingest: Ingest,
+    lease: Lease,
+    way: Way | None,
+    size: int,
+    named: bool,
+) -> None:
+    """The same bytes in two namespaces are one file, which stays as long as one of them has it."""
+    data = random_bytes(size)
+    digest = ingest.ingest(BytesSource(data), lease, way=way).digest
+    inode = blob_file(backing, digest).stat().st_ino
+    other = replace(settings, namespace=f"{settings.namespace}-b")
+    with_other = containerd.in_namespace(other.namespace)
+    second = backing_for(with_other, other)
+    try:
+        with Leasing(second).hold("test") as held:
+            result = Ingest(second).ingest(
+                BytesSource(data), held, expected=digest if named else None, way=way
+            )
+            assert result.created
+            assert blob_file(second, digest).stat().st_ino == inode
+            lease.release()
+            backing.leases.collect_garbage()
+            assert not is_stored(backing, digest)
+            assert stored_bytes(second, digest) == data
+    finally:
+        empty_namespace(with_other)
 
 
 def test_blob_existing_of_another_size_is_refused(ingest: Ingest, lease: Lease) -> None:
