@@ -88,7 +88,7 @@ class Placing:
     def _link(self, inode: _Linkable) -> bool:
         """Whether a right file has the name now; what is wrong there makes room first."""
         try:
-            if inode.link(self.target):
+            if inode.link(self.target) or _is_same(inode.fileno(), self.target):
                 return True
         except StorageError as error:
             if error.details.get("errno") == errno.errorcode[errno.EXDEV]:

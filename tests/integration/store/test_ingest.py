@@ -1,6 +1,7 @@
 """Ingest on a real containerd: what holds whichever way a blob comes in."""
 
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cas.containerd import config
 from cas.containerd.client import Containerd
 from cas.errors import (
     DaemonVersionError,
@@ -28,10 +30,11 @@ from cas.model.labels import GC_REF_CONTENT, GC_ROOT, MEDIA_TYPE
 from cas.model.limits import CHUNK_BYTES, SMALL_BLOB_BYTES, Limits
 from cas.model.settings import Settings
 from cas.store.backing import Backing
+from cas.store.directories import create_directories
 from cas.store.ingest import Ingest, Way
 from cas.store.leasing import Lease, Leasing
 from cas.store.sources import BytesSource, FileSource, SliceSource, StreamSource
-from tests.support.daemon import empty_namespace
+from tests.support.daemon import connect, empty_namespace, persist_directory, settings_for
 from tests.support.stores import (
     Collections,
     WatchedSource,
@@ -514,12 +517,56 @@ def test_directory_that_containerd_does_not_use_is_noticed_and_streamed(
             assert (result.way, result.created) == (Way.STREAM, True)
             assert stored_bytes(backing, digest) == data
             assert names(elsewhere) == []
+            assert names(backing.layout.quarantine) == []
             available, reason = mistaken.seeding_available()
             assert not available
             assert "does not see" in reason
         assert_nothing_left(backing)
     finally:
         elsewhere.rmdir()
+
+
+@pytest.fixture
+def isolated(containerd_binary: str) -> Iterator[Backing]:
+    """A store on a containerd whose namespaces share no content."""
+    with persist_directory() as directory:
+        settings = settings_for(directory, containerd_binary)
+        create_directories(settings, repair=True)
+        text = config.render(settings).replace('"shared"', '"isolated"')
+        assert '"isolated"' in text
+        settings.layout.run.mkdir(exist_ok=True)
+        (directory / "config.toml").write_text(text)
+        command = [containerd_binary, "--config", str(directory / "config.toml")]
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+            try:
+                with connect(settings) as containerd:
+                    yield backing_for(containerd, settings)
+            finally:
+                process.terminate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("named", [True, False])
+def test_containerd_that_shares_nothing_gets_blobs_streamed(
+    isolated: Backing, named: bool, tmp_path: Path
+) -> None:
+    """Where content sharing is off the first large blob finds out, and none is lost."""
+    ingest = Ingest(isolated)
+    (tmp_path / "f").write_bytes(data := random_bytes(LARGE))
+    with Leasing(isolated).hold("test") as lease:
+        result = ingest.ingest(
+            FileSource(tmp_path / "f"),
+            lease,
+            expected=Digest.of(data) if named else None,
+            move=True,
+        )
+        assert (result.way, result.created) == (Way.STREAM, True)
+        assert stored_bytes(isolated, result.digest) == data
+        assert not (tmp_path / "f").exists()
+        with pytest.raises(DaemonVersionError, match="does not see"):
+            ingest.ingest(BytesSource(random_bytes(LARGE)), lease, way=Way.SEED)
+    assert names(isolated.layout.quarantine) == []
+    assert_nothing_left(isolated)
 
 
 def test_move_of_something_that_is_no_file_is_refused(ingest: Ingest, lease: Lease) -> None:
