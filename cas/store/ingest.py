@@ -251,9 +251,12 @@ class Ingest:
     def _publish_unseen(
         self, received: Received, labels: Mapping[str, str], task: _Task, reason: NotSeen
     ) -> bool:
-        if task.way is Way.SEED or not isinstance(received, StagedBlob | TakenBlob):
+        if task.way is Way.SEED:
             raise _not_seedable(str(reason)) from reason
         self._seeding.refuse(str(reason))
+        if not isinstance(received, StagedBlob):
+            # Linking in vain has left its marks on the inode; the file is read anew.
+            raise Changed(str(reason)) from reason
         source = ChunkSource(received.chunks, task.intake.source.name, received.size)
         intake = replace(task.intake, source=source, expected=received.digest, size=received.size)
         with self._streaming.receive(intake) as streamed:

@@ -149,10 +149,6 @@ class TakenBlob:
             self._replace_by_copy()
         return True
 
-    def chunks(self) -> Iterator[bytes]:
-        """Its bytes, in chunks of at most 1 MiB."""
-        return self._taken.chunks()
-
     def remove_source(self) -> bool:
         """Remove the name it had, if that still is the file that was verified. Idempotent."""
         if not self._removed:
