@@ -34,6 +34,8 @@ from cas.store.inventory_files import allocated_size, blob_path, scan_blob_files
 from cas.store.usage_parts import Part, content_root, parts
 
 _ACTION = "measure"
+_BY_RECORD = frozenset({"content", "snapshots", "ingests", "reserve"})
+"""Parts that :func:`store_bytes` does not take from the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +179,8 @@ def store_bytes(backing: Backing, inventory: Inventory, sizes: ObjectSizes) -> i
     """Give the bytes that a prune can have influence on, and the databases.
 
     Blobs, committed layers, uncommitted writes, containerd's databases and our own files; not what
-    was written into volumes, and nothing outside containerd's root.
+    was written into volumes, nothing outside containerd's root, and not the reserve, which is
+    there to be given up.
     """
     graph = inventory.graph
     volumes = {record.snapshot_key for record in inventory.volumes.values()}
@@ -190,7 +193,7 @@ def store_bytes(backing: Backing, inventory: Inventory, sizes: ObjectSizes) -> i
     files = sum(
         allocated_bytes(part.path)
         for part in parts(backing)
-        if part.owner == "store" and part.name not in {"content", "snapshots", "ingests"}
+        if part.owner == "store" and part.name not in _BY_RECORD
     )
     return objects + writes + sum(inventory.orphans.values()) + files
 
