@@ -113,7 +113,8 @@ class Prune:
         Sentinel(self._backing).require()
         execution = PlanExecution(self._backing, self._locks, plan)
         before = self._free()
-        with reserve_given_up(self._backing.layout):
+        # Making a reserve takes room: not when somebody asked for so much free room.
+        with reserve_given_up(self._backing.layout, make=plan.needed is None):
             execution.drop_references(cancel or Cancellation(), progress)
             collect_files(self._backing)
             outcome = list(execution.outcome())

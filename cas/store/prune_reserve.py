@@ -38,10 +38,14 @@ def keep_reserve(layout: Layout) -> bool:
 
 
 @contextmanager
-def reserve_given_up(layout: Layout) -> Iterator[None]:
+def reserve_given_up(layout: Layout, *, make: bool) -> Iterator[None]:
     """Free the reserve for the time of the context; afterwards it is there again.
 
     One that was there comes back as soon as it fits, so that the next full disk finds it.
+
+    Args:
+        layout: Of the store.
+        make: Whether to make one that was not there, as :func:`keep_reserve` does.
 
     Raises:
         StorageError: It could not be given up.
@@ -54,7 +58,7 @@ def reserve_given_up(layout: Layout) -> Iterator[None]:
         try:
             if released:
                 ensure_reserve(layout.reserve, RESERVE_BYTES)
-            else:
+            elif make:
                 keep_reserve(layout)
         except CasError as error:
             # What was to be removed is removed; the next prune makes the reserve again.
