@@ -4,7 +4,7 @@ Two ways: every file's kind, size and mode, which costs a system call each; and 
 time, with a cursor that lets the next run go on where this one stopped.
 """
 
-__all__ = ["blob_trouble", "check_blob_files"]
+__all__ = ["blob_finding", "blob_trouble", "check_blob_files", "current_blob"]
 
 import stat
 from collections.abc import Iterator

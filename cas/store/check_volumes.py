@@ -4,7 +4,7 @@ What is in a volume's directory is known to the layer above, which hands its jud
 :class:`VolumeJudgement`; here it is joined with what containerd knows.
 """
 
-__all__ = ["VolumeJudgement", "check_volumes"]
+__all__ = ["Judge", "VolumeJudgement", "check_volumes"]
 
 import os
 from collections.abc import Callable, Iterable, Iterator

@@ -26,9 +26,9 @@ from cas.model.labels import GC_ROOT, LAST_USED, MEDIA_TYPE
 from cas.model.records import BlobInfo, ImageRecord
 from cas.model.sizes import parse_instant, parse_size
 
-Record = TypeVar("Record")
-_Test = Callable[[Record], bool]
-_Maker = Callable[[str, datetime], _Test[Record]]
+_Record = TypeVar("_Record")
+_Test = Callable[[_Record], bool]
+_Maker = Callable[[str, datetime], _Test[_Record]]
 
 _TERM = re.compile(r"([a-z-]+)(!=|>=|<=|=|>|<)(.*)", re.DOTALL)
 _HUB = ("docker.io/library/", "docker.io/")
@@ -36,16 +36,16 @@ _NAMELESS = re.compile(r"(?:<none>.*|(?:[^/:@]*@)?sha256:[0-9a-f]{64})?", re.ASC
 
 
 @dataclass(frozen=True, slots=True)
-class _Filters(Generic[Record]):
+class _Filters(Generic[_Record]):
     """Groups of alternatives that must all hold; without groups everything matches."""
 
-    groups: tuple[tuple[_Test[Record], ...], ...] = ()
+    groups: tuple[tuple[_Test[_Record], ...], ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is any filter."""
         return bool(self.groups)
 
-    def matches(self, record: Record) -> bool:
+    def matches(self, record: _Record) -> bool:
         """Whether the record passes all filters."""
         return all(any(test(record) for test in group) for group in self.groups)
 
@@ -115,9 +115,9 @@ def parse_image_filters(texts: Iterable[str], *, now: datetime) -> ImageFilters:
 
 
 def _parse(
-    texts: Iterable[str], now: datetime, makers: Mapping[str, _Maker[Record]], what: str
-) -> tuple[tuple[_Test[Record], ...], ...]:
-    groups: dict[str, list[_Test[Record]]] = {}
+    texts: Iterable[str], now: datetime, makers: Mapping[str, _Maker[_Record]], what: str
+) -> tuple[tuple[_Test[_Record], ...], ...]:
+    groups: dict[str, list[_Test[_Record]]] = {}
     for text in texts:
         match = _TERM.fullmatch(text)
         maker = None if match is None else makers.get(_key(match))

@@ -9,7 +9,7 @@ reference may dangle.
 Memory: at most 400 bytes per object on top of an edge's 40; a test measures it.
 """
 
-__all__ = ["Graph", "Kind", "references", "referrers"]
+__all__ = ["Graph", "Kind", "Reference", "references", "referrers"]
 
 from array import array
 from collections import deque

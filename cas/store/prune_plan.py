@@ -6,7 +6,7 @@ count for the last of the references that keep it: with the references sorted by
 the oldest ones frees exactly what is counted for them, whatever they share with each other.
 """
 
-__all__ = ["Action", "Goal", "Holder", "PlannedObject", "PrunePlan", "make_plan"]
+__all__ = ["Action", "Goal", "Holder", "PlannedObject", "PrunePlan", "SizeOf", "make_plan"]
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -22,7 +22,8 @@ from cas.store.repair import Repair, Repaired
 from cas.store.sentinel import Sentinel
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import file
-from tests.support.volumes import add_image, open_store, utc_now, volume_name
+from tests.support.stores import utc_now
+from tests.support.volumes import add_image, open_store, volume_name
 
 
 class Shop:
@@ -326,6 +327,7 @@ from cas.model.settings import Settings
 from cas.store.extraction_key import extraction_key
 from cas.model.digest import ChainID
 from tests.support.daemon import connect
+from tests.support.stores import utc_now
 from tests.support.volumes import open_store
 settings = Settings(persist=Path(sys.argv[1]), address=Path(sys.argv[2]), namespace=sys.argv[3])
 store = open_store(connect(settings), settings)

@@ -24,7 +24,8 @@ from cas.store.sentinel import Sentinel
 from tests.support.daemon import connect
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import file
-from tests.support.volumes import Store, add_image, open_store, utc_now, volume_name
+from tests.support.stores import utc_now
+from tests.support.volumes import Store, add_image, open_store, volume_name
 
 _MIB = 1024 * 1024
 
@@ -247,6 +248,7 @@ from pathlib import Path
 from cas.model.digest import Digest
 from cas.model.settings import Settings
 from tests.support.daemon import connect
+from tests.support.stores import utc_now
 from tests.support.volumes import open_store
 settings = Settings(persist=Path(sys.argv[1]), address=Path(sys.argv[2]), namespace=sys.argv[3])
 containerd = connect(settings)
