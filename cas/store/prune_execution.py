@@ -20,6 +20,7 @@ from cas.model.labels import GC_ROOT, PIN_OWNER, PIN_REASON
 from cas.model.progress import Progress
 from cas.model.records import ImageRecord, LeaseID
 from cas.store.backing import Backing
+from cas.store.graph import Kind, references
 from cas.store.inventory import ABANDONED_AFTER, labels_version
 from cas.store.inventory_files import scan_blob_files
 from cas.store.leasing import is_abandoned
@@ -136,9 +137,20 @@ class PlanExecution:
         for volume in self._backing.volumes():
             if volume.image == record.name or volume.root_digest == record.target.digest:
                 return f"volume {volume.name} has been prepared from it since the plan was made"
-        if str(record.target.digest) in self._leased_blobs():
+        held = self._leased_blobs()
+        if held and not held.isdisjoint(self._documents(record)):
             return "running work holds a lease on it"
         return ""
+
+    def _documents(self, record: ImageRecord) -> set[str]:
+        """Give the image's target and what that refers to, where running work pins an image."""
+        digest = record.target.digest
+        try:
+            labels = self._backing.content.info(digest).labels
+        except BlobNotFoundError:
+            labels = {}
+        listed = references(labels, self._backing.snapshotter)
+        return {str(digest), *(name for kind, name in listed if kind is Kind.BLOB)}
 
     def _leased_blobs(self) -> set[str]:
         held: set[str] = set()

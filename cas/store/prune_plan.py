@@ -185,21 +185,35 @@ def _kept_images(inventory: Inventory, selection: Selection) -> dict[int, str]:
     """Give the images that stay, each with the reason."""
     by_name = {volume.image: volume for volume in inventory.volumes.values()}
     by_digest = {volume.root_digest: volume for volume in inventory.volumes.values()}
-    working = inventory.graph.marks()
-    inventory.graph.mark((lease.node for lease in inventory.leases if lease.alive), working)
+    working = _leased(inventory)
     kept = {}
     for node, image in inventory.images.items():
         volume = by_name.get(image.name) or by_digest.get(image.target.digest)
-        target = inventory.graph.find(Kind.BLOB, str(image.target.digest))
         if volume is not None:
             kept[node] = f"volume {volume.name} was prepared from it"
-        elif target is not None and working[target]:
+        elif not working.isdisjoint(_documents(inventory, node)):
             kept[node] = "running work holds a lease on it"
         elif KEEP in image.labels:
             kept[node] = f"it has the label {KEEP}"
         elif selection.images is None or not selection.images.matches(image):
             kept[node] = "the filters do not select it"
     return kept
+
+
+def _leased(inventory: Inventory) -> set[int]:
+    """Give what running work holds by name; what that keeps in turn is not asked for."""
+    graph = inventory.graph
+    alive = (lease.node for lease in inventory.leases if lease.alive)
+    return {child for lease in alive for child in graph.children(lease)}
+
+
+def _documents(inventory: Inventory, image: int) -> Iterator[int]:
+    """Give the image's indexes, manifests and configs; its layers it may share with others."""
+    graph = inventory.graph
+    yield from graph.children(image)
+    for node in graph.mark([image], graph.marks()):
+        if graph.kind(node) is Kind.BLOB and graph.children(node):
+            yield node
 
 
 def _movable_images(inventory: Inventory, kept: Mapping[int, str]) -> Iterator[_Candidate]:

@@ -4,7 +4,7 @@ Removing needs room itself: containerd's database grows by the pages of the remo
 shrinks.
 """
 
-__all__ = ["RESERVE_BYTES", "keep_reserve", "reserve_given_up"]
+__all__ = ["RESERVE_BYTES", "keep_reserve", "reserve_given_up", "room_to_remove"]
 
 import logging
 from collections.abc import Iterator
@@ -63,3 +63,17 @@ def reserve_given_up(layout: Layout, *, make: bool) -> Iterator[None]:
         except CasError as error:
             # What was to be removed is removed; the next prune makes the reserve again.
             _log.warning("reserve not restored error=%s", error)
+
+
+@contextmanager
+def room_to_remove(layout: Layout) -> Iterator[None]:
+    """Free the reserve for the time of the context if there is hardly any room; for one removal.
+
+    Raises:
+        StorageError: It could not be given up.
+    """
+    if free_bytes(layout.case) >= RESERVE_BYTES:
+        yield
+        return
+    with reserve_given_up(layout, make=False):
+        yield

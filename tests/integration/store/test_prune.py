@@ -12,8 +12,10 @@ import pytest
 
 from cas.containerd.client import Containerd
 from cas.errors import BlobNotFoundError, StoreMetadataLostError
+from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT, KEEP, LAST_USED, PIN_OWNER, PIN_REASON, STORE_ID
+from cas.model.media_types import OCI_INDEX
 from cas.model.settings import Settings
 from cas.store.filters import BlobFilters, ImageFilters
 from cas.store.inventory import OtherContent
@@ -22,7 +24,7 @@ from cas.store.prune_plan import Action, Goal, PrunePlan
 from cas.store.prune_selection import Scope, Selection, parse_selection
 from cas.store.sentinel import Sentinel
 from tests.support.daemon import connect
-from tests.support.images import BuiltImage, build_image
+from tests.support.images import BuiltImage, build_image, build_index
 from tests.support.layers import file
 from tests.support.stores import utc_now
 from tests.support.volumes import Store, add_image, open_store, volume_name
@@ -241,11 +243,39 @@ def test_content_under_a_live_lease_survives(store: Store, prune: Prune) -> None
         assert store.images.exists(image.name)
 
 
+def test_image_whose_manifest_is_leased_after_the_plan_is_skipped(
+    store: Store, prune: Prune
+) -> None:
+    """A prepare that began meanwhile pins the manifest below an index; its image stays."""
+    image = _image("example.com/indexed:1", _random())
+    index = build_index([image])
+    references = {
+        index.digest: {"containerd.io/gc.ref.content.m.0": image.digest},
+        image.digest: {"containerd.io/gc.ref.content.config": image.config_digest},
+    }
+    with store.leasing.hold("test") as lease:
+        for text, data in index.blobs.items():
+            labels = {GC_ROOT: "now", **references.get(text, {})}
+            store.backing.content.put(f"t{text}", lease.id, data, Digest.parse(text), labels)
+    target = Descriptor(OCI_INDEX, Digest.parse(index.digest), int(index.root["size"]))
+    store.backing.images.create(index.name, target, {})
+    plan = prune.plan()
+    assert _names(plan, "image") == {index.name}
+    with store.leasing.hold("work") as lease:
+        lease.pin_blob(Digest.parse(image.digest))
+        assert _names(prune.plan(), "image") == set()
+        result = prune.execute(plan)
+        assert {each.planned.name for each in result.skipped} == {index.name}
+        assert store.images.exists(index.name)
+
+
 _HOLD = """
 import sys
 from dataclasses import replace
 from pathlib import Path
+from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
+from cas.model.media_types import OCI_INDEX
 from cas.model.settings import Settings
 from tests.support.daemon import connect
 from tests.support.stores import utc_now
