@@ -61,6 +61,11 @@ class Layout:
         return self.case / "io.lfedge.cas" / "stage"
 
     @property
+    def unpacking(self) -> Path:
+        """Where layers are unpacked side by side; on the snapshots' file system, see ``stage``."""
+        return self.case / "io.lfedge.cas" / "unpack"
+
+    @property
     def quarantine(self) -> Path:
         """Corrupt blobs that repair set aside, named by digest."""
         return self.case / "io.lfedge.cas" / "quarantine"
