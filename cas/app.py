@@ -27,18 +27,19 @@ from cas.store.guard import VaultGuard
 from cas.store.leasing import Leasing
 from cas.store.locking import Locks
 from cas.store.ports import BlobCatalogue
+from cas.store.prune.reserve import keep_reserve
 from cas.store.sentinel import Sentinel
 from cas.volumes.records import iter_records
 
 if TYPE_CHECKING:
-    from cas.store.blobs import Blobs
-    from cas.store.check import Check
-    from cas.store.images import Images
-    from cas.store.prune import Prune
-    from cas.store.repair import Repair
-    from cas.store.unpack import Unpack
-    from cas.store.usage import Usage
-    from cas.store.why import Why
+    from cas.store.account.usage import Usage
+    from cas.store.account.why import Why
+    from cas.store.check.check import Check
+    from cas.store.check.repair import Repair
+    from cas.store.content.blobs import Blobs
+    from cas.store.image.images import Images
+    from cas.store.layers.unpack import Unpack
+    from cas.store.prune.prune import Prune
     from cas.volumes.volumes import Volumes
 
 
@@ -101,21 +102,21 @@ class Case:
     @cached_property
     def blobs(self) -> "Blobs":
         """Use cases on blobs."""
-        from cas.store.blobs import Blobs
+        from cas.store.content.blobs import Blobs
 
         return Blobs(self.backing, workers=self.settings.workers)
 
     @cached_property
     def images(self) -> "Images":
         """Use cases on images."""
-        from cas.store.images import Images
+        from cas.store.image.images import Images
 
         return Images(self.backing, workers=self.settings.workers)
 
     @cached_property
     def unpack(self) -> "Unpack":
         """Turns layers into snapshots."""
-        from cas.store.unpack import Unpack
+        from cas.store.layers.unpack import Unpack
 
         return Unpack(self.backing, self.locks)
 
@@ -129,21 +130,21 @@ class Case:
     @cached_property
     def prune(self) -> "Prune":
         """Plans and does removals."""
-        from cas.store.prune import Prune
+        from cas.store.prune.prune import Prune
 
         return Prune(self.backing, others=self._other_content)
 
     @cached_property
     def usage(self) -> "Usage":
         """Accounts for the disk."""
-        from cas.store.usage import Usage
+        from cas.store.account.usage import Usage
 
         return Usage(self.backing, others=self._other_content)
 
     @cached_property
     def why(self) -> "Why":
         """Explains what keeps an object."""
-        from cas.store.why import Why
+        from cas.store.account.why import Why
 
         return Why(self.backing)
 
@@ -151,7 +152,7 @@ class Case:
     def check(self) -> "Check":
         """Verifies the invariants."""
         from cas.model.platforms import host_platform
-        from cas.store.check import Check
+        from cas.store.check.check import Check
 
         return Check(
             self.backing,
@@ -163,7 +164,7 @@ class Case:
     @cached_property
     def repair(self) -> "Repair":
         """Puts right what the check found."""
-        from cas.store.repair import Repair
+        from cas.store.check.repair import Repair
 
         return Repair(self.backing, images=self.images, unpack=self.unpack, recover=self.recover)
 
@@ -175,8 +176,9 @@ class Case:
 
         Args:
             settings: Where and how; None means all defaults.
-            writing: Also make sure that the vault is open, that the layout is as it must be, and
-                that the store carries its sentinel. Give False to only look.
+            writing: Also make sure that the vault is open, that the layout is as it must be, that
+                the store carries its sentinel, and that room is kept back for removals. Give False
+                to only look.
             clock: Gives the current time, aware.
 
         Raises:
@@ -207,6 +209,7 @@ class Case:
             case = cls(settings, containerd, clock)
             if writing:
                 case.sentinel.ensure()
+                keep_reserve(settings.layout)
         except BaseException:
             containerd.close()
             raise
@@ -247,7 +250,7 @@ class Case:
             UnavailableError: containerd does not answer.
             StorageError: A leftover cannot be removed.
         """
-        from cas.store.stage_sweep import sweep_stage
+        from cas.store.content.stage_sweep import sweep_stage
 
         self.leasing.reap()
         self.volumes.recover()
@@ -256,12 +259,17 @@ class Case:
     def collect_garbage(self) -> None:
         """Let containerd remove, now, what nothing refers to; returns when it has.
 
+        Works on a full disk.
+
         Raises:
             StoreMetadataLostError: containerd's database was emptied; nothing is deleted then.
             UnavailableError: containerd does not answer.
         """
+        from cas.store.prune.reserve import room_to_remove
+
         self.sentinel.require()
-        self.backing.leases.collect_garbage()
+        with room_to_remove(self.settings.layout):
+            self.backing.leases.collect_garbage()
 
 
 def run_containerd(

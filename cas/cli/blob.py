@@ -1,4 +1,4 @@
-"""``cas blob``: one command per use case of :class:`cas.store.blobs.Blobs`."""
+"""``cas blob``: one command per use case of :class:`cas.store.content.blobs.Blobs`."""
 
 __all__ = ["command"]
 
@@ -22,7 +22,7 @@ from cas.model.labels import GC_ROOT, MEDIA_TYPE
 
 if TYPE_CHECKING:
     from cas.model.records import BlobInfo
-    from cas.store.ingest import Ingested
+    from cas.store.content.ingest import Ingested
 
 
 @click.group(name="blob", cls=NounGroup)

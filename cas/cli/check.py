@@ -16,9 +16,9 @@ from cas.errors import CasError, IntegrityError
 if TYPE_CHECKING:
     from cas.app import Case
     from cas.model.progress import Progress
-    from cas.store.check import Check
-    from cas.store.check_findings import Finding
-    from cas.store.repair import Repaired
+    from cas.store.check.check import Check
+    from cas.store.check.findings import Finding
+    from cas.store.check.repair import Repaired
 
 _PASSES = 3
 """Repairing one thing may bring another to light: the image whose blob was bad, then its name."""

@@ -1,4 +1,4 @@
-"""``cas image``: one command per use case of :class:`cas.store.images.Images`."""
+"""``cas image``: one command per use case of :class:`cas.store.image.images.Images`."""
 
 __all__ = ["command"]
 
@@ -99,7 +99,7 @@ def export(invocation: Invocation, reference: str, output: str, archive_format: 
       cas image export docker.io/library/alpine:3.20 -o alpine.tar
       cas image export alpine:3.20 -o - | ssh other cas image import -
     """
-    from cas.store.image_export import ArchiveFormat
+    from cas.store.image.export import ArchiveFormat
 
     if output == "-" and sys.stdout.isatty():
         raise click.UsageError("not writing an archive to a terminal; redirect it")

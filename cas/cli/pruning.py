@@ -14,8 +14,8 @@ from cas.cli.parameters import SIZE
 from cas.errors import NoSpaceError
 
 if TYPE_CHECKING:
-    from cas.store.prune import PruneResult
-    from cas.store.prune_plan import PlannedObject, PrunePlan
+    from cas.store.prune.plan import PlannedObject, PrunePlan
+    from cas.store.prune.prune import PruneResult
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -50,8 +50,8 @@ def run_prune(
     min_free: int | None,
 ) -> int:
     """Plan, and unless it is a dry run, ask and remove; gives the exit status."""
-    from cas.store.prune_plan import Goal
-    from cas.store.prune_selection import Scope, parse_selection
+    from cas.store.prune.plan import Goal
+    from cas.store.prune.selection import Scope, parse_selection
 
     goal = None
     if keep_at_most is not None or min_free is not None:

@@ -11,7 +11,7 @@ from cas.cli.lazy import output_options
 from cas.cli.output import print_document
 
 if TYPE_CHECKING:
-    from cas.store.why import Explanation, Keeper
+    from cas.store.account.why import Explanation, Keeper
 
 
 @click.command(name="why")

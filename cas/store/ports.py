@@ -226,6 +226,9 @@ class SnapshotWriter(Protocol):
     def remove(self, key: str, /) -> bool:
         """Remove; False if there was none. Raises ``InUseError`` when it has children."""
 
+    def request_sweep(self, lease: LeaseID, /) -> None:
+        """Make the next collection delete the files of all snapshots that are no more."""
+
 
 class SnapshotStore(SnapshotCatalogue, SnapshotWriter, Protocol):
     """Everything about snapshots."""

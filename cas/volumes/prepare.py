@@ -35,11 +35,11 @@ from cas.model.reference import normalise_docker_name
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
-from cas.store.image_resolution import ResolvedImage
-from cas.store.images import Images
-from cas.store.layer_durability import upper_directory
+from cas.store.image.images import Images
+from cas.store.image.resolution import ResolvedImage
+from cas.store.layers.durability import upper_directory
+from cas.store.layers.unpack import Unpack
 from cas.store.leasing import Lease, Leasing
-from cas.store.unpack import Unpack
 from cas.volumes.records import encode_files, read_record
 from cas.volumes.removal import Removal
 from cas.volumes.scan import stands

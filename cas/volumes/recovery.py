@@ -18,7 +18,7 @@ from cas.model.layout import Layout
 from cas.model.records import SnapshotInfo
 from cas.model.volume_name import VolumeName
 from cas.store.backing import Backing
-from cas.store.extraction_key import EXTRACTION_PREFIX
+from cas.store.layers.extraction_key import EXTRACTION_PREFIX
 from cas.store.locking import Locks
 from cas.volumes.removal import Removal
 from cas.volumes.scan import Leftover, LeftoverKind, iter_leftovers, iter_names, stands

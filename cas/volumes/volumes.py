@@ -25,11 +25,11 @@ from cas.model.records import SnapshotUsage
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
-from cas.store.images import Images
+from cas.store.image.images import Images
+from cas.store.layers.unpack import Unpack
 from cas.store.leasing import Leasing
 from cas.store.locking import Locks
 from cas.store.sentinel import Sentinel
-from cas.store.unpack import Unpack
 from cas.volumes.activation import Activation
 from cas.volumes.prepare import Preparation
 from cas.volumes.records import iter_records, read_record

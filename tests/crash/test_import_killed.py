@@ -11,8 +11,8 @@ from cas.containerd.client import Containerd
 from cas.model.digest import Digest
 from cas.model.settings import Settings
 from cas.store.backing import Backing
-from cas.store.images import Images
-from cas.store.ingest import Ingest
+from cas.store.content.ingest import Ingest
+from cas.store.image.images import Images
 from cas.store.leasing import Leasing
 from cas.store.sentinel import Sentinel
 from tests.support import import_worker

@@ -13,9 +13,9 @@ from cas.errors import UnavailableError
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT
 from cas.model.limits import CHUNK_BYTES
-from cas.store.ingest import Ingest, Way
+from cas.store.content.ingest import Ingest, Way
+from cas.store.content.sources import BytesSource
 from cas.store.leasing import Leasing
-from cas.store.sources import BytesSource
 from tests.support.daemon import connect, private_daemon, settings_for
 from tests.support.loopfs import LoopFileSystem
 from tests.support.stores import (

@@ -14,10 +14,10 @@ from cas.model.labels import GC_ROOT
 from cas.model.limits import CHUNK_BYTES
 from cas.model.settings import Settings
 from cas.store.backing import Backing
-from cas.store.ingest import Ingest, Way
+from cas.store.content.ingest import Ingest, Way
+from cas.store.content.sources import FileSource
 from cas.store.leasing import Leasing
 from cas.store.sentinel import Sentinel
-from cas.store.sources import FileSource
 from tests.support import ingest_worker
 from tests.support.stores import (
     Collections,

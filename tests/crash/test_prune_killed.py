@@ -14,9 +14,9 @@ from cas.containerd.daemon import Daemon
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT
 from cas.model.settings import Settings
-from cas.store.check import Check
-from cas.store.check_findings import Finding
-from cas.store.repair import Repair
+from cas.store.check.check import Check
+from cas.store.check.findings import Finding
+from cas.store.check.repair import Repair
 from cas.store.sentinel import Sentinel
 from tests.support import prune_worker
 from tests.support.daemon import connect

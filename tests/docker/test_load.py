@@ -10,7 +10,7 @@ import pytest
 from cas.containerd.client import Containerd
 from cas.model.platforms import parse_platform
 from cas.model.settings import Settings
-from cas.store.images import ArchiveFormat, Images
+from cas.store.image.images import ArchiveFormat, Images
 from tests.support.images import BuiltImage, Compression, build_image, layered_image
 from tests.support.layers import build_layer, file
 from tests.support.stores import backing_for

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from types import TracebackType
@@ -14,6 +15,7 @@ from typing import Self
 
 from cas.app import Case
 from cas.containerd.daemon import Daemon
+from cas.model.limits import Limits
 from cas.model.settings import Settings
 from cas.store.directories import create_directories
 from tests.support.crash_scenario import Job, Promises
@@ -29,11 +31,13 @@ class Machine:
     Args:
         disk: The disk; mounted.
         binary: containerd.
+        limits: Of the store; None for the usual ones.
     """
 
-    def __init__(self, disk: LoopFileSystem, binary: str) -> None:
+    def __init__(self, disk: LoopFileSystem, binary: str, limits: Limits | None = None) -> None:
         self.disk = disk
-        self.settings = settings_for(disk.path, binary)
+        settings = settings_for(disk.path, binary)
+        self.settings = settings if limits is None else replace(settings, limits=limits)
         self.log: list[str] = []
         self.daemon = Daemon(self.settings, log=self.log.append)
 

@@ -17,8 +17,8 @@ from cas.app import Case
 from cas.fsops import kernel
 from cas.model.labels import GC_ROOT
 from cas.model.volume_name import VolumeName
-from cas.store.ingest import Ingest, Way
-from cas.store.sources import FileSource
+from cas.store.content.ingest import Ingest, Way
+from cas.store.content.sources import FileSource
 from tests.support.crash_store import recover
 from tests.support.daemon import settings_for
 from tests.support.steps import open_case

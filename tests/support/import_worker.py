@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cas.fsops.effects import observed
 from cas.model.settings import Settings
-from cas.store.images import Images
+from cas.store.image.images import Images
 from tests.support.daemon import connect
 from tests.support.steps import announcing
 from tests.support.stores import backing_for

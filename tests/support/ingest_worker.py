@@ -16,9 +16,9 @@ from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT
 from cas.model.limits import Limits
 from cas.model.settings import Settings
-from cas.store.ingest import Ingest, Way
+from cas.store.content.ingest import Ingest, Way
+from cas.store.content.sources import FileSource
 from cas.store.leasing import Leasing
-from cas.store.sources import FileSource
 from tests.support.daemon import connect
 from tests.support.stores import backing_for
 

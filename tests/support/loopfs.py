@@ -16,6 +16,7 @@ _EXT4_IOC_SHUTDOWN = 0x8004587D
 _WITHOUT_LOG_FLUSH = 2
 
 _BUSY_SECONDS = 10.0
+_BLOCK_BYTES = 4096
 
 
 class LoopFileSystem:
@@ -31,6 +32,7 @@ class LoopFileSystem:
         self.image = directory / "image"
         self.path = directory / "m"
         self.path.mkdir()
+        self._filler = self.path / "filler"
         with self.image.open("wb") as image:
             image.truncate(size)
         options = ["-O", ",".join(features)] if features else []
@@ -55,6 +57,25 @@ class LoopFileSystem:
         assert self.path.stat().st_dev != self.path.parent.stat().st_dev
         with closing(_Descriptor(self.path)) as opened:
             fcntl.ioctl(opened.number, _EXT4_IOC_SHUTDOWN, struct.pack("=I", _WITHOUT_LOG_FLUSH))
+
+    def fill(self, leave: int = 0) -> None:
+        """Take every block that is free, as somebody else's data would. Idempotent.
+
+        Args:
+            leave: Bytes to leave free after all.
+        """
+        with self._filler.open("ab") as filler:
+            step = os.statvfs(self.path).f_bavail * os.statvfs(self.path).f_frsize
+            while step >= _BLOCK_BYTES:
+                try:
+                    os.posix_fallocate(filler.fileno(), os.fstat(filler.fileno()).st_size, step)
+                except OSError:
+                    step //= 2  # some is the file system's own
+            filler.truncate(max(0, os.fstat(filler.fileno()).st_size - leave))
+
+    def make_room(self) -> None:
+        """Give back what :meth:`fill` took. Idempotent."""
+        self._filler.unlink(missing_ok=True)
 
     def remount(self) -> None:
         """Unmount and mount again, as after a reboot."""

@@ -11,8 +11,8 @@ from cas.app import Case
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT
 from cas.model.volume_name import VolumeName
-from cas.store.ingest import Ingest, Way
-from cas.store.sources import FileSource
+from cas.store.content.ingest import Ingest, Way
+from cas.store.content.sources import FileSource
 from tests.support.images import BuiltImage, layered_image
 
 _MIB = 1024 * 1024

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from cas.app import Case
 from cas.model.settings import Settings
-from cas.store.check import Check
-from cas.store.repair import Repair
+from cas.store.check.check import Check
+from cas.store.check.repair import Repair
 from tests.support.steps import open_case
 
 

@@ -57,9 +57,9 @@ def open_case(settings: Settings, announce: Announce = lambda step: None) -> Ite
     def tell(kind: Effect, path: str) -> None:
         announce(f"{kind} {path}")
 
+    Case.open(settings).close()
     with connect(settings) as connection:
         case = Case(settings, announcing(connection, announce), utc_now)
-        case.sentinel.ensure()
         with observed(tell):
             yield case
 

@@ -17,7 +17,7 @@ from cas.model.labels import STORE_ID
 from cas.model.records import LeaseID
 from cas.model.settings import Settings
 from cas.store.backing import Backing, Clock
-from cas.store.sources import Reader
+from cas.store.content.sources import Reader
 from tests.support.daemon import WAIT_SECONDS
 
 FIRST_DAEMON_THAT_SYNCS = (1, 7, 14)

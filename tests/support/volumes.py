@@ -25,10 +25,10 @@ from cas.model.digest import Digest
 from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
 from cas.store.backing import Backing, Clock
-from cas.store.images import Images
+from cas.store.image.images import Images
+from cas.store.layers.unpack import Unpack
 from cas.store.leasing import Leasing
 from cas.store.locking import Locks
-from cas.store.unpack import Unpack
 from cas.volumes.records import iter_records
 from cas.volumes.volumes import Volumes
 from tests.support.images import BuiltImage

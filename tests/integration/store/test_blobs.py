@@ -27,9 +27,9 @@ from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
-from cas.store.blobs import Blobs
+from cas.store.content.blobs import Blobs
+from cas.store.content.ingest import Way
 from cas.store.filters import parse_blob_filters
-from cas.store.ingest import Way
 from cas.store.leasing import Leasing
 from tests.support.stores import (
     assert_nothing_left,

@@ -12,7 +12,7 @@ from cas.containerd.client import Containerd
 from cas.errors import SourceNotFoundError
 from cas.model.cancellation import Cancellation
 from cas.model.settings import Settings
-from cas.store.blobs import Blobs
+from cas.store.content.blobs import Blobs
 from tests.support.stores import assert_nothing_left, backing_for, own_blobs
 
 _MIB = 1024 * 1024

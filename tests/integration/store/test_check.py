@@ -16,9 +16,9 @@ from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.labels import DURABLE, GC_REF_CONTENT
 from cas.model.settings import Settings
-from cas.store.check import Check
-from cas.store.check_findings import Finding, Problem
-from cas.store.repair import Repair, Repaired
+from cas.store.check.check import Check
+from cas.store.check.findings import Finding, Problem
+from cas.store.check.repair import Repair, Repaired
 from cas.store.sentinel import Sentinel
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import file
@@ -324,7 +324,7 @@ _DIE = """
 import os, signal, sys
 from pathlib import Path
 from cas.model.settings import Settings
-from cas.store.extraction_key import extraction_key
+from cas.store.layers.extraction_key import extraction_key
 from cas.model.digest import ChainID
 from tests.support.daemon import connect
 from tests.support.stores import utc_now

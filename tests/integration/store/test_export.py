@@ -31,7 +31,7 @@ from cas.model.digest import Digest
 from cas.model.platforms import parse_platform
 from cas.model.settings import Settings
 from cas.store.backing import Backing
-from cas.store.images import ArchiveFormat, Images
+from cas.store.image.images import ArchiveFormat, Images
 from tests.support.images import (
     BuiltImage,
     Compression,

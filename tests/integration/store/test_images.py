@@ -30,7 +30,7 @@ from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
 from cas.store.filters import parse_image_filters
-from cas.store.images import Images
+from cas.store.image.images import Images
 from tests.support.images import (
     BuiltImage,
     attestation,

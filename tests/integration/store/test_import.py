@@ -36,8 +36,8 @@ from cas.model.platforms import parse_platform
 from cas.model.records import ImageRecord
 from cas.model.settings import Settings
 from cas.store.backing import Backing
-from cas.store.images import Images
-from cas.store.sources import Reader
+from cas.store.content.sources import Reader
+from cas.store.image.images import Images
 from tests.support.images import (
     BuiltImage,
     Compression,

@@ -30,10 +30,10 @@ from cas.model.labels import GC_REF_CONTENT, GC_ROOT, MEDIA_TYPE
 from cas.model.limits import CHUNK_BYTES, SMALL_BLOB_BYTES, Limits
 from cas.model.settings import Settings
 from cas.store.backing import Backing
+from cas.store.content.ingest import Ingest, Way
+from cas.store.content.sources import BytesSource, FileSource, SliceSource, StreamSource
 from cas.store.directories import create_directories
-from cas.store.ingest import Ingest, Way
 from cas.store.leasing import Lease, Leasing
-from cas.store.sources import BytesSource, FileSource, SliceSource, StreamSource
 from tests.support.daemon import connect, empty_namespace, persist_directory, settings_for
 from tests.support.stores import (
     Collections,

@@ -18,9 +18,9 @@ from cas.model.limits import CHUNK_BYTES
 from cas.model.records import LeaseID
 from cas.model.settings import Settings
 from cas.store.backing import Backing
-from cas.store.ingest import Ingest, Ingested, Way
+from cas.store.content.ingest import Ingest, Ingested, Way
+from cas.store.content.sources import BytesSource, FileSource
 from cas.store.leasing import Lease, Leasing
-from cas.store.sources import BytesSource, FileSource
 from tests.support.loopfs import LoopFileSystem
 from tests.support.stores import (
     Collections,

@@ -15,7 +15,7 @@ from cas.model.limits import CHUNK_BYTES
 from cas.model.records import LeaseID
 from cas.model.settings import Settings
 from cas.store.backing import Backing
-from cas.store.ingest import Ingest, Way
+from cas.store.content.ingest import Ingest, Way
 from cas.store.leasing import Lease, Leasing
 from cas.store.ports import Writer
 from tests.support.stores import (

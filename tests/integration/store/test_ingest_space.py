@@ -15,7 +15,7 @@ from cas.model.labels import GC_ROOT
 from cas.model.limits import CHUNK_BYTES, Limits
 from cas.model.settings import Settings
 from cas.store.backing import Backing
-from cas.store.ingest import Ingest, Way
+from cas.store.content.ingest import Ingest, Way
 from cas.store.leasing import Leasing
 from tests.support.daemon import connect, private_daemon, settings_for
 from tests.support.loopfs import LoopFileSystem
@@ -117,9 +117,9 @@ import resource, sys
 from dataclasses import replace
 from pathlib import Path
 from cas.model.settings import Settings
-from cas.store.ingest import Ingest, Way
+from cas.store.content.ingest import Ingest, Way
 from cas.store.leasing import Leasing
-from cas.store.sources import FileSource
+from cas.store.content.sources import FileSource
 from tests.support.daemon import connect
 from tests.support.stores import backing_for
 

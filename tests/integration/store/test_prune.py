@@ -17,11 +17,11 @@ from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT, KEEP, LAST_USED, PIN_OWNER, PIN_REASON, STORE_ID
 from cas.model.media_types import OCI_INDEX
 from cas.model.settings import Settings
+from cas.store.account.inventory import OtherContent
 from cas.store.filters import BlobFilters, ImageFilters
-from cas.store.inventory import OtherContent
-from cas.store.prune import Prune, PruneResult
-from cas.store.prune_plan import Action, Goal, PrunePlan
-from cas.store.prune_selection import Scope, Selection, parse_selection
+from cas.store.prune.plan import Action, Goal, PrunePlan
+from cas.store.prune.prune import Prune, PruneResult
+from cas.store.prune.selection import Scope, Selection, parse_selection
 from cas.store.sentinel import Sentinel
 from tests.support.daemon import connect
 from tests.support.images import BuiltImage, build_image, build_index

@@ -14,8 +14,8 @@ from cas.errors import CasError
 from cas.fsops.trees import free_bytes
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT
-from cas.store.prune import Prune
-from cas.store.prune_reserve import RESERVE_BYTES, keep_reserve
+from cas.store.prune.prune import Prune
+from cas.store.prune.reserve import RESERVE_BYTES, keep_reserve
 from cas.store.sentinel import Sentinel
 from tests.support.daemon import connect, private_daemon, settings_for
 from tests.support.images import build_image

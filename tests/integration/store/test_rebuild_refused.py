@@ -8,7 +8,7 @@ from cas.containerd.daemon import Daemon
 from cas.errors import InUseError
 from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS
-from cas.store.repair_rebuild import Rebuild
+from cas.store.check.rebuild import Rebuild
 from cas.store.sentinel import Sentinel
 from tests.support.daemon import connect
 from tests.support.images import layered_image

@@ -9,11 +9,11 @@ from cas.containerd.daemon import Daemon
 from cas.errors import StoreMetadataLostError
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT, PIN_REASON
-from cas.store.check import Check
-from cas.store.check_findings import Finding, Problem
-from cas.store.prune import Prune
-from cas.store.repair import Repair, Repaired
-from cas.store.repair_rebuild import RECOVERED_NAME
+from cas.store.check.check import Check
+from cas.store.check.findings import Finding, Problem
+from cas.store.check.rebuild import RECOVERED_NAME
+from cas.store.check.repair import Repair, Repaired
+from cas.store.prune.prune import Prune
 from cas.store.sentinel import Sentinel, SentinelState
 from tests.support.daemon import connect
 from tests.support.images import build_image, build_index, busybox_image

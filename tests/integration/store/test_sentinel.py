@@ -14,7 +14,7 @@ from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT, STORE_ID
 from cas.model.settings import Settings
 from cas.store.backing import Backing
-from cas.store.blobs import Blobs
+from cas.store.content.blobs import Blobs
 from cas.store.leasing import Leasing
 from cas.store.sentinel import Sentinel, SentinelState
 from tests.support.daemon import connect

@@ -31,7 +31,7 @@ from cas.model.cancellation import Cancellation
 from cas.model.digest import ChainID, Digest
 from cas.model.labels import DURABLE
 from cas.model.settings import Settings
-from cas.store.layer_durability import LayerDurability
+from cas.store.layers.durability import LayerDurability
 from tests.support.images import build_image, busybox_image, layered_image
 from tests.support.layers import (
     BuiltLayer,

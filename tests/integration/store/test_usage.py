@@ -14,9 +14,9 @@ from cas.containerd.daemon import Daemon
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT
 from cas.model.settings import Settings
-from cas.store.inventory import OtherContent
+from cas.store.account.inventory import OtherContent
+from cas.store.account.usage import StoreUsage, Usage
 from cas.store.sentinel import Sentinel
-from cas.store.usage import StoreUsage, Usage
 from tests.support.daemon import connect, private_daemon, settings_for
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import file

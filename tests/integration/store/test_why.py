@@ -7,7 +7,7 @@ from cas.errors import NotFoundError
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT, PIN_OWNER, PIN_REASON
 from cas.model.settings import Settings
-from cas.store.why import Explanation, Why
+from cas.store.account.why import Explanation, Why
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import file
 from tests.support.volumes import Store, add_image, open_store, volume_name

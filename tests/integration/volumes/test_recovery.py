@@ -7,7 +7,7 @@ from cas.containerd.client import Containerd
 from cas.model.labels import VOLUME, VOLUMES_DIRECTORY
 from cas.model.layout import Layout
 from cas.model.settings import Settings
-from cas.store.extraction_key import extraction_key
+from cas.store.layers.extraction_key import extraction_key
 from cas.volumes.volumes import RecoveryAction, VolumeState
 from tests.support.images import BuiltImage
 from tests.support.volumes import Store, open_store, volume_name

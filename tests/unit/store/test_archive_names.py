@@ -6,7 +6,7 @@ from cas.errors import InvalidNameError, MalformedArchiveError, UsageError
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
 from cas.model.media_types import OCI_MANIFEST
-from cas.store.archive_names import (
+from cas.store.image.archive_names import (
     ArchiveImage,
     assign_names,
     image_of_entry,

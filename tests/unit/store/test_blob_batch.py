@@ -8,8 +8,8 @@ from cas.errors import DigestMismatchError, InterruptedOperationError
 from cas.model.cancellation import Cancellation, JointCancellation
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
-from cas.store.blob_batch import BlobBatch
-from cas.store.image_graph import PlannedBlob
+from cas.store.content.blob_batch import BlobBatch
+from cas.store.image.document_walk import PlannedBlob
 
 PATIENCE_SECONDS = 30.0
 

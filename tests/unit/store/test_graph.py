@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from cas.store.graph import Graph, Kind, references, referrers
+from cas.store.account.graph import Graph, Kind, references, referrers
 
 
 def _chain() -> tuple[Graph, dict[str, int]]:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cas.model.digest import Digest
-from cas.store.hashing import BackgroundHash, digest_of
+from cas.store.content.hashing import BackgroundHash, digest_of
 
 chunk_lists = st.lists(st.binary(max_size=50), max_size=30)
 

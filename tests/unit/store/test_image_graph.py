@@ -16,7 +16,7 @@ from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import Digest
 from cas.model.limits import Limits
 from cas.model.platforms import parse_platform
-from cas.store.image_graph import ImageGraph, PlannedBlob
+from cas.store.image.document_walk import ImageGraph, PlannedBlob
 from tests.support.images import (
     BuiltImage,
     attestation,

@@ -8,7 +8,7 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cas.store.layer_size import HEAD_BYTES, TAIL_BYTES, estimate_unpacked_bytes
+from cas.store.layers.size import HEAD_BYTES, TAIL_BYTES, estimate_unpacked_bytes
 
 
 def _estimate(data: bytes) -> int:

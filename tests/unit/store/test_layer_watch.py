@@ -11,7 +11,7 @@ from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
 from cas.model.limits import Limits
-from cas.store.layer_watch import LayerWatch
+from cas.store.layers.watch import LayerWatch
 
 _LAYER = Descriptor("application/vnd.oci.image.layer.v1.tar+gzip", Digest("a" * 64), 1000)
 _LIMITS = Limits(layer_expansion=10, layer_expansion_floor_bytes=5000, min_free_bytes=0)

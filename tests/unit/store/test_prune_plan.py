@@ -12,10 +12,10 @@ from cas.model.digest import Digest
 from cas.model.labels import LAST_USED
 from cas.model.media_types import OCI_MANIFEST
 from cas.model.records import ImageRecord
-from cas.store.graph import Kind
-from cas.store.inventory import Inventory, Pin
-from cas.store.prune_plan import Action, PrunePlan, make_plan
-from cas.store.prune_selection import Selection
+from cas.store.account.graph import Kind
+from cas.store.account.inventory import Inventory, Pin
+from cas.store.prune.plan import Action, PrunePlan, make_plan
+from cas.store.prune.selection import Selection
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cas.errors import UsageError
-from cas.store.prune_selection import Scope, parse_selection
+from cas.store.prune.selection import Scope, parse_selection
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 

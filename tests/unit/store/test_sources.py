@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cas.errors import DeniedError, SourceNotFoundError, StorageError, UsageError
-from cas.store.sources import (
+from cas.store.content.sources import (
     BytesSource,
     ChunkSource,
     FileSource,

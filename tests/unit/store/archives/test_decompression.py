@@ -13,8 +13,8 @@ from backports import zstd
 
 from cas.errors import LimitExceededError, MalformedArchiveError
 from cas.model.limits import Limits
-from cas.store.archives.archive import read_exactly
-from cas.store.archives.decompression import Decompressed, PrefixReader, decompressor_for
+from cas.store.image.archives.archive import read_exactly
+from cas.store.image.archives.decompression import Decompressed, PrefixReader, decompressor_for
 
 LIMITS = Limits()
 

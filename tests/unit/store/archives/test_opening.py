@@ -16,9 +16,9 @@ from cas.errors import (
 )
 from cas.model.digest import Digest
 from cas.model.limits import CHUNK_BYTES, Limits
-from cas.store.archives.archive import Archive, read_exactly
-from cas.store.archives.opening import open_archive
-from cas.store.sources import Reader, Source
+from cas.store.content.sources import Reader, Source
+from cas.store.image.archives.archive import Archive, read_exactly
+from cas.store.image.archives.opening import open_archive
 from tests.support.images import Compression, write_tar
 
 LIMITS = Limits()

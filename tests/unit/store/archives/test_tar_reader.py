@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from cas.errors import IntegrityError, LimitExceededError, MalformedArchiveError
 from cas.model.limits import Limits
-from cas.store.archives.archive import clean_name, read_exactly
-from cas.store.archives.tar_reader import MemberKind, TarMember, TarReader, looks_like_tar
+from cas.store.image.archives.archive import clean_name, read_exactly
+from cas.store.image.archives.tar_reader import MemberKind, TarMember, TarReader, looks_like_tar
 
 LIMITS = Limits()
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}

@@ -1,0 +1,1 @@
+"""Who keeps whom and what uses the disk; looks only."""

@@ -1,0 +1,1 @@
+"""The invariants verified, and what is wrong repaired."""

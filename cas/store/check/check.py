@@ -1,0 +1,113 @@
+"""Verifies the invariants of a store, and hands what it finds to repair.
+
+Looks only (but for the cursor of reading). Whatever it is about to report it looks at a second
+time, since the store goes on working meanwhile: a healthy store has no findings.
+"""
+
+__all__ = ["Check"]
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+
+from cas.model.cancellation import Cancellation
+from cas.model.descriptor import Platform
+from cas.model.progress import NO_PROGRESS, Progress
+from cas.store.account.inventory import OtherContent, take_inventory
+from cas.store.backing import Backing
+from cas.store.check.blobs import check_blob_files
+from cas.store.check.data import DataCheck, ScrubState
+from cas.store.check.findings import Finding, Hits, Problem, Severity
+from cas.store.check.images import check_images, check_layers
+from cas.store.check.leftovers import check_leftovers
+from cas.store.check.volumes import Judge, VolumeJudgement, check_volumes
+from cas.store.locking import Locks
+from cas.store.sentinel import Sentinel, SentinelState
+
+
+def _no_volumes() -> Iterable[VolumeJudgement]:
+    return ()
+
+
+class Check:
+    """Checks one store.
+
+    Args:
+        backing: The store.
+        platform: Of this machine: its part of an image must not be there by halves.
+        judge: Looks at every volume; see :class:`VolumeJudgement`.
+        others: Content of the other namespaces of this containerd.
+    """
+
+    def __init__(
+        self,
+        backing: Backing,
+        *,
+        platform: Platform,
+        judge: Judge = _no_volumes,
+        others: OtherContent = tuple,
+    ) -> None:
+        self._backing = backing
+        self._platform = platform
+        self._judge = judge
+        self._others = others
+        self._locks = Locks(backing.layout)
+        self.scrub: ScrubState | None = None
+
+    def run(
+        self,
+        *,
+        read_data: bool = False,
+        max_duration: timedelta | None = None,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> Iterator[Finding]:
+        """Check everything and yield what is wrong; none when the store is healthy.
+
+        Cheap unless ``read_data`` is given: records, inodes and documents. When it has ended,
+        :attr:`scrub` tells how far reading came; it is None if nothing was to be read.
+
+        Args:
+            read_data: Read and hash every blob, too.
+            max_duration: Of reading; the next run goes on where this one stopped.
+            cancel: Stops between two chunks.
+            progress: Told of bytes that are read.
+
+        Raises:
+            UnavailableError: containerd does not answer.
+            StorageError: A directory cannot be read.
+            InterruptedOperationError: ``cancel`` was set.
+        """
+        backing, self.scrub = self._backing, None
+        if Sentinel(backing).state() is SentinelState.LOST:
+            # Nothing else can be judged by a database that knows nothing.
+            yield _metadata_lost(backing)
+            return
+        now = backing.clock()
+        inventory = take_inventory(backing, now=now, others=self._others)
+        hits = Hits(inventory.graph)
+        yield from check_blob_files(backing, inventory.graph, hits)
+        yield from check_images(backing, inventory, self._platform, hits)
+        yield from check_layers(inventory, hits)
+        yield from check_volumes(backing, inventory, self._locks, self._judge)
+        yield from check_leftovers(backing, inventory, self._locks, now)
+        if read_data:
+            data = DataCheck(backing, inventory.graph, hits, max_duration=max_duration)
+            try:
+                yield from data.run(cancel or Cancellation(), progress)
+            finally:
+                self.scrub = data.state
+
+
+def _metadata_lost(backing: Backing) -> Finding:
+    return Finding(
+        Problem.METADATA_LOST,
+        invariant=2,
+        severity=Severity.ERROR,
+        object=backing.namespace,
+        message=f"containerd's database knows nothing of the store in namespace "
+        f"{backing.namespace!r} although its files are there",
+        advice="'cas check --fix' rebuilds it from the blobs on disk; until then nothing is "
+        "deleted",
+        fixable=True,
+        volumes=tuple(sorted(str(record.name) for record in backing.volumes())),
+    )

@@ -1,0 +1,210 @@
+"""What outlived the operation that made it: leases, writes, files, keys. Looks only."""
+
+__all__ = ["check_leftovers"]
+
+import os
+import time
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cas.errors import (
+    BlobNotFoundError,
+    InvalidNameError,
+    LeaseNotFoundError,
+    LockTimeoutError,
+    SnapshotNotFoundError,
+)
+from cas.fsops.translation import translated
+from cas.model.digest import Digest
+from cas.model.records import LeaseID, LeaseResource
+from cas.model.sizes import format_size
+from cas.store.account.graph import Kind
+from cas.store.account.inventory import Inventory, abandoned_ingests
+from cas.store.backing import Backing
+from cas.store.check.findings import Finding, Problem, Severity
+from cas.store.layers.extraction_key import EXTRACTION_PREFIX
+from cas.store.locking import Locks
+
+_STALE = timedelta(days=1)
+"""A partial file is kept that long for the next try of its ingest."""
+_COLLECTION_SECONDS = 1.0
+_PAUSE_SECONDS = 0.05
+_PRUNE = "'cas prune' or 'cas check --fix' removes it"
+
+
+def check_leftovers(
+    backing: Backing, inventory: Inventory, locks: Locks, now: datetime
+) -> Iterator[Finding]:
+    """Look for everything that no running operation owns.
+
+    Raises:
+        UnavailableError: containerd does not answer.
+        StorageError: A directory cannot be read.
+    """
+    yield from _leases(inventory)
+    yield from _ingests(inventory, now)
+    yield from _foreign_files(backing, inventory)
+    yield from _orphans(backing, inventory, locks)
+    yield from _staged(backing, locks, now)
+    yield from _extractions(backing, inventory)
+
+
+def _leftover(problem: Problem, name: str, message: str, advice: str = _PRUNE) -> Finding:
+    return Finding(
+        problem,
+        invariant=7,
+        severity=Severity.WARNING,
+        object=name,
+        message=message,
+        advice=advice,
+        fixable=True,
+    )
+
+
+def _leases(inventory: Inventory) -> Iterator[Finding]:
+    for lease in inventory.leases:
+        if not lease.alive:
+            state = "that nobody works under" if lease.dead else "whose time is over"
+            yield _leftover(
+                Problem.LEASE, lease.info.id, f"lease {lease.info.id} {state} is still there"
+            )
+
+
+def _ingests(inventory: Inventory, now: datetime) -> Iterator[Finding]:
+    for _, ingest in abandoned_ingests(inventory, now):
+        yield _leftover(
+            Problem.INGEST,
+            ingest.ref,
+            f"unfinished write {ingest.ref!r} of {format_size(ingest.offset)} was abandoned",
+        )
+
+
+def _foreign_files(backing: Backing, inventory: Inventory) -> Iterator[Finding]:
+    directory = backing.blobs_directory
+    for name in inventory.foreign_names:
+        if directory is not None and os.path.lexists(directory / name):
+            yield Finding(
+                Problem.FOREIGN_FILE,
+                invariant=7,
+                severity=Severity.ERROR,
+                object=str(directory / name),
+                message=f"{name!r} in the blobs directory is no digest and keeps containerd from "
+                "removing any file",
+                advice="'cas check --fix' moves it to the quarantine",
+                fixable=True,
+            )
+
+
+def _orphans(backing: Backing, inventory: Inventory, locks: Locks) -> Iterator[Finding]:
+    for raw in _lasting(backing, sorted(inventory.orphans)):
+        digest = Digest(raw.hex())
+        if _is_orphan(backing, digest, locks):
+            size = format_size(inventory.orphans[raw])
+            yield _leftover(
+                Problem.FILE_WITHOUT_RECORD,
+                str(digest),
+                f"file of blob {digest} ({size}) has no record",
+            )
+
+
+def _lasting(backing: Backing, orphans: list[bytes]) -> list[bytes]:
+    """Leave out files whose record was just deleted: a collection is about to take them."""
+    deadline = time.monotonic() + _COLLECTION_SECONDS
+    while True:
+        orphans = [raw for raw in orphans if _has_file(backing, raw.hex())]
+        if not orphans or time.monotonic() >= deadline:
+            return orphans
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _has_file(backing: Backing, name: str) -> bool:
+    directory = backing.blobs_directory
+    return directory is not None and os.path.lexists(directory / name)
+
+
+def _is_orphan(backing: Backing, digest: Digest, locks: Locks) -> bool:
+    """Look again under the blob's lock: whoever holds it is just bringing the blob in."""
+    try:
+        with locks.blob(digest, timeout_seconds=0):
+            backing.content.info(digest)
+    except LockTimeoutError:
+        return False
+    except BlobNotFoundError:
+        return _has_file(backing, digest.hex)
+    return False
+
+
+def _staged(backing: Backing, locks: Locks, now: datetime) -> Iterator[Finding]:
+    stage = backing.layout.stage
+    for name, age in _files(stage, now):
+        path = stage / name
+        if age > _STALE and not _is_worked_on(path, locks):
+            yield _leftover(
+                Problem.STAGED_FILE,
+                str(path),
+                f"{str(path)!r} was left by an ingest that nobody went on with for a day",
+            )
+
+
+def _files(directory: Path, now: datetime) -> Iterator[tuple[str, timedelta]]:
+    with translated("list", directory):
+        try:
+            entries = os.scandir(directory)
+        except FileNotFoundError:
+            return
+        with entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    changed = entry.stat(follow_symlinks=False).st_mtime
+                    yield entry.name, now - datetime.fromtimestamp(changed, UTC)
+
+
+def _is_worked_on(path: Path, locks: Locks) -> bool:
+    try:
+        digest = Digest(path.name.partition(".")[0])
+        with locks.blob(digest, timeout_seconds=0):
+            return False
+    except InvalidNameError:
+        return False
+    except LockTimeoutError:
+        return True
+
+
+def _extractions(backing: Backing, inventory: Inventory) -> Iterator[Finding]:
+    """Find keys of interrupted unpacks; one that runs is held by a lease."""
+    held = inventory.graph.marks()
+    ended = {lease.info.id for lease in inventory.leases if not lease.alive}
+    inventory.graph.mark((lease.node for lease in inventory.leases if lease.alive), held)
+    for node in inventory.graph.nodes(Kind.SNAPSHOT):
+        key = inventory.graph.name(node)
+        if not key.startswith(EXTRACTION_PREFIX) or held[node]:
+            continue
+        if _is_unheld(backing, key, ended):
+            yield _leftover(
+                Problem.EXTRACTION, key, f"snapshot {key!r} was left by an interrupted unpack"
+            )
+
+
+def _is_unheld(backing: Backing, key: str, ended: AbstractSet[str]) -> bool:
+    """Look again: its lease may be younger than the list of leases."""
+    try:
+        backing.snapshots.stat(key)
+    except SnapshotNotFoundError:
+        return False
+    kind = f"snapshots/{backing.snapshotter}"
+    return not any(
+        resource.type == kind and resource.id == key
+        for lease in list(backing.leases.iter_leases())
+        if lease.id not in ended
+        for resource in _resources(backing, lease.id)
+    )
+
+
+def _resources(backing: Backing, lease: LeaseID) -> list[LeaseResource]:
+    try:
+        return list(backing.leases.iter_resources(lease))
+    except LeaseNotFoundError:
+        return []

@@ -1,0 +1,158 @@
+"""Is every volume complete, and nothing in its place that is none? Looks only.
+
+What is in a volume's directory is known to the layer above, which hands its judgement down as
+:class:`VolumeJudgement`; here it is joined with what containerd knows.
+"""
+
+__all__ = ["Judge", "VolumeJudgement", "check_volumes"]
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from cas.errors import InvalidNameError, LockTimeoutError, SnapshotNotFoundError
+from cas.fsops.mounts import mounts_below
+from cas.fsops.translation import translated
+from cas.model.layout import Layout
+from cas.model.volume_name import VolumeName
+from cas.store.account.graph import Kind
+from cas.store.account.inventory import Inventory
+from cas.store.backing import Backing
+from cas.store.check.findings import Finding, Problem, Severity
+from cas.store.locking import Locks
+
+
+class VolumeJudgement(Protocol):
+    """What the volumes layer says of one volume."""
+
+    @property
+    def name(self) -> VolumeName:
+        """Which volume."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why it cannot be used; None if it can."""
+
+
+Judge = Callable[[], Iterable[VolumeJudgement]]
+"""Looks at every volume."""
+
+
+def check_volumes(
+    backing: Backing, inventory: Inventory, locks: Locks, judge: Judge
+) -> Iterator[Finding]:
+    """Look at volumes, at what was left of making and removing them, and at mounts.
+
+    Raises:
+        UnavailableError: containerd does not answer.
+        StorageError: A directory cannot be read.
+    """
+    damaged = set()
+    for judged in judge():
+        if judged.problem is not None:
+            damaged.add(str(judged.name))
+            yield _damaged(str(judged.name), judged.problem)
+    yield from _snapshots(backing, inventory, damaged)
+    yield from _leftovers(backing, locks)
+    yield from _mounts(backing)
+
+
+def _damaged(name: str, problem: str) -> Finding:
+    return Finding(
+        Problem.VOLUME,
+        invariant=5,
+        severity=Severity.ERROR,
+        object=name,
+        message=problem,
+        advice=f"'cas volume rm --force {name}' and prepare it again, under the next generation",
+        fixable=False,
+        volumes=(name,),
+    )
+
+
+def _snapshots(backing: Backing, inventory: Inventory, damaged: set[str]) -> Iterator[Finding]:
+    graph = inventory.graph
+    for record in inventory.volumes.values():
+        name = str(record.name)
+        if name in damaged or record.snapshotter != backing.snapshotter:
+            continue
+        try:
+            parent = backing.snapshots.stat(record.snapshot_key).parent
+        except SnapshotNotFoundError:
+            if backing.layout.volume(record.name).exists():
+                yield _lost(name, f"volume {name} has lost its snapshot {record.snapshot_key!r}")
+            continue
+        expected = str(record.chain_id) if record.chain_id is not None else ""
+        if parent != expected:
+            message = f"volume {name} stands on snapshot {parent!r}, expected {expected!r}"
+            yield _lost(name, message)
+        elif parent and graph.find(Kind.SNAPSHOT, parent) is None:
+            yield _lost(name, f"volume {name} has lost its layers {parent}")
+
+
+def _lost(name: str, message: str) -> Finding:
+    return Finding(
+        Problem.VOLUME_SNAPSHOT,
+        invariant=5,
+        severity=Severity.ERROR,
+        object=name,
+        message=message,
+        advice="what was written into it is lost; remove it and prepare it again",
+        fixable=False,
+        volumes=(name,),
+    )
+
+
+def _leftovers(backing: Backing, locks: Locks) -> Iterator[Finding]:
+    volumes = backing.layout.volumes
+    with translated("list", volumes):
+        try:
+            names = sorted(path.name for path in volumes.iterdir())
+        except FileNotFoundError:
+            return
+    for entry in names:
+        if entry.startswith(".") and not _is_worked_on(backing, locks, entry):
+            yield Finding(
+                Problem.VOLUME_LEFTOVER,
+                invariant=7,
+                severity=Severity.WARNING,
+                object=str(volumes / entry),
+                message=f"{str(volumes / entry)!r} was left by an interrupted prepare or removal",
+                advice="'cas check --fix' finishes or undoes it",
+                fixable=True,
+            )
+
+
+def _is_worked_on(backing: Backing, locks: Locks, entry: str) -> bool:
+    """Whether somebody holds the lock of the volume that the hidden directory belongs to."""
+    stem = entry.removeprefix(".").rpartition(".")[0]
+    try:
+        with locks.volume(VolumeName.parse(stem), timeout_seconds=0):
+            return not os.path.lexists(backing.layout.volumes / entry)
+    except InvalidNameError:
+        return False
+    except LockTimeoutError:
+        return True
+
+
+def _mounts(backing: Backing) -> Iterator[Finding]:
+    layout = backing.layout
+    if not layout.volumes.is_dir():
+        return
+    resolved = Layout(layout.persist.resolve())
+    for point in mounts_below(layout.volumes):
+        inside = point.path.relative_to(resolved.volumes)
+        try:
+            name = VolumeName.parse(inside.parts[0])
+        except InvalidNameError:
+            name = None
+        if name is None or not layout.volume(name).is_dir():
+            yield Finding(
+                Problem.FOREIGN_MOUNT,
+                invariant=7,
+                severity=Severity.WARNING,
+                object=str(point.path),
+                message=f"{str(point.path)!r} is a mount point and belongs to no volume",
+                advice="see what uses it, and unmount it",
+                fixable=False,
+            )

@@ -1,0 +1,1 @@
+"""Blobs: the ways in, and what people do with them."""

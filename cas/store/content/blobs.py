@@ -1,0 +1,352 @@
+"""Blobs on their own, as people and volumemgr see them; a use case of the store.
+
+A blob that is ingested here is pinned until somebody removes or prunes it; a blob that came with
+an image lives through the image. What is returned or yielded as stored is durable.
+"""
+
+__all__ = ["Blobs"]
+
+import hashlib
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+
+from cas.errors import (
+    BlobNotFoundError,
+    CorruptBlobError,
+    InUseError,
+    LeaseNotFoundError,
+)
+from cas.model.cancellation import Cancellation, JointCancellation
+from cas.model.digest import Digest
+from cas.model.labels import GC_ROOT, PIN_OWNER, PIN_REASON
+from cas.model.progress import NO_PROGRESS, Progress
+from cas.model.records import BlobInfo, LeaseResource
+from cas.store.backing import Backing
+from cas.store.content.blob_files import BlobFiles
+from cas.store.content.ingest import Ingest, Ingested
+from cas.store.content.sources import FileSource, Reader, StreamSource
+from cas.store.filters import BlobFilters
+from cas.store.image.referrers import find_referrers
+from cas.store.leasing import Lease, Leasing
+from cas.store.locking import Locks
+from cas.store.sentinel import Sentinel
+
+_WINDOW = 64
+"""Files submitted ahead of the oldest result; so many may share a sync, and bound memory."""
+_SHOWN_REFERRERS = 5
+_ONE_BY_ONE = 64
+"""Up to this many digests are looked up one by one, more by one pass over the store's list."""
+_WANTED = 16384
+"""Digests looked up in one pass; bounds memory to some MiB."""
+_NO_FILTERS = BlobFilters()
+_OWNER = "cas"
+
+
+class Blobs:
+    """The blobs of one store; may be shared by threads.
+
+    Args:
+        backing: The store.
+        workers: Blobs worked on at once by :meth:`ingest_many`.
+    """
+
+    def __init__(self, backing: Backing, *, workers: int = 4) -> None:
+        self._backing = backing
+        self._workers = workers
+        self._ingest = Ingest(backing)
+        self._leasing = Leasing(backing)
+        self._locks = Locks(backing.layout)
+        self._files = BlobFiles(backing)
+        self._sentinel = Sentinel(backing)
+
+    def ingest(
+        self,
+        path: Path,
+        *,
+        digest: Digest | None = None,
+        size: int | None = None,
+        media_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        move: bool = False,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> Ingested:
+        """Store a file as a pinned blob; on return it is verified and durable.
+
+        See :meth:`cas.store.content.ingest.Ingest.ingest` for what holds after a failure, for the
+        arguments and for the errors. Idempotent.
+        """
+        with self._leasing.hold("ingest") as lease:
+            result = self._ingest.ingest(
+                FileSource(path),
+                lease,
+                expected=digest,
+                size=size,
+                media_type=media_type,
+                labels=self._pinned(labels),
+                move=move,
+                cancel=cancel,
+                progress=progress,
+            )
+            self._ingest.settle()
+        return result
+
+    def ingest_stream(
+        self,
+        stream: Reader,
+        *,
+        name: str = "standard input",
+        digest: Digest | None = None,
+        size: int | None = None,
+        media_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> Ingested:
+        """Store what an open binary file has left as a pinned blob; see :meth:`ingest`."""
+        with self._leasing.hold("ingest") as lease:
+            result = self._ingest.ingest(
+                StreamSource(stream, name),
+                lease,
+                expected=digest,
+                size=size,
+                media_type=media_type,
+                labels=self._pinned(labels),
+                cancel=cancel,
+                progress=progress,
+            )
+            self._ingest.settle()
+        return result
+
+    def ingest_many(
+        self,
+        paths: Iterable[Path],
+        *,
+        media_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        move: bool = False,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> Iterator[Ingested]:
+        """Store files as pinned blobs, several at once, in bounded memory.
+
+        The first file that fails ends it: what was yielded is stored, work under way is undone.
+        Closing the iterator does the same without an error.
+
+        Yields:
+            One result per path, in order, each durable when it is yielded.
+        """
+        stop = JointCancellation(cancel)
+        pinned = self._pinned(labels)
+
+        def store(path: Path, lease: Lease) -> Ingested:
+            return self._ingest.ingest(
+                FileSource(path),
+                lease,
+                media_type=media_type,
+                labels=pinned,
+                move=move,
+                cancel=stop,
+                progress=progress,
+            )
+
+        with (
+            self._leasing.hold("ingest") as lease,
+            ThreadPoolExecutor(self._workers, "cas-ingest") as pool,
+        ):
+            window: deque[Future[Ingested]] = deque()
+            try:
+                for path in paths:
+                    window.append(pool.submit(store, path, lease))
+                    if len(window) >= _WINDOW:
+                        yield from self._acknowledge(window)
+                while window:
+                    yield from self._acknowledge(window)
+            finally:
+                # Whoever still works does so for nothing, the one that is waited for included.
+                stop.set()
+                for future in window:
+                    future.cancel()
+
+    def _acknowledge(self, window: deque[Future[Ingested]]) -> Iterator[Ingested]:
+        """Wait for the oldest; with it go all that are done by then, after one sync."""
+        done = [window.popleft().result()]
+        while window and window[0].done() and window[0].exception() is None:
+            done.append(window.popleft().result())
+        self._ingest.settle()
+        yield from done
+
+    def iter_blobs(self, filters: BlobFilters = _NO_FILTERS) -> Iterator[BlobInfo]:
+        """Stream the records of all blobs that match, in no particular order."""
+        return filter(filters.matches, self._backing.content.iter_blobs())
+
+    def get(self, digest: Digest) -> BlobInfo:
+        """Give a blob's record.
+
+        Raises:
+            BlobNotFoundError: There is none.
+        """
+        return self._backing.content.info(digest)
+
+    def read(self, digest: Digest) -> Iterator[bytes]:
+        """Stream a blob's bytes, verified as they pass.
+
+        Yields:
+            Chunks of at most 1 MiB. They are proven right only when the iterator ends by itself.
+
+        Raises:
+            BlobNotFoundError: There is none.
+            CorruptBlobError: The bytes are gone, or, at the end, were not those of the digest.
+        """
+        size = self._backing.content.info(digest).size
+        running = hashlib.sha256()
+        count = 0
+        with closing(self._chunks(digest)) as chunks:
+            for chunk in chunks:
+                running.update(chunk)
+                count += len(chunk)
+                yield chunk
+        actual = Digest(running.hexdigest())
+        if actual != digest:
+            raise CorruptBlobError(
+                f"blob {digest} of {size} bytes holds {count} bytes of digest {actual}; run "
+                "`cas check --fix`",
+                digest=digest,
+                actual=actual,
+            )
+
+    def exists(self, digest: Digest) -> bool:
+        """Whether the store holds the blob: a record and, where that can be seen, its file."""
+        return next(self.missing([digest]), None) is None
+
+    def missing(self, digests: Iterable[Digest]) -> Iterator[Digest]:
+        """Yield those of the digests that the store does not hold, in order."""
+        wanted = iter(digests)
+        while group := list(islice(wanted, _WANTED)):
+            held = self._held(group)
+            yield from (digest for digest in group if digest not in held)
+
+    def remove(self, digest: Digest, *, force: bool = False) -> bool:
+        """Remove a blob, pinned or not; its space comes back with the next collection.
+
+        Idempotent. For many blobs see :meth:`remove_many`.
+
+        Args:
+            digest: The blob.
+            force: Also if something refers to it, which then lacks it.
+
+        Returns:
+            Whether it was there.
+
+        Raises:
+            InUseError: An image, volume, snapshot, blob or running operation refers to it.
+            StoreMetadataLostError: containerd's database was emptied.
+        """
+        [(_, outcome)] = self.remove_many([digest], force=force)
+        if isinstance(outcome, InUseError):
+            raise outcome
+        return outcome
+
+    def remove_many(
+        self, digests: Iterable[Digest], *, force: bool = False
+    ) -> Iterator[tuple[Digest, bool | InUseError]]:
+        """Remove blobs with one look at the references per 16384; see :meth:`remove`.
+
+        Yields:
+            Each digest, in order, and whether it was there, or why it stays.
+
+        Raises:
+            StoreMetadataLostError: containerd's database was emptied.
+        """
+        self._sentinel.require()
+        wanted = iter(digests)
+        while group := list(islice(wanted, _WANTED)):
+            referrers = {} if force else find_referrers(self._backing, frozenset(group))
+            for digest in group:
+                if digest in referrers:
+                    yield digest, _in_use(digest, referrers[digest])
+                else:
+                    yield digest, self._remove(digest, force=force)
+
+    def pin(self, digest: Digest, *, owner: str, reason: str) -> BlobInfo:
+        """Keep a blob until it is unpinned or removed; owner and reason are for people.
+
+        Idempotent; the last owner and reason stay.
+
+        Raises:
+            BlobNotFoundError: There is none.
+        """
+        return self._backing.content.update_labels(digest, self._pin(owner, reason))
+
+    def unpin(self, digest: Digest) -> BlobInfo:
+        """Let a blob go unless something refers to it. Idempotent.
+
+        Raises:
+            BlobNotFoundError: There is none.
+        """
+        return self._backing.content.update_labels(
+            digest, {GC_ROOT: None, PIN_OWNER: None, PIN_REASON: None}
+        )
+
+    def _chunks(self, digest: Digest) -> Generator[bytes, None, None]:
+        yield from self._files.read(digest) or self._backing.content.read(digest)
+
+    def _held(self, group: list[Digest]) -> set[Digest]:
+        content = self._backing.content
+        found: Iterable[BlobInfo]
+        if len(group) <= _ONE_BY_ONE:
+            found = filter(None, map(self._info, group))
+        else:
+            wanted = frozenset(group)
+            found = (info for info in content.iter_blobs() if info.digest in wanted)
+        return {info.digest for info in found if self._is_whole(info)}
+
+    def _info(self, digest: Digest) -> BlobInfo | None:
+        try:
+            return self._backing.content.info(digest)
+        except BlobNotFoundError:
+            return None
+
+    def _is_whole(self, info: BlobInfo) -> bool:
+        return self._files.lies_there(info.digest, info.size) is not False
+
+    def _remove(self, digest: Digest, *, force: bool) -> bool | InUseError:
+        # Under the lock no ingest of ours is about to find the blob and count on it; whoever did
+        # so before holds it by a lease.
+        with self._locks.blob(digest):
+            holders = [] if force else list(self._lease_holders(digest))
+            if holders:
+                return _in_use(digest, holders)
+            return self._backing.content.delete(digest)
+
+    def _lease_holders(self, digest: Digest) -> Iterator[str]:
+        for lease in self._backing.leases.iter_leases():
+            try:
+                resources = list(self._backing.leases.iter_resources(lease.id))
+            except LeaseNotFoundError:
+                continue  # gone since it was listed
+            if LeaseResource("content", str(digest)) in resources:
+                yield f"lease {lease.id}"
+
+    def _pinned(self, labels: Mapping[str, str] | None) -> dict[str, str]:
+        return {**self._pin(_OWNER, "ingested on its own"), **(labels or {})}
+
+    def _pin(self, owner: str, reason: str) -> dict[str, str]:
+        return {
+            GC_ROOT: self._backing.clock().isoformat(timespec="seconds"),
+            PIN_OWNER: owner,
+            PIN_REASON: reason,
+        }
+
+
+def _in_use(digest: Digest, referrers: list[str]) -> InUseError:
+    shown = ", ".join(sorted(set(referrers))[:_SHOWN_REFERRERS])
+    return InUseError(
+        f"blob {digest} is in use by {shown}; remove that first, or remove the blob by force",
+        digest=digest,
+        referrers=shown,
+    )

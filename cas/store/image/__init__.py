@@ -1,0 +1,1 @@
+"""Images: archives in and out, names, documents, details."""

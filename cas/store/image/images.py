@@ -1,0 +1,327 @@
+"""Images: import, export, names, details; use cases of the store.
+
+An image is a name that points to a manifest or an index. Invariants: a name appears only when
+everything it needs is in the store and durable; what it needs lives as long as it does; no call
+leaves a half-done name. Turning images into mounted trees is not done here, see
+:mod:`cas.store.layers.unpack`.
+"""
+
+__all__ = [
+    "ArchiveFormat",
+    "ImageDetails",
+    "Images",
+    "Layer",
+    "PlatformDetails",
+    "ResolvedImage",
+]
+
+import os
+from collections.abc import Iterator
+from datetime import UTC
+from pathlib import Path
+from typing import Literal
+
+from cas.errors import InUseError, UsageError
+from cas.model.cancellation import Cancellation
+from cas.model.descriptor import Descriptor, Platform
+from cas.model.labels import LAST_USED
+from cas.model.platforms import host_platform
+from cas.model.progress import NO_PROGRESS, Progress
+from cas.model.records import ImageRecord
+from cas.model.reference import check_image_name
+from cas.store.backing import Backing
+from cas.store.content.ingest import Ingest
+from cas.store.content.sources import Reader
+from cas.store.filters import ImageFilters
+from cas.store.image.archives.tar_writer import Writable
+from cas.store.image.details import ImageDetails, ImageInspection, PlatformDetails
+from cas.store.image.export import ArchiveFormat, ImageExport
+from cas.store.image.importing import ImageImport
+from cas.store.image.names import ImageNames
+from cas.store.image.output import image_output
+from cas.store.image.resolution import ImageResolution, Layer, ResolvedImage
+from cas.store.leasing import Leasing
+from cas.store.locking import Locks
+from cas.store.sentinel import Sentinel
+
+_SHOWN_VOLUMES = 5
+
+
+class Images:
+    """The images of one store; may be shared by threads.
+
+    References may be given in docker's short form: ``busybox`` finds
+    ``docker.io/library/busybox:latest`` unless an image has just that short name.
+
+    Args:
+        backing: The store.
+        workers: Blobs worked on at once.
+        platform: What this machine runs; None asks the kernel.
+    """
+
+    def __init__(
+        self, backing: Backing, *, workers: int = 4, platform: Platform | None = None
+    ) -> None:
+        self._backing = backing
+        self._platform = platform or host_platform(os.uname().machine)
+        self._leasing = Leasing(backing)
+        self._names = ImageNames(backing, Locks(backing.layout))
+        self._sentinel = Sentinel(backing)
+        self._resolution = ImageResolution(backing.content, backing.limits)
+        self._import = ImageImport(
+            backing,
+            leasing=self._leasing,
+            ingest=Ingest(backing),
+            names=self._names,
+            workers=workers,
+        )
+
+    @property
+    def platform(self) -> Platform:
+        """What images are resolved for unless the caller says otherwise."""
+        return self._platform
+
+    def import_archive(
+        self,
+        source: Path | Reader,
+        *,
+        name: str | None = None,
+        platform: Platform | None = None,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> list[ImageRecord]:
+        """Bring in all images of an archive and record their names, which move if they exist.
+
+        Takes an OCI layout (directory or tar) or a docker archive, compressed or not. A directory
+        or a plain tar on disk is read where it lies, and blobs that the store has are not read at
+        all; anything else is read once, from start to end. Every blob is verified.
+
+        On return content and names are durable. After a failure no name has changed; blobs that
+        were complete stay until the next collection, so that a repetition goes on from there.
+        Idempotent. Blocks.
+
+        Args:
+            source: A path, or an open stream such as standard input.
+            name: Name of the one image of the archive, in place of what the archive says. A name
+                without tag gets the tag that the archive has.
+            platform: Platform whose manifest must be there and complete if the index lists it;
+                None: this machine's, which may be absent altogether but not in part. Everything
+                else that is complete comes in as well.
+            cancel: Stops the work between two chunks.
+            progress: Told of every chunk.
+
+        Returns:
+            One record per name.
+
+        Raises:
+            UsageError: Nobody names the image, or one name was given for several.
+            SourceNotFoundError: Nothing is at the path.
+            MalformedArchiveError: It is no archive of an image, or truncated, or damaged.
+            MalformedDocumentError: A manifest, index or config is not valid.
+            ContentMissingError: The archive lacks a blob that the store has not got either.
+            DigestMismatchError: A blob has other content than its name says.
+            SizeMismatchError: A blob has another size than its descriptor says.
+            DiffIDMismatchError: A layer of a docker archive is not the one its config names.
+            LayerError: A layer is compressed in a way that images do not have.
+            LimitExceededError: Something is larger, deeper or more than allowed.
+            NoSpaceError: There is too little room.
+            InterruptedOperationError: ``cancel`` was set.
+        """
+        return self._import.import_archive(
+            source,
+            name=None if name is None else check_image_name(name),
+            platform=platform or self._platform,
+            demanded=platform is not None,
+            cancel=cancel,
+            progress=progress,
+        )
+
+    def export(
+        self,
+        reference: str,
+        out: Path | Writable,
+        *,
+        format: ArchiveFormat | Literal["oci", "docker"] = ArchiveFormat.OCI,  # noqa: A002
+        platform: Platform | None = None,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> None:
+        """Write an image as a tar; the same image gives the same bytes.
+
+        ``oci`` holds every complete manifest with its digests unchanged and is read by skopeo,
+        ``docker load`` and containerd. ``docker`` holds one platform and is for old engines:
+        layers compressed with zstd are decompressed.
+
+        A file appears, durable, when it is whole; a failure leaves what had its name. To a pipe
+        the tar is streamed, and after a failure lacks its end.
+
+        Args:
+            reference: The image.
+            out: A path, or something to write to such as standard output.
+            format: See above.
+            platform: Of the manifest that docker reads; None: this machine's.
+            cancel: Stops the work between two chunks.
+            progress: Told of every chunk.
+
+        Raises:
+            UsageError: The format is unknown, or ``out`` is a directory.
+            ImageNotFoundError: No image has the name.
+            ContentMissingError: No manifest is complete, or the platform's is there in part.
+            PlatformNotFoundError: ``docker``, and there is nothing for the platform.
+            CorruptBlobError: A stored blob is not what its digest says.
+            LayerError: ``docker``, and a layer cannot be decompressed.
+            DiffIDMismatchError: ``docker``, and a layer is not what the config says.
+            NoSpaceError: No room for the file.
+            InterruptedOperationError: ``cancel`` was set.
+        """
+        if format not in tuple(ArchiveFormat):
+            raise UsageError(f"archive format {format!r} is neither oci nor docker", value=format)
+        record = self.get(reference)
+        with image_output(out) as stream:
+            ImageExport(self._backing, self._leasing).export(
+                record,
+                stream,
+                archive_format=ArchiveFormat(format),
+                platform=platform or self._platform,
+                cancel=cancel,
+                progress=progress,
+            )
+
+    def iter_images(self, filters: ImageFilters | None = None) -> Iterator[ImageRecord]:
+        """Stream the images that pass the filters, all without filters."""
+        for record in self._backing.images.iter_images():
+            if filters is None or filters.matches(record):
+                yield record
+
+    def get(self, reference: str) -> ImageRecord:
+        """Give the image.
+
+        Raises:
+            ImageNotFoundError: No image has the name.
+        """
+        return self._names.get(reference)
+
+    def exists(self, reference: str) -> bool:
+        """Whether an image has the name; a failed look-up raises."""
+        return self._names.find(reference) is not None
+
+    def inspect(self, reference: str) -> ImageDetails:
+        """Collect what there is to know of an image, also of one with holes.
+
+        Raises:
+            ImageNotFoundError: No image has the name.
+            IntegrityError: The image's own index or manifest is not valid.
+        """
+        return ImageInspection(self._backing, self._platform).inspect(self.get(reference))
+
+    def resolve(self, reference: str, platform: Platform | None = None) -> ResolvedImage:
+        """Find the manifest, config and layers of an image for one platform.
+
+        Args:
+            reference: The image.
+            platform: What it shall run on; None: this machine.
+
+        Raises:
+            ImageNotFoundError: No image has the name.
+            PlatformNotFoundError: The image has nothing for the platform.
+            ContentMissingError: A document is not in the store.
+            MalformedDocumentError: A document is not valid, or is an artifact's, or the layers
+                are not as many as the diff IDs.
+            LayerError: A layer is of a kind that cannot be unpacked.
+            CorruptBlobError: A stored document is not what its digest says.
+        """
+        return self._resolution.resolve(self.get(reference), platform or self._platform)
+
+    def create(self, reference: str, target: Descriptor) -> ImageRecord:
+        """Give a name to content whose blobs are in the store already.
+
+        Labels of the blobs are completed so that they live as long as the image. Success if the
+        name points there already.
+
+        Raises:
+            InvalidNameError: No image can have the name.
+            AlreadyExistsError: The name points elsewhere; see :meth:`replace`.
+            ContentMissingError: The content, or a part of it, is not in the store.
+            MalformedDocumentError: It is no valid manifest or index.
+        """
+        check_image_name(reference)
+        with self._leasing.hold("create") as lease:
+            self._import.link(target, lease, self._platform)
+            return self._names.create(reference, target)
+
+    def replace(self, reference: str, target: Descriptor) -> ImageRecord:
+        """Point an existing name to other content; its labels stay. Idempotent.
+
+        Raises:
+            ImageNotFoundError: No image has exactly this name.
+            ContentMissingError: The content, or a part of it, is not in the store.
+            MalformedDocumentError: It is no valid manifest or index.
+        """
+        with self._leasing.hold("replace") as lease:
+            self._import.link(target, lease, self._platform)
+            return self._names.replace(reference, target)
+
+    def tag(self, reference: str, new: str) -> ImageRecord:
+        """Give an image another name; a name that exists is moved. Idempotent.
+
+        Raises:
+            InvalidNameError: No image can have the new name.
+            ImageNotFoundError: No image has the old name.
+        """
+        check_image_name(new)
+        with self._leasing.hold("tag") as lease:
+            record = self.get(reference)
+            lease.pin_blob(record.target.digest)
+            # Had it been removed before the pin, its content might be gone already.
+            target = self.get(record.name).target
+            lease.pin_blob(target.digest)
+            return self._names.put(new, target)
+
+    def remove(self, reference: str, *, force: bool = False) -> bool:
+        """Remove a name; what nothing else needs goes with containerd's next collection.
+
+        Volumes made from the image go on working, since they hold their layers themselves; but
+        they could not be told apart from others of that name, so it takes ``force``.
+
+        Args:
+            reference: The image.
+            force: Remove it even if a volume was prepared from it.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            InUseError: A volume was prepared from it, and ``force`` is not set.
+            StoreMetadataLostError: containerd's database was emptied; nothing is removed.
+        """
+        self._sentinel.require()
+        record = self._names.find(reference)
+        if record is None:
+            return False
+        if not force:
+            self._require_unused(record)
+        return self._names.remove(record.name)
+
+    def touch(self, reference: str) -> None:
+        """Remember, to the hour, that the image is in use; nothing if it is gone."""
+        record = self._names.find(reference)
+        if record is None:
+            return
+        hour = self._backing.clock().astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+        label = hour.strftime("%Y-%m-%dT%H:%M:%SZ")
+        if record.labels.get(LAST_USED) != label:
+            self._names.update_labels(record.name, {LAST_USED: label})
+
+    def _require_unused(self, record: ImageRecord) -> None:
+        users = [
+            str(volume.name) for volume in self._backing.volumes() if volume.image == record.name
+        ]
+        if users:
+            shown = ", ".join(users[:_SHOWN_VOLUMES])
+            more = f" and {len(users) - _SHOWN_VOLUMES} more" if users[_SHOWN_VOLUMES:] else ""
+            raise InUseError(
+                f"image {record.name!r} is used by volume {shown}{more}; remove the volumes "
+                "first, or force it",
+                reference=record.name,
+                volumes=", ".join(users),
+            )

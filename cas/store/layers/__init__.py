@@ -1,0 +1,1 @@
+"""Layers: from blobs to committed, durable snapshots."""
