@@ -61,6 +61,7 @@ class PlanExecution:
         self._backing = backing
         self._locks = locks
         self._objects = plan.objects
+        self._made = plan.made
         self._kept: dict[tuple[str, str], str] = {}
 
     def drop_references(self, cancel: Cancellation, progress: Progress) -> None:
@@ -167,23 +168,39 @@ class PlanExecution:
     def _unpin(self, cancel: Cancellation, progress: Progress) -> None:
         """Drop pins; containerd writes one after the other, several workers keep it busy."""
 
-        def unpin(digest: Digest) -> None:
+        def unpin(planned: PlannedObject) -> str:
             cancel.check()
-            try:
-                self._backing.content.update_labels(digest, _UNPINNED)
-            except BlobNotFoundError:
-                _log.debug("blob to unpin is gone digest=%s", digest)
+            reason = self._unpin_untouched(Digest.parse(planned.name))
             progress.advance(_ACTION, "blob", 1)
+            return reason
 
+        going = self._untouched()
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="cas-prune") as workers:
             try:
-                for _ in workers.map(unpin, self._untouched()):
-                    pass
+                for planned, reason in zip(going, workers.map(unpin, going), strict=True):
+                    self._keep(planned, reason)
             except BaseException:
                 workers.shutdown(cancel_futures=True)
                 raise
 
-    def _untouched(self) -> list[Digest]:
+    def _unpin_untouched(self, digest: Digest) -> str:
+        """Drop one pin, unless an ingest said since the plan that the blob is stored.
+
+        Such an ingest changes no label, but it touches the record, under the blob's lock.
+        """
+        content = self._backing.content
+        try:
+            with self._locks.blob(digest, timeout_seconds=_LOCK_SECONDS):
+                if content.info(digest).updated > self._made:
+                    return "it was ingested again since the plan was made"
+                content.update_labels(digest, _UNPINNED)
+        except BlobNotFoundError:
+            _log.debug("blob to unpin is gone digest=%s", digest)
+        except LockTimeoutError:
+            return "somebody is ingesting it"
+        return ""
+
+    def _untouched(self) -> list[PlannedObject]:
         """Give the blobs to unpin, less those touched since the plan: somebody asked for them."""
         planned = {each.name: each for each in self._of("blob", Action.UNPIN)}
         going = []
@@ -191,7 +208,7 @@ class PlanExecution:
             for blob in self._backing.content.iter_blobs([f'labels."{GC_ROOT}"']):
                 each = planned.get(str(blob.digest))
                 if each is not None and each.version == labels_version(blob):
-                    going.append(blob.digest)
+                    going.append(each)
                 elif each is not None:
                     self._keep(each, "it was changed since the plan was made")
         return going

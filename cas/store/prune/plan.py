@@ -96,11 +96,13 @@ class PrunePlan:
     """Everything that a prune will do.
 
     Args:
+        made: When the store was looked at, aware UTC; what was touched later stays.
         objects: References first, then what goes with them.
         needed: Bytes that the goal asks to free; None without a goal.
         holders: The largest keepers of the rest, when the goal is out of reach.
     """
 
+    made: datetime
     objects: tuple[PlannedObject, ...]
     needed: int | None = None
     holders: tuple[Holder, ...] = ()
@@ -175,10 +177,10 @@ def make_plan(
         for candidate in chosen
     )
     objects = (*references, *leftovers, *chain.from_iterable(going))
-    plan = PrunePlan(objects, needed)
+    plan = PrunePlan(now, objects, needed)
     if not plan.missing:
         return plan
-    return PrunePlan(objects, needed, _holders(inventory, kept, dropped, size_of))
+    return PrunePlan(now, objects, needed, _holders(inventory, kept, dropped, size_of))
 
 
 def _kept_images(inventory: Inventory, selection: Selection) -> dict[int, str]:
