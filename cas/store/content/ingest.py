@@ -46,6 +46,10 @@ from cas.store.space import Space
 
 _log = logging.getLogger(__name__)
 
+_SEEDED_ABOVE_BYTES = 64 * 1024
+"""Below, one message is faster with several workers (measured: 100 to 75 blobs of 4 KiB per
+second); above, syncing the file outside containerd's transaction is (74 to 54 of 1 MiB)."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Task:
@@ -286,19 +290,25 @@ class Ingest:
     @contextmanager
     def _receive_by_size(self, task: _Task) -> Iterator[Received]:
         total = task.intake.total
-        if task.way is Way.SEED or (total is not None and total > SMALL_BLOB_BYTES):
+        limit = self._small_limit(task)
+        if task.way is Way.SEED or (total is not None and total > limit):
             with self._receive_large(task) as received:
                 yield received
             return
         source = task.intake.source
         with source.open() as reader:
-            head = _read_head(reader)
-            if len(head) <= SMALL_BLOB_BYTES:
+            head = _read_head(reader, limit)
+            if len(head) <= limit:
                 yield self._streaming.small(task.intake, head)
                 return
             whole = replace(task.intake, source=PrefixedSource(head, reader, source))
             with self._receive_large(replace(task, intake=whole)) as received:
                 yield received
+
+    def _small_limit(self, task: _Task) -> int:
+        if task.way is Way.STREAM or self._seeding.obstacle() is not None:
+            return SMALL_BLOB_BYTES
+        return _SEEDED_ABOVE_BYTES
 
     @contextmanager
     def _receive_large(self, task: _Task) -> Iterator[Received]:
@@ -338,10 +348,10 @@ def _not_seedable(reason: str) -> DaemonVersionError:
     return DaemonVersionError(f"blobs cannot be seeded: {reason}; stream them", reason=reason)
 
 
-def _read_head(reader: Reader) -> bytes:
+def _read_head(reader: Reader, limit: int) -> bytes:
     """Up to one byte more than a small blob has."""
     chunks = []
-    missing = SMALL_BLOB_BYTES + 1
+    missing = limit + 1
     while missing and (chunk := reader.read(missing)):
         chunks.append(chunk)
         missing -= len(chunk)
