@@ -256,6 +256,9 @@ class Blobs:
     ) -> Iterator[tuple[Digest, bool | InUseError]]:
         """Remove blobs with one look at the references per 16384; see :meth:`remove`.
 
+        Unless forced, blobs only lose their pins here and containerd's collector decides: whoever
+        comes to refer to one meanwhile keeps it.
+
         Yields:
             Each digest, in order, and whether it was there, or why it stays.
 
@@ -265,12 +268,21 @@ class Blobs:
         self._sentinel.require()
         wanted = iter(digests)
         while group := list(islice(wanted, _WANTED)):
-            referrers = {} if force else find_referrers(self._backing, frozenset(group))
-            for digest in group:
-                if digest in referrers:
-                    yield digest, _in_use(digest, referrers[digest])
-                else:
-                    yield digest, self._remove(digest, force=force)
+            if force:
+                yield from ((digest, self._delete(digest)) for digest in group)
+            else:
+                yield from self._collect(group)
+
+    def _collect(self, group: list[Digest]) -> Iterator[tuple[Digest, bool | InUseError]]:
+        referrers = find_referrers(self._backing, frozenset(group))
+        there = {digest: self._release(digest) for digest in group if digest not in referrers}
+        if any(there.values()):
+            self._backing.leases.collect_garbage()
+        for digest in group:
+            if digest in referrers:
+                yield digest, _in_use(digest, referrers[digest])
+            else:
+                yield digest, there[digest] and self._is_collected(digest)
 
     def pin(self, digest: Digest, *, owner: str, reason: str) -> BlobInfo:
         """Keep a blob until it is unpinned or removed; owner and reason are for people.
@@ -314,14 +326,30 @@ class Blobs:
     def _is_whole(self, info: BlobInfo) -> bool:
         return self._files.lies_there(info.digest, info.size) is not False
 
-    def _remove(self, digest: Digest, *, force: bool) -> bool | InUseError:
-        # Under the lock no ingest of ours is about to find the blob and count on it; whoever did
-        # so before holds it by a lease.
+    def _delete(self, digest: Digest) -> bool:
         with self._locks.blob(digest):
-            holders = [] if force else list(self._lease_holders(digest))
-            if holders:
-                return _in_use(digest, holders)
             return self._backing.content.delete(digest)
+
+    def _release(self, digest: Digest) -> bool:
+        """Drop a blob's pin; False if there is no blob."""
+        # Under the lock no ingest of ours is about to find the blob and count on its pin.
+        try:
+            with self._locks.blob(digest):
+                self.unpin(digest)
+        except BlobNotFoundError:
+            return False
+        return True
+
+    def _is_collected(self, digest: Digest) -> bool | InUseError:
+        """See that a collection took a blob, or say what it was kept for."""
+        if self._info(digest) is None:
+            return True
+        holders = [*self._lease_holders(digest)]
+        holders += find_referrers(self._backing, frozenset([digest])).get(digest, [])
+        if holders:
+            return _in_use(digest, holders)
+        # Nothing keeps it, so the collection failed, which containerd does not tell.
+        return self._delete(digest)
 
     def _lease_holders(self, digest: Digest) -> Iterator[str]:
         for lease in self._backing.leases.iter_leases():
