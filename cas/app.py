@@ -250,11 +250,11 @@ class Case:
             UnavailableError: containerd does not answer.
             StorageError: A leftover cannot be removed.
         """
-        from cas.store.content.stage_sweep import sweep_stage
+        from cas.store.content.ingest import Ingest
 
         self.leasing.reap()
         self.volumes.recover()
-        sweep_stage(self.settings.layout, self.locks)
+        Ingest(self.backing).sweep()
 
     def collect_garbage(self) -> None:
         """Let containerd remove, now, what nothing refers to; returns when it has.

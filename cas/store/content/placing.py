@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Protocol
 
 from cas.errors import DaemonError, StorageError
-from cas.fsops.descriptors import holds_lease
 from cas.fsops.durable import publish, remove_file
 from cas.fsops.inode import ExclusiveInode, StagedInode
 from cas.fsops.translation import translated
@@ -145,7 +144,7 @@ class TakenBlob:
         self.remove_source()
         # Whoever opened the old name for writing waits for our lease to end, and would then
         # write into the blob.
-        if not holds_lease(self._taken.fileno()):
+        if self._taken.has_waiting_writer():
             self._replace_by_copy()
         return True
 
