@@ -9,8 +9,10 @@ __all__ = ["Repair", "Repaired"]
 
 import logging
 import os
+import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +37,7 @@ from cas.store.sentinel import Sentinel
 
 _log = logging.getLogger(__name__)
 
+_DIGEST_IN_NAME = re.compile(r"[0-9a-f]{64}")
 _DIRECTORY_MODE = 0o700
 _LOCK_SECONDS = 10.0
 
@@ -154,7 +157,8 @@ class Repair:
                 self._backing.leases.delete(LeaseID(finding.object))
                 return True, "removed"
             case Problem.INGEST:
-                self._backing.content.abort(finding.object)
+                with self._nobody_ingests(finding.object):
+                    self._backing.content.abort(finding.object)
                 return True, "removed with what was written"
             case _:
                 return self._remove_file(finding)
@@ -164,7 +168,8 @@ class Repair:
             case Problem.FOREIGN_FILE:
                 return self._set_aside(Path(finding.object))
             case Problem.STAGED_FILE:
-                remove_tree(Path(finding.object))
+                with self._nobody_ingests(finding.object):
+                    remove_tree(Path(finding.object))
                 return True, "removed"
             case Problem.FILE_WITHOUT_RECORD:
                 return self._is_collected(Digest.parse(finding.object))
@@ -173,6 +178,16 @@ class Repair:
             case _:
                 gone = not os.path.lexists(finding.object)
         return gone, "finished or undone" if gone else "somebody works on it; try again later"
+
+    def _nobody_ingests(self, name: str) -> AbstractContextManager[object]:
+        """Hold the lock of the blob that a ref or a staged file is named after, if it is.
+
+        Somebody may have resumed it since the check; then the lock is not to be had.
+        """
+        found = _DIGEST_IN_NAME.search(name)
+        if found is None:
+            return nullcontext()
+        return self._locks.blob(Digest(found[0]), timeout_seconds=_LOCK_SECONDS)
 
     def _set_labels(self, finding: Finding) -> tuple[bool, str]:
         for name in finding.images:
