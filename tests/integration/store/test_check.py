@@ -202,13 +202,13 @@ def test_missing_labels_are_found_and_set_again(shop: Shop) -> None:
     """References that containerd's collector needs come back from the document."""
     image = shop.add()
     manifest = Digest.parse(image.digest)
-    shop.store.backing.content.update_labels(
-        manifest, {f"{GC_REF_CONTENT}.l.1": None, f"{GC_REF_CONTENT}.config": None}
-    )
     # A lease keeps the content from the collector meanwhile, as luck would.
     with shop.store.leasing.hold("test") as lease:
         for digest in image.blobs:
             lease.pin_blob(Digest.parse(digest))
+        shop.store.backing.content.update_labels(
+            manifest, {f"{GC_REF_CONTENT}.l.1": None, f"{GC_REF_CONTENT}.config": None}
+        )
         assert shop.problems() == [(Problem.IMAGE_LABELS, image.digest)]
         [repaired] = shop.repair(shop.check())
         assert repaired.done
