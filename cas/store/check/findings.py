@@ -41,6 +41,7 @@ class Problem(StrEnum):
     STAGED_FILE = "staged-file"
     LEASE = "lease"
     INGEST = "ingest"
+    INGEST_REMAINS = "ingest-remains"
     EXTRACTION = "extraction"
 
 

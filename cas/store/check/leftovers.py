@@ -25,6 +25,7 @@ from cas.store.account.graph import Kind
 from cas.store.account.inventory import Inventory, abandoned_ingests
 from cas.store.backing import Backing
 from cas.store.check.findings import Finding, Problem, Severity
+from cas.store.check.ingest_remains import check_ingest_remains
 from cas.store.layers.extraction_key import EXTRACTION_PREFIX
 from cas.store.locking import Locks
 
@@ -46,6 +47,7 @@ def check_leftovers(
     """
     yield from _leases(inventory)
     yield from _ingests(inventory, now)
+    yield from check_ingest_remains(backing, now)
     yield from _foreign_files(backing, inventory)
     yield from _orphans(backing, inventory, locks)
     yield from _staged(backing, locks, now)

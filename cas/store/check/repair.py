@@ -26,6 +26,7 @@ from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import LeaseID
 from cas.store.backing import Backing
 from cas.store.check.findings import Finding, Problem
+from cas.store.check.ingest_remains import has_name
 from cas.store.check.rebuild import Rebuild
 from cas.store.check.repair_blob import BlobRepair
 from cas.store.image.images import Images
@@ -170,6 +171,11 @@ class Repair:
             case Problem.STAGED_FILE:
                 with self._nobody_ingests(finding.object):
                     remove_tree(Path(finding.object))
+                return True, "removed"
+            case Problem.INGEST_REMAINS:
+                if has_name(Path(finding.object)):
+                    return True, "left alone, somebody writes there again"
+                remove_tree(Path(finding.object))
                 return True, "removed"
             case Problem.FILE_WITHOUT_RECORD:
                 return self._is_collected(Digest.parse(finding.object))
