@@ -14,7 +14,6 @@ __all__ = [
     "OtherContent",
     "Pin",
     "abandoned_ingests",
-    "labels_version",
     "take_inventory",
 ]
 
@@ -79,7 +78,6 @@ class Pin:
         owner: Who pinned it, as the label says; empty if unknown.
         reason: Why, as the label says; empty if unknown.
         updated: When blob or labels last changed.
-        version: Of the labels; another one means that somebody touched the blob.
         selected: The filters that the inventory was taken with match.
         sentinel: It is the store's own mark and never goes.
     """
@@ -87,7 +85,6 @@ class Pin:
     owner: str
     reason: str
     updated: datetime
-    version: int
     selected: bool
     sentinel: bool
 
@@ -175,11 +172,6 @@ def take_inventory(
     return inventory
 
 
-def labels_version(blob: BlobInfo) -> int:
-    """Give a number that changes with the blob's labels; containerd's lists lack the time."""
-    return hash(frozenset(blob.labels.items()))
-
-
 def abandoned_ingests(inventory: Inventory, now: datetime) -> Iterator[tuple[int, IngestStatus]]:
     """Stream the writes that no live lease holds and that nobody went on with for an hour."""
     for node, ingest in inventory.ingests.items():
@@ -231,7 +223,6 @@ def _add_blob(
             owner=blob.labels.get(PIN_OWNER, ""),
             reason=blob.labels.get(PIN_REASON, ""),
             updated=changed(blob),
-            version=labels_version(blob),
             selected=selection is not None and not sentinel and selection.matches(blob),
             sentinel=sentinel,
         )

@@ -21,7 +21,7 @@ from cas.model.progress import Progress
 from cas.model.records import ImageRecord, LeaseID
 from cas.store.account.files import scan_blob_files
 from cas.store.account.graph import Kind, references
-from cas.store.account.inventory import ABANDONED_AFTER, labels_version
+from cas.store.account.inventory import ABANDONED_AFTER
 from cas.store.backing import Backing
 from cas.store.leasing import is_abandoned
 from cas.store.locking import Locks
@@ -166,52 +166,56 @@ class PlanExecution:
         return held
 
     def _unpin(self, cancel: Cancellation, progress: Progress) -> None:
-        """Drop pins; containerd writes one after the other, several workers keep it busy."""
+        """Drop pins; containerd writes one after the other, several workers keep it busy.
 
-        def unpin(planned: PlannedObject) -> str:
-            cancel.check()
-            reason = self._unpin_untouched(Digest.parse(planned.name))
-            progress.advance(_ACTION, "blob", 1)
-            return reason
+        Blobs that share a lock file go together, so that it is locked once for all of them.
+        """
+        groups: dict[str, list[PlannedObject]] = {}
+        for planned in self._of("blob", Action.UNPIN):
+            digest = Digest.parse(planned.name)
+            lock = str(self._backing.layout.lock("blob", digest.hex))
+            groups.setdefault(lock, []).append(planned)
 
-        going = self._untouched()
+        def unpin(group: list[PlannedObject]) -> list[tuple[PlannedObject, str]]:
+            return list(self._unpin_group(group, cancel, progress))
+
         with ThreadPoolExecutor(_WORKERS, thread_name_prefix="cas-prune") as workers:
             try:
-                for planned, reason in zip(going, workers.map(unpin, going), strict=True):
-                    self._keep(planned, reason)
+                for outcomes in workers.map(unpin, groups.values()):
+                    for planned, reason in outcomes:
+                        self._keep(planned, reason)
             except BaseException:
                 workers.shutdown(cancel_futures=True)
                 raise
 
-    def _unpin_untouched(self, digest: Digest) -> str:
-        """Drop one pin, unless an ingest said since the plan that the blob is stored.
+    def _unpin_group(
+        self, group: list[PlannedObject], cancel: Cancellation, progress: Progress
+    ) -> Iterator[tuple[PlannedObject, str]]:
+        """Drop pins under the lock of all of them; gives each with the reason why it stays."""
+        first = Digest.parse(group[0].name)
+        try:
+            with self._locks.blob(first, timeout_seconds=_LOCK_SECONDS):
+                for planned in group:
+                    cancel.check()
+                    yield planned, self._unpin_untouched(Digest.parse(planned.name))
+                    progress.advance(_ACTION, "blob", 1)
+        except LockTimeoutError:
+            yield from ((planned, "somebody is ingesting it") for planned in group)
 
-        Such an ingest changes no label, but it touches the record, under the blob's lock.
+    def _unpin_untouched(self, digest: Digest) -> str:
+        """Drop one pin, unless somebody asked for the blob since the plan.
+
+        An ingest that finds the blob touches its record under the blob's lock, and whoever changes
+        the labels touches it as well.
         """
         content = self._backing.content
         try:
-            with self._locks.blob(digest, timeout_seconds=_LOCK_SECONDS):
-                if content.info(digest).updated > self._made:
-                    return "it was ingested again since the plan was made"
-                content.update_labels(digest, _UNPINNED)
+            if content.info(digest).updated > self._made:
+                return "it was used or changed since the plan was made"
+            content.update_labels(digest, _UNPINNED)
         except BlobNotFoundError:
             _log.debug("blob to unpin is gone digest=%s", digest)
-        except LockTimeoutError:
-            return "somebody is ingesting it"
         return ""
-
-    def _untouched(self) -> list[PlannedObject]:
-        """Give the blobs to unpin, less those touched since the plan: somebody asked for them."""
-        planned = {each.name: each for each in self._of("blob", Action.UNPIN)}
-        going = []
-        if planned:
-            for blob in self._backing.content.iter_blobs([f'labels."{GC_ROOT}"']):
-                each = planned.get(str(blob.digest))
-                if each is not None and each.version == labels_version(blob):
-                    going.append(each)
-                elif each is not None:
-                    self._keep(each, "it was changed since the plan was made")
-        return going
 
     def _what_is_left(self) -> Callable[[PlannedObject], str]:
         """Read what exists once, restricted to what was planned to go."""

@@ -49,7 +49,6 @@ class PlannedObject:
         reason: Why, for people.
         size: Allocated bytes that come free with this object alone.
         image: The record as it was looked at; only on images.
-        version: Of the labels as they were looked at; only on pinned blobs.
     """
 
     kind: str
@@ -58,7 +57,6 @@ class PlannedObject:
     reason: str
     size: int = 0
     image: ImageRecord | None = field(default=None, compare=False, repr=False)
-    version: int | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,8 +322,7 @@ def _reference(
     if image is None:
         pin = inventory.pins[node]
         reason = f"selected pin{_said(pin.owner, pin.reason)}, {_age(now, candidate.when)}"
-        name = graph.name(node)
-        return PlannedObject("blob", name, Action.UNPIN, reason, own, version=pin.version)
+        return PlannedObject("blob", graph.name(node), Action.UNPIN, reason, own)
     reason = f"no volume uses it, {_age(now, candidate.when)}, frees {format_size(candidate.size)}"
     return PlannedObject("image", image.name, Action.REMOVE, reason, 0, image)
 

@@ -45,7 +45,7 @@ class _Shelf:
         node = self.inventory.graph.find(Kind.BLOB, str(_digest(number)))
         assert node is not None
         self.inventory.pins[node] = Pin(
-            "", "", NOW - timedelta(days=age_days), 0, selected=selected, sentinel=False
+            "", "", NOW - timedelta(days=age_days), selected=selected, sentinel=False
         )
 
     def plan(self, needed: int | None = None) -> PrunePlan:
@@ -146,7 +146,7 @@ def test_sentinel_is_never_planned() -> None:
     shelf = _Shelf(1)
     node = shelf.inventory.graph.find(Kind.BLOB, str(_digest(0)))
     assert node is not None
-    shelf.inventory.pins[node] = Pin("", "", NOW, 0, selected=True, sentinel=True)
+    shelf.inventory.pins[node] = Pin("", "", NOW, selected=True, sentinel=True)
     assert shelf.plan().objects == ()
 
 
