@@ -13,7 +13,7 @@ import click
 
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import NounGroup, output_options
-from cas.cli.output import Column, local_time, print_document, print_rows, timestamp
+from cas.cli.output import Column, ended, local_time, print_document, print_rows, timestamp
 from cas.cli.parameters import DIGEST, expand_dash
 from cas.cli.pruning import prune_options, run_prune
 from cas.errors import BlobNotFoundError, CasError, SourceNotFoundError, UsageError
@@ -116,11 +116,13 @@ def ingest(
             results = case.blobs.ingest_many(
                 _paths(files, files_from), media_type=media_type, move=move, progress=progress
             )
-        if invocation.as_json:
-            print_document([_ingested(result) for result in results])
-            return
-        for result in results:
-            click.echo(str(result.digest))
+        # An interrupted iterator is ended here, while the connection still is open.
+        with ended(results):
+            if invocation.as_json:
+                print_document([_ingested(result) for result in results])
+                return
+            for result in results:
+                click.echo(str(result.digest))
 
 
 def _paths(files: tuple[str, ...], files_from: Path | None) -> Iterator[Path]:

@@ -4,11 +4,12 @@ Rows are printed as they come: a list of any length needs no more memory than on
 why there is no table library here: those that exist need all rows to find the widths.
 """
 
-__all__ = ["Column", "local_time", "print_document", "print_rows", "timestamp"]
+__all__ = ["Column", "ended", "local_time", "print_document", "print_rows", "timestamp"]
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -67,16 +68,27 @@ def print_rows(
         identifier: What ``-q`` prints.
         document: What ``--json`` prints: an array of these.
     """
-    if invocation.as_json:
-        _print_array(document(row) for row in rows)
-        return
-    if invocation.quiet:
+    with ended(rows):
+        if invocation.as_json:
+            _print_array(document(row) for row in rows)
+            return
+        if invocation.quiet:
+            for row in rows:
+                click.echo(identifier(row))
+            return
+        click.echo(_line([(column.title, column.width) for column in columns]))
         for row in rows:
-            click.echo(identifier(row))
-        return
-    click.echo(_line([(column.title, column.width) for column in columns]))
-    for row in rows:
-        click.echo(_line([(column.value(row), column.width) for column in columns]))
+            click.echo(_line([(column.value(row), column.width) for column in columns]))
+
+
+@contextmanager
+def ended(rows: Iterable[object]) -> Iterator[None]:
+    """End an iterator with the block, however that ends; what is no generator is left alone."""
+    try:
+        yield
+    finally:
+        if isinstance(rows, Generator):
+            rows.close()
 
 
 def _line(cells: Sequence[tuple[str, int]]) -> str:

@@ -11,7 +11,7 @@ import click
 from cas.cli.invocation import Invocation
 from cas.cli.output import Column, print_document, print_rows
 from cas.cli.parameters import SIZE
-from cas.errors import NoSpaceError
+from cas.errors import CasError, NoSpaceError
 
 if TYPE_CHECKING:
     from cas.store.prune.plan import PlannedObject, PrunePlan
@@ -62,21 +62,21 @@ def run_prune(
         if dry_run:
             _print_plan(invocation, plan)
             return NoSpaceError.exit_code if plan.missing else 0
-        if plan.objects and not force:
-            _ask(invocation, plan)
+        if plan.objects and not force and not _is_wanted(invocation, plan):
+            click.echo("cas: nothing was removed", err=True)
+            return CasError.exit_code
         result = case.prune.execute(plan, progress=progress)
     _print_result(invocation, plan, result)
     return NoSpaceError.exit_code if result.missing else 0
 
 
-def _ask(invocation: Invocation, plan: "PrunePlan") -> None:
+def _is_wanted(invocation: Invocation, plan: "PrunePlan") -> bool:
     from cas.model.sizes import format_size
 
     if invocation.as_json or not sys.stdin.isatty():
         raise click.UsageError("removing without a terminal to ask on needs --force")
-    click.confirm(
+    return click.confirm(
         f"{len(plan.objects)} objects of {format_size(plan.size)} will be removed; go on?",
-        abort=True,
         err=True,
     )
 

@@ -238,3 +238,91 @@ def test_version_with_json_names_containerd(cas: RunCas) -> None:
 
     assert list(document) == ["cas", "containerd", "socket", "content_root", "snapshotter"]
     assert document["containerd"]
+
+
+def test_prune_without_terminal_needs_force(
+    cas: RunCas, image: BuiltImage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The dry run tells what would go, a bare run refuses, --force does it."""
+    planned = json.loads(cas("image", "prune", "--dry-run", "--json").out)
+    assert [each["name"] for each in planned["objects"] if each["kind"] == "image"] == [image.name]
+    assert cas("image", "exists", image.name).status == 0
+
+    with Path("/dev/null").open() as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        assert cas("image", "prune").status == 2
+    assert cas("image", "exists", image.name).status == 0
+
+    done = json.loads(cas("image", "prune", "--force", "--json").out)
+    assert [each["name"] for each in done["objects"]] == [
+        each["name"] for each in planned["objects"]
+    ]
+    assert done["size"] == planned["size"] > 0
+    assert cas("image", "exists", image.name).status == 3
+
+
+def test_prune_goal_out_of_reach_says_what_holds_the_rest(cas: RunCas, image: BuiltImage) -> None:
+    """A missed goal ends with 6 and names the holders."""
+    name = _name()
+    cas("volume", "prepare", name, "--image", image.name)
+
+    result = cas("prune", "--force", "--keep-at-most", "1kB", "--json")
+
+    document = json.loads(result.out)
+    assert result.status == 6
+    assert document["missing"] > 0
+    assert name in [holder["name"] for holder in document["holders"]]
+    assert cas("volume", "rm", name).status == 0
+
+
+def test_df_adds_up_and_lists_owners(cas: RunCas, image: BuiltImage) -> None:
+    """The parts are the total, and the store's content is among them."""
+    document = json.loads(cas("df", "--json").out)
+
+    assert document["size"] == sum(entry["size"] for entry in document["entries"])
+    content = next(row for row in document["entries"] if row["part"] == "content")
+    assert content["size"] >= sum(len(data) for data in image.blobs.values())
+    assert [row["name"] for row in document["images"]] == [image.name]
+    assert "total" in cas("df", "-v").out
+
+
+def test_why_names_the_image_that_keeps_a_layer(cas: RunCas, image: BuiltImage) -> None:
+    """The chain begins with what stays by itself and ends with the object."""
+    layer = image.layers[1].digest
+
+    [explanation] = json.loads(cas("why", layer, "--json").out)
+
+    assert explanation["kept"] is True
+    assert [link["name"] for link in explanation["chain"]] == [image.name, image.digest, layer]
+    assert cas("why", f"sha256:{'0' * 64}").status == 3
+
+
+def test_check_of_a_healthy_store_ends_with_nothing(cas: RunCas, image: BuiltImage) -> None:
+    """A healthy store has no findings, also when everything is read."""
+    result = cas("check", "--read-data", "--json")
+
+    document = json.loads(result.out)
+    assert (result.status, document["findings"]) == (0, [])
+    assert document["scrub"]["complete"] is True
+
+
+def test_check_names_what_a_changed_blob_hits_and_repairs_it(
+    cas: RunCas, image: BuiltImage, settings: Settings, tmp_path: Path
+) -> None:
+    """Bad content is found by reading, set aside by --fix, and healed by importing again."""
+    digest = image.layers[0].digest.removeprefix("sha256:")
+    blob = settings.layout.case / "io.containerd.content.v1.content/blobs/sha256" / digest
+    data = bytearray(blob.read_bytes())
+    data[100] ^= 1
+    blob.write_bytes(data)
+
+    found = cas("check", "--read-data", "--json")
+    fixed = cas("check", "--read-data", "--fix", "--json")
+    again = cas("image", "import", image.write_oci_tar(tmp_path / "again.tar"))
+
+    [finding] = json.loads(found.out)["findings"]
+    assert (found.status, finding["problem"]) == (5, "blob-content")
+    assert finding["images"] == [image.name]
+    assert any(each["done"] for each in json.loads(fixed.out)["repaired"])
+    assert again.status == 0
+    assert cas("check", "--read-data").status == 0

@@ -374,7 +374,7 @@ class Blobs:
 def _in_use(digest: Digest, referrers: list[str]) -> InUseError:
     shown = ", ".join(sorted(set(referrers))[:_SHOWN_REFERRERS])
     return InUseError(
-        f"blob {digest} is in use by {shown}; remove that first, or remove the blob by force",
+        f"blob {digest} is in use by {shown}; remove that first",
         digest=digest,
         referrers=shown,
     )
