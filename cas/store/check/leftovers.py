@@ -4,11 +4,12 @@ __all__ = ["check_leftovers"]
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from cas.errors import (
     BlobNotFoundError,
@@ -22,16 +23,18 @@ from cas.model.digest import Digest
 from cas.model.records import LeaseID, LeaseResource
 from cas.model.sizes import format_size
 from cas.store.account.graph import Kind
-from cas.store.account.inventory import Inventory, abandoned_ingests
+from cas.store.account.inventory import Inventory, LeaseUse, abandoned_ingests
 from cas.store.backing import Backing
 from cas.store.check.findings import Finding, Problem, Severity
 from cas.store.check.ingest_remains import check_ingest_remains
 from cas.store.layers.extraction_key import EXTRACTION_PREFIX
 from cas.store.locking import Locks
 
+_Suspect = TypeVar("_Suspect")
+
 _STALE = timedelta(days=1)
 """A partial file is kept that long for the next try of its ingest."""
-_COLLECTION_SECONDS = 1.0
+_SETTLING_SECONDS = 1.0
 _PAUSE_SECONDS = 0.05
 _PRUNE = "'cas prune' or 'cas check --fix' removes it"
 
@@ -45,7 +48,7 @@ def check_leftovers(
         UnavailableError: containerd does not answer.
         StorageError: A directory cannot be read.
     """
-    yield from _leases(inventory)
+    yield from _leases(backing, inventory)
     yield from _ingests(inventory, now)
     yield from check_ingest_remains(backing, now)
     yield from _foreign_files(backing, inventory)
@@ -66,13 +69,17 @@ def _leftover(problem: Problem, name: str, message: str, advice: str = _PRUNE) -
     )
 
 
-def _leases(inventory: Inventory) -> Iterator[Finding]:
-    for lease in inventory.leases:
-        if not lease.alive:
-            state = "that nobody works under" if lease.dead else "whose time is over"
-            yield _leftover(
-                Problem.LEASE, lease.info.id, f"lease {lease.info.id} {state} is still there"
-            )
+def _leases(backing: Backing, inventory: Inventory) -> Iterator[Finding]:
+    def present(suspects: list[LeaseUse]) -> list[LeaseUse]:
+        known = {lease.id for lease in backing.leases.iter_leases()}
+        return [lease for lease in suspects if lease.info.id in known]
+
+    # One that is just being released is gone in a moment.
+    for lease in _lasting([lease for lease in inventory.leases if not lease.alive], present):
+        state = "that nobody works under" if lease.dead else "whose time is over"
+        yield _leftover(
+            Problem.LEASE, lease.info.id, f"lease {lease.info.id} {state} is still there"
+        )
 
 
 def _ingests(inventory: Inventory, now: datetime) -> Iterator[Finding]:
@@ -101,7 +108,11 @@ def _foreign_files(backing: Backing, inventory: Inventory) -> Iterator[Finding]:
 
 
 def _orphans(backing: Backing, inventory: Inventory, locks: Locks) -> Iterator[Finding]:
-    for raw in _lasting(backing, sorted(inventory.orphans)):
+    def present(suspects: list[bytes]) -> list[bytes]:
+        return [raw for raw in suspects if _has_file(backing, raw.hex())]
+
+    # One whose record was just deleted is about to be collected.
+    for raw in _lasting(sorted(inventory.orphans), present):
         digest = Digest(raw.hex())
         if _is_orphan(backing, digest, locks):
             size = format_size(inventory.orphans[raw])
@@ -112,14 +123,17 @@ def _orphans(backing: Backing, inventory: Inventory, locks: Locks) -> Iterator[F
             )
 
 
-def _lasting(backing: Backing, orphans: list[bytes]) -> list[bytes]:
-    """Leave out files whose record was just deleted: a collection is about to take them."""
-    deadline = time.monotonic() + _COLLECTION_SECONDS
-    while True:
-        orphans = [raw for raw in orphans if _has_file(backing, raw.hex())]
-        if not orphans or time.monotonic() >= deadline:
-            return orphans
+def _lasting(
+    suspects: list[_Suspect], present: Callable[[list[_Suspect]], list[_Suspect]]
+) -> list[_Suspect]:
+    """Give those that are still there after a while; at once when there are none."""
+    deadline = time.monotonic() + _SETTLING_SECONDS
+    while suspects:
+        suspects = present(suspects)
+        if time.monotonic() >= deadline:
+            break
         time.sleep(_PAUSE_SECONDS)
+    return suspects
 
 
 def _has_file(backing: Backing, name: str) -> bool:
