@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Self
 
 import pytest
 
@@ -54,7 +55,7 @@ class Cas:
 
 
 class CasProcess:
-    """One call in a process of its own, which may be killed; a context manager.
+    """One call in a process of its own that tells every call to containerd; a context manager.
 
     Args:
         config: Written by :func:`write_configuration`.
@@ -62,8 +63,9 @@ class CasProcess:
     """
 
     def __init__(self, config: Path, *arguments: object) -> None:
+        self._told: list[str] = []
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "cas", "--config", config, *map(str, arguments)],
+            [sys.executable, "-m", "cas", "--config", config, "-vv", *map(str, arguments)],
             cwd=_ROOT,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -71,15 +73,35 @@ class CasProcess:
             text=True,
         )
 
-    def result(self, timeout_seconds: float | None = None) -> Result:
-        """Wait for its end; a second call gives up waiting with ``subprocess.TimeoutExpired``."""
-        out, err = self._process.communicate(timeout=timeout_seconds)
-        return Result(self._process.returncode, out, err)
+    def wait_for_calls(self, count: int) -> bool:
+        """Wait until it has made so many calls; False if it ended before."""
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            self._told.append(line)
+            count -= "containerd call" in line
+            if not count:
+                return True
+        return False
 
-    def kill(self) -> Result:
-        """Kill it, unless it has ended, and tell how it ended."""
+    def kill(self) -> None:
+        """Kill it, unless it has ended."""
         self._process.kill()
-        return self.result()
+
+    def result(self) -> Result:
+        """Wait for its end and tell how it ended; a status below 0 is the signal that did it."""
+        assert self._process.stderr is not None
+        assert self._process.stdout is not None
+        self._told += self._process.stderr
+        out = self._process.stdout.read()
+        return Result(self._process.wait(), out, "".join(self._told))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+        with self._process:  # closes the pipes
+            pass
 
 
 def write_configuration(directory: Path, settings: Settings) -> Path:
