@@ -3,7 +3,8 @@
 Above ``fsops.locks``. A lock file is shared by all objects whose names fall into the same of 256
 buckets, so two rules hold everywhere:
 
-* a thread that holds a lock takes no second one of the same kind, since it may be the same file;
+* a thread that holds a lock takes no second one of the same kind, since it may be the same file
+  (:meth:`Locks.chains` takes several at once, each file once and in the order of their names);
 * kinds are taken in the order store, volume, image, chain, blob.
 
 The kernel drops a lock with its holder's death; lock files stay and are never removed.
@@ -11,7 +12,8 @@ The kernel drops a lock with its holder's death; lock files stay and are never r
 
 __all__ = ["Locks"]
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 from cas.fsops.locks import lock
 from cas.model.cancellation import Cancellation
@@ -56,6 +58,17 @@ class Locks:
         """One unpack per chain ID at a time."""
         path = self._layout.lock("chain", chain_id.hex)
         return lock(path, timeout_seconds=timeout_seconds, cancel=cancel)
+
+    @contextmanager
+    def chains(
+        self, chain_ids: Iterable[ChainID], *, cancel: Cancellation | None = None
+    ) -> Iterator[None]:
+        """Unpack several layers together: the locks of all of them."""
+        paths = {self._layout.lock("chain", chain_id.hex) for chain_id in chain_ids}
+        with ExitStack() as stack:
+            for path in sorted(paths):
+                stack.enter_context(lock(path, cancel=cancel))
+            yield
 
     def volume(
         self, name: VolumeName, *, timeout_seconds: float | None = None

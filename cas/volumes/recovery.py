@@ -19,6 +19,7 @@ from cas.model.records import SnapshotInfo
 from cas.model.volume_name import VolumeName
 from cas.store.backing import Backing
 from cas.store.layers.extraction_key import EXTRACTION_PREFIX
+from cas.store.layers.staging import sweep_staging
 from cas.store.locking import Locks
 from cas.volumes.removal import Removal
 from cas.volumes.scan import Leftover, LeftoverKind, iter_leftovers, iter_names, stands
@@ -56,6 +57,7 @@ class Recovery:
             *self._leftover_directories(),
             *self._leftover_snapshots(),
             *self._leftover_extractions(),
+            *self._leftover_staging(),
             *self._foreign_mounts(),
         ]
         for each in found:
@@ -140,6 +142,11 @@ class Recovery:
                     yield Recovered(RecoveryAction.REMOVED_SNAPSHOT, key, reason)
             except CasError as error:
                 yield _skipped(key, error)
+
+    def _leftover_staging(self) -> Iterator[Recovered]:
+        for path in sweep_staging(self._backing.layout.unpacking):
+            reason = "the unpack was interrupted"
+            yield Recovered(RecoveryAction.REMOVED_TEMPORARY, str(path), reason)
 
     def _held_keys(self) -> frozenset[str]:
         """Collect the snapshots that leases hold, in one look during which no lease vanished.

@@ -67,6 +67,7 @@ class Store:
         assert [name for name in self.snapshots() if "extract" in name] == []
         assert list(self.backing.leases.iter_leases()) == []
         assert [path.name for path in layout.volumes.iterdir() if path.name.startswith(".")] == []
+        assert not layout.unpacking.is_dir() or list(layout.unpacking.iterdir()) == []
         assert not layout.reservations.is_dir() or list(layout.reservations.iterdir()) == []
 
 
@@ -76,6 +77,7 @@ def open_store(
     *,
     clock: Clock = utc_now,
     adapt: Callable[[Backing], Backing] = lambda backing: backing,
+    workers: int = 3,
 ) -> Store:
     """Wire the use cases on a connection.
 
@@ -84,13 +86,14 @@ def open_store(
         settings: Its settings.
         clock: The time.
         adapt: Changes what the use cases are given.
+        workers: Layers unpacked at once.
     """
     layout = settings.layout
     layout.volumes.mkdir(parents=True, exist_ok=True)
     records = partial(iter_records, layout)
     backing = adapt(backing_for(containerd, settings, clock=clock, volumes=records))
     locks, leasing, images = Locks(layout), Leasing(backing), Images(backing)
-    unpack = Unpack(backing, locks)
+    unpack = Unpack(backing, locks, workers=workers)
     volumes = Volumes(backing, locks, leasing, images, unpack)
     return Store(settings, backing, locks, leasing, images, unpack, volumes)
 

@@ -404,8 +404,11 @@ def test_unpack_by_processes_at_once_all_succeed(store: Store, settings: Setting
     store.assert_nothing_is_running()
 
 
-def test_unpack_cancelled_resumes_where_it_stopped(store: Store) -> None:
+def test_unpack_cancelled_resumes_where_it_stopped(
+    containerd: Containerd, settings: Settings
+) -> None:
     """Finished layers stay while the lease lives; the one that was stopped leaves nothing."""
+    store = open_store(containerd, settings, workers=1)
     image = layered_image(4)
     reference = add_image(store, image)
     cancel = Cancellation()

@@ -20,7 +20,7 @@ from cas.fsops.locks import FileLock
 from cas.fsops.translation import translated
 from cas.fsops.trees import remove_tree
 from cas.model.records import Mount
-from cas.store.image_resolution import Layer
+from cas.store.image.resolution import Layer
 
 _LOGGER = logging.getLogger(__name__)
 

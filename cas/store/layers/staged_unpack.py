@@ -26,11 +26,11 @@ from cas.model.cancellation import Cancellation
 from cas.model.progress import Progress
 from cas.model.records import Mount
 from cas.store.backing import Backing
-from cas.store.image_resolution import Layer
-from cas.store.implied_directories import restore_implied_directories
-from cas.store.layer_durability import upper_directory
-from cas.store.layer_extraction import Extraction, LayerExtraction
-from cas.store.layer_staging import StagedLayer, Staging, StagingUnsuitableError
+from cas.store.image.resolution import Layer
+from cas.store.layers.durability import upper_directory
+from cas.store.layers.extraction import Extraction, LayerExtraction
+from cas.store.layers.implied_directories import restore_implied_directories
+from cas.store.layers.staging import StagedLayer, Staging, StagingUnsuitableError
 from cas.store.leasing import Lease
 
 _LOGGER = logging.getLogger(__name__)

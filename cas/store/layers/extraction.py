@@ -27,14 +27,14 @@ from cas.model.labels import DURABLE, SNAPSHOT_REF
 from cas.model.progress import Progress
 from cas.model.records import Mount
 from cas.store.backing import Backing
-from cas.store.extraction_key import extraction_key
-from cas.store.image_resolution import Layer
-from cas.store.layer_chain import LayerChain
-from cas.store.layer_durability import LayerDurability
-from cas.store.layer_size import HEAD_BYTES, TAIL_BYTES, estimate_unpacked_bytes
-from cas.store.layer_watch import LayerWatch
+from cas.store.image.resolution import Layer
+from cas.store.layers.chain import LayerChain
+from cas.store.layers.durability import LayerDurability
+from cas.store.layers.extraction_key import extraction_key
+from cas.store.layers.size import HEAD_BYTES, TAIL_BYTES, estimate_unpacked_bytes
+from cas.store.layers.watch import LayerWatch
 from cas.store.leasing import Lease
-from cas.store.prune_reserve import room_to_remove
+from cas.store.prune.reserve import room_to_remove
 from cas.store.space import Reservation, Space
 
 _LOGGER = logging.getLogger(__name__)
