@@ -4,12 +4,13 @@ __all__ = ["main"]
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 from cas.app import Case
-from cas.model.settings import Settings
 from cas.store.check.check import Check
 from cas.store.check.repair import Repair
+from tests.support.daemon import settings_for
 from tests.support.steps import open_case
 
 
@@ -33,7 +34,9 @@ class _Fuse:
 
 def main(persist: str, socket: str, namespace: str, operation: str, steps: int) -> None:
     """Do it, and die before step number ``steps`` if there are as many."""
-    settings = Settings(persist=Path(persist), address=Path(socket), namespace=namespace)
+    settings = replace(
+        settings_for(Path(persist), "containerd"), address=Path(socket), namespace=namespace
+    )
     fuse = _Fuse()
     with open_case(settings, fuse) as case:
         fuse.light(steps)
