@@ -2,8 +2,9 @@
 
 __all__ = ["Snapshots"]
 
+import logging
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import grpc
 
@@ -14,6 +15,8 @@ from cas.containerd.transport import Transport
 from cas.containerd.values import checked_labels, instant, label_changes, mount_values
 from cas.errors import DaemonError, InUseError, SnapshotNotFoundError
 from cas.model.records import LeaseID, Mount, SnapshotInfo, SnapshotKind, SnapshotUsage
+
+_logger = logging.getLogger(__name__)
 
 _NO_SNAPSHOT = {grpc.StatusCode.NOT_FOUND: SnapshotNotFoundError}
 _KINDS = {
@@ -53,20 +56,28 @@ class Snapshots:
         request = snapshots_pb2.PrepareSnapshotRequest(
             snapshotter=self.snapshotter, key=key, parent=parent, labels=checked_labels(labels)
         )
-        action = f"prepare snapshot {key!r} on {parent!r}"
-        with self._leases.holding(lease), translated(action, nearer=_NO_SNAPSHOT):
-            answer = self._transport.unary(self._stub.Prepare, request, lease=lease)
-        return mount_values(answer.mounts)
+
+        def prepare() -> list[Mount]:
+            action = f"prepare snapshot {key!r} on {parent!r}"
+            with self._leases.holding(lease), translated(action, nearer=_NO_SNAPSHOT):
+                answer = self._transport.unary(self._stub.Prepare, request, lease=lease)
+            return mount_values(answer.mounts)
+
+        return _despite_remains(prepare)
 
     def view(self, key: str, parent: str, lease: LeaseID, labels: Mapping[str, str]) -> list[Mount]:
         """Make a read-only snapshot; otherwise as :meth:`prepare`."""
         request = snapshots_pb2.ViewSnapshotRequest(
             snapshotter=self.snapshotter, key=key, parent=parent, labels=checked_labels(labels)
         )
-        action = f"view snapshot {parent!r} as {key!r}"
-        with self._leases.holding(lease), translated(action, nearer=_NO_SNAPSHOT):
-            answer = self._transport.unary(self._stub.View, request, lease=lease)
-        return mount_values(answer.mounts)
+
+        def view() -> list[Mount]:
+            action = f"view snapshot {parent!r} as {key!r}"
+            with self._leases.holding(lease), translated(action, nearer=_NO_SNAPSHOT):
+                answer = self._transport.unary(self._stub.View, request, lease=lease)
+            return mount_values(answer.mounts)
+
+        return _despite_remains(view)
 
     def mounts(self, key: str) -> list[Mount]:
         """Say how a writable snapshot or a view is mounted.
@@ -175,6 +186,20 @@ class Snapshots:
         )
         with translated(f"label snapshot {key!r}", nearer=_NO_SNAPSHOT):
             return _info(self._transport.unary(self._stub.Update, request).info)
+
+
+def _despite_remains(make: Callable[[], list[Mount]]) -> list[Mount]:
+    """Make a snapshot, with a second try if containerd fails at the first.
+
+    Killed between renaming a snapshot's directory and committing its record, containerd gives the
+    same number out again and then meets the directory: it fails, and removes what was in the way.
+    Source: snapshots/overlay/overlay.go, createSnapshot.
+    """
+    try:
+        return make()
+    except DaemonError as error:
+        _logger.info("snapshot is made at the second try error=%s", error)
+        return make()
 
 
 def _info(info: snapshots_pb2.Info) -> SnapshotInfo:

@@ -169,6 +169,32 @@ def test_unpack_whose_containerd_dies_in_the_middle_of_a_layer_begins_again(
         _assert_nothing_left(case)
 
 
+def test_prepare_despite_the_directory_that_a_killed_containerd_left_succeeds(
+    restartable_daemon: Daemon, tmp_path: Path
+) -> None:
+    """containerd meets the directory of the snapshot whose record it had not committed."""
+    snapshots = (
+        restartable_daemon.settings.layout.case
+        / "io.containerd.snapshotter.v1.overlayfs"
+        / "snapshots"
+    )
+    with open_case(restartable_daemon.settings) as case:
+        shop = Workshop(case, tmp_path)
+        shop.prepared()
+        number = max(int(path.name) for path in snapshots.iterdir()) + 1
+    restartable_daemon.kill()
+    remains = snapshots / str(number) / "fs" / "remains"
+    remains.parent.mkdir(parents=True)
+    remains.write_bytes(b"")
+    restartable_daemon.start()
+    with open_case(restartable_daemon.settings) as case:
+        shop = Workshop(case, tmp_path)
+        shop.prepared()
+        assert not remains.exists()
+        assert (snapshots / str(number)).is_dir()
+        assert recover(case) == []
+
+
 @pytest.mark.slow
 def test_commands_whose_containerd_dies_exit_with_8_and_succeed_when_repeated(
     restartable_daemon: Daemon,
