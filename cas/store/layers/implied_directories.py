@@ -48,7 +48,8 @@ def restore_implied_directories(
         window: Times, in nanoseconds since 1970, between which the layer was unpacked.
 
     Raises:
-        StagingUnsuitableError: A directory below has attributes that everything made in it gets.
+        StagingUnsuitableError: A directory below passes attributes on to everything made in it,
+            in a way that cannot be known afterwards.
         StorageError: A system call failed.
     """
     if not parents:
@@ -94,6 +95,16 @@ def _restore(
     elif above.is_implied:
         # What is above has got its group only now, and would have passed it on.
         os.chown(directory.path, 0, _group_within(above.path.lstat()), follow_symlinks=False)
+    elif above.path != files:
+        _require_known_group(above, files, parents)
+
+
+def _require_known_group(above: _Directory, files: Path, parents: Sequence[Path]) -> None:
+    """Refuse where the group depends on which entry came first: the directory's or one in it."""
+    model = _find(above.path.relative_to(files).parts, parents)
+    if model is not None and _group_within(model.lstat()):
+        message = f"{str(above.path)!r} may have passed on the group of {str(model)!r}"
+        raise StagingUnsuitableError(message)
 
 
 def _find(parts: Sequence[str], parents: Sequence[Path]) -> Path | None:

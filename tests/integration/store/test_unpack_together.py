@@ -1,6 +1,7 @@
 """Layers unpacked side by side give the same trees as layers unpacked one after the other."""
 
 import hashlib
+import logging
 import os
 import random
 import stat
@@ -151,11 +152,25 @@ def _files(store: Store, snapshot: str) -> Path:
 
 @pytest.mark.parametrize("layers", _IMAGES.values(), ids=_IMAGES)
 def test_layers_unpacked_together_equal_layers_unpacked_in_order(
-    open_with: Callable[[int], Store], layers: Layers
+    open_with: Callable[[int], Store], layers: Layers, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Owners, modes, xattrs, whiteouts, links, devices, contents, of every single snapshot."""
+    caplog.set_level(logging.INFO)
     expected = _unpacked_trees(open_with(1), layers)
     assert _unpacked_trees(open_with(4), layers) == expected
+    assert "one by one" not in caplog.text
+
+
+def test_layers_whose_groups_depend_on_the_order_of_entries_are_unpacked_in_order(
+    open_with: Callable[[int], Store], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A directory whose own entry comes after what is in it, over one that passes its group on."""
+    caplog.set_level(logging.INFO)
+    base = [directory("a", mode=0o2755, gid=50)]
+    layers = [base, [file("a/new/file"), directory("a", mode=0o700)]]
+    expected = _unpacked_trees(open_with(1), layers)
+    assert _unpacked_trees(open_with(4), layers) == expected
+    assert "one by one" in caplog.text
 
 
 def _random_layers(seed: int) -> Layers:
