@@ -10,10 +10,11 @@ __all__ = ["Removal"]
 import logging
 from pathlib import Path
 
-from cas.errors import CorruptVolumeError, InUseError
+from cas.errors import CorruptVolumeError, InUseError, SnapshotNotFoundError
 from cas.fsops.durable import rename_aside
 from cas.fsops.mounts import mounts_below, unmount
 from cas.fsops.trees import remove_tree
+from cas.model.labels import VOLUME
 from cas.model.volume_name import VolumeName
 from cas.store.backing import Backing
 from cas.volumes.activation import Activation
@@ -79,9 +80,21 @@ class Removal:
         _require_unmounted(name, leftover)
         if not stands(layout, name):
             # The snapshot first: without the directory nobody would know its key any more.
-            self._backing.snapshots.remove(read_snapshot_key(leftover, name))
+            self._drop_snapshot(name, read_snapshot_key(leftover, name))
         remove_tree(leftover)
         return True
+
+    def _drop_snapshot(self, name: VolumeName, key: str) -> None:
+        """Remove the volume's snapshot; a damaged record may name one of another volume."""
+        snapshots = self._backing.snapshots
+        try:
+            owner = snapshots.stat(key).labels.get(VOLUME, str(name))
+        except SnapshotNotFoundError:
+            return
+        if owner == str(name):
+            snapshots.remove(key)
+        else:
+            _LOGGER.warning("snapshot left alone volume=%s key=%s owner=%s", name, key, owner)
 
     def _unmount(self, name: VolumeName, directory: Path, *, force: bool) -> None:
         if not force:

@@ -129,3 +129,23 @@ def test_remove_finishes_an_interrupted_removal(store: Store, image: BuiltImage)
     assert store.snapshots() == set(image.chain_ids)
     assert store.volumes.remove(name) is False
     store.assert_nothing_is_running()
+
+
+def test_remove_of_volume_whose_record_names_another_snapshot_leaves_that(
+    store: Store, image: BuiltImage
+) -> None:
+    """A damaged record cannot take somebody else's data along."""
+    damaged, other = volume_name(1), volume_name(2)
+    root = store.volumes.prepare(other, image.name, activate=True).rootfs
+    (root / "data").write_text("kept")
+    store.volumes.prepare(damaged, image.name)
+    record = store.settings.layout.volume_record(damaged)
+    text = record.read_text()
+    changed = text.replace(f'"snapshot_key": "{damaged}"', f'"snapshot_key": "{other}"')
+    assert changed != text
+    record.write_text(changed)
+
+    assert store.volumes.remove(damaged, force=True) is True
+
+    assert str(other) in store.snapshots()
+    assert (root / "data").read_text() == "kept"
