@@ -5,6 +5,7 @@ containerd that runs already, for example in Docker, with its root at ``DIR/vaul
 """
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -27,6 +28,11 @@ from tests.support.daemon import (
     settings_for,
 )
 from tests.support.loopfs import LoopFileSystem
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C mean what it means in a terminal: a shell starts background jobs deaf to it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
