@@ -30,11 +30,6 @@ from tests.support.daemon import (
 from tests.support.loopfs import LoopFileSystem
 
 
-def pytest_configure() -> None:
-    """Let Ctrl-C mean what it means in a terminal: a shell starts background jobs deaf to it."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options that choose a containerd."""
     group = parser.getgroup("containerd")
@@ -47,7 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse half of an external containerd."""
+    """Refuse half of an external containerd; let Ctrl-C mean what it means in a terminal."""
+    # A shell starts background jobs deaf to it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if (config.getoption("--containerd-address") is None) != (
         config.getoption("--persist") is None
     ):
