@@ -7,6 +7,7 @@ apply the layer under watch and verify it, commit. Each may fail; what it had ma
 __all__ = ["Extraction", "LayerExtraction"]
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from cas.model.records import Mount
 from cas.store.backing import Backing
 from cas.store.image.resolution import Layer
 from cas.store.layers.chain import LayerChain
-from cas.store.layers.durability import LayerDurability
+from cas.store.layers.durability import LayerDurability, upper_directory
 from cas.store.layers.extraction_key import extraction_key
 from cas.store.layers.size import HEAD_BYTES, TAIL_BYTES, estimate_unpacked_bytes
 from cas.store.layers.watch import LayerWatch
@@ -38,6 +39,9 @@ from cas.store.prune.reserve import room_to_remove
 from cas.store.space import Reservation, Space
 
 _LOGGER = logging.getLogger(__name__)
+
+_RECLAIM_ATTEMPTS = 20
+_RECLAIM_PAUSE_SECONDS = 0.1
 
 _LAYER_MEDIA_TYPE = "application/vnd.oci.image.layer.v1.tar+gzip"
 """The one type with which every containerd detects gzip, zstd and plain tar by content."""
@@ -84,22 +88,36 @@ class LayerExtraction:
         """
         key = extraction_key(layer.chain_id)
         labels = {SNAPSHOT_REF: str(layer.chain_id)}
+        mounts: list[Mount] = []
         try:
             mounts = self._backing.snapshots.prepare(key, parent, lease.id, labels)
             yield Extraction(layer, parent, key, mounts)
         except BaseException as error:
             try:
-                self._abandon(key, collect=isinstance(error, NoSpaceError | LimitExceededError))
+                with room_to_remove(self._backing.layout):
+                    self._backing.snapshots.remove(key)
+                    if isinstance(error, NoSpaceError | LimitExceededError):
+                        self._reclaim(key, upper_directory(mounts), lease)
             except CasError as second:
                 error.add_note(f"snapshot {key!r} could not be removed: {second}")
             raise
 
-    def _abandon(self, key: str, *, collect: bool) -> None:
-        with room_to_remove(self._backing.layout):
+    def _reclaim(self, key: str, files: Path | None, lease: Lease) -> None:
+        """Get the room of a removed snapshot back at once, which fills the disk perhaps.
+
+        Removing drops the record; the files go with a collection. One that comes while containerd
+        still writes leaves them behind, and the next one that has a snapshot to remove takes them.
+        """
+        self._backing.leases.collect_garbage()
+        pause = threading.Event()
+        for _ in range(_RECLAIM_ATTEMPTS):
+            if files is None or not files.parent.exists():
+                return
+            pause.wait(_RECLAIM_PAUSE_SECONDS)
+            self._backing.snapshots.prepare(key, "", lease.id, {})
             self._backing.snapshots.remove(key)
-            if collect:
-                # Removing drops the record; the files that fill the disk go with a collection.
-                self._backing.leases.collect_garbage()
+            self._backing.leases.collect_garbage()
+        _LOGGER.warning("files of a stopped unpack are left to a later collection path=%s", files)
 
     def apply(
         self,

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from cas.errors import CasError, LockTimeoutError
-from cas.fsops.durable import make_directory, remove_file
+from cas.fsops.durable import make_directory, remove_file, remove_temporaries
 from cas.fsops.locks import FileLock
 from cas.fsops.translation import translated
 from cas.fsops.trees import remove_tree
@@ -166,8 +166,11 @@ def sweep_staging(directory: Path) -> list[Path]:
     Returns:
         The directories that were removed.
     """
+    if not directory.is_dir():
+        return []
+    remove_temporaries(directory)
     removed: list[Path] = []
-    for lock_file in sorted(directory.glob(f"*{_LOCK_SUFFIX}")) if directory.is_dir() else ():
+    for lock_file in sorted(directory.glob(f"*{_LOCK_SUFFIX}")):
         held = FileLock(lock_file)
         try:
             held.acquire(timeout_seconds=0)
