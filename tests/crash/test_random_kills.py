@@ -114,12 +114,14 @@ class _Story:
 
 def _content(daemon: Daemon) -> set[str]:
     """Names of everything on disk that an object of the store owns."""
-    case = daemon.settings.layout.case
+    layout = daemon.settings.layout
     places = (
-        case / "io.containerd.content.v1.content",
-        case / "io.containerd.snapshotter.v1.overlayfs" / "snapshots",
-        daemon.settings.layout.stage,
-        daemon.settings.layout.volumes,
+        layout.case / "io.containerd.content.v1.content",
+        layout.case / "io.containerd.snapshotter.v1.overlayfs" / "snapshots",
+        layout.stage,
+        layout.unpacking,
+        layout.quarantine,
+        layout.volumes,
     )
     return {str(path) for place in places for path in place.rglob("*")}
 
