@@ -6,7 +6,7 @@ that callers may decide by, so that nobody has to read messages:
 * ``reference``: stable kebab-case name, documented in the README's troubleshooting table;
 * ``kind``: the family, see the tree;
 * ``exit_code``: what the ``cas`` command ends with;
-* ``grpc_status``: name of the gRPC status code that the service answers with;
+* ``grpc_status``: name of the gRPC status code that a service in front of it answers with;
 * ``temporary``: whether the same call may succeed later without anyone changing its input.
 
 ::

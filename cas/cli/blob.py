@@ -52,7 +52,7 @@ def _ingested(result: "Ingested") -> dict[str, object]:
         "digest": str(result.digest),
         "size": result.size,
         "way": str(result.way),
-        "created": result.created,
+        "new": result.created,
     }
 
 
@@ -78,6 +78,8 @@ def ingest(
 
     A digest is printed when its blob is verified and durable. A blob that is there already is
     success. Blobs stay until removed: they are pinned. "-" reads one blob from stdin.
+
+    JSON: an array of digest, size, way (seed, stream or existed), new (false if it was there).
 
     \b
     Example:

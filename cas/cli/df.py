@@ -31,7 +31,7 @@ def command(invocation: Invocation, details: bool) -> None:
     \b
     Example:
       cas df
-      cas df -v --json
+      cas df --json
     """
     with invocation.case(writing=False) as case, invocation.progress() as progress:
         usage = case.usage.measure(progress=progress)

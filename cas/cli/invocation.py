@@ -100,6 +100,7 @@ class Invocation:
         """Print a usage error; gives its exit status."""
         if not self.as_json:
             error.show(file=sys.stderr)
+            click.echo(f"[{UsageError.reference}]", err=True)
             return UsageError.exit_code
         return self.report(UsageError(error.format_message()))
 

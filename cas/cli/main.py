@@ -26,7 +26,7 @@ COMMANDS = {
     "prune": ("cas.cli.prune", "Remove what nothing refers to."),
     "version": ("cas.cli.version", "Show the versions of cas and of its containerd."),
     "volume": ("cas.cli.volume", "Volumes: prepare, activate, deactivate, list, remove."),
-    "why": ("cas.cli.why", "Explain what keeps a blob, an image or a snapshot."),
+    "why": ("cas.cli.why", "Explain what keeps a blob, an image, a snapshot or a volume."),
 }
 
 

@@ -1,7 +1,7 @@
 """Where everything lives; the only module that spells paths of the layout.
 
-Pure: it computes paths and never looks at the disk. Who owns which directory is in design terms
-the same table: one row here per directory that ``cas layout`` creates and checks.
+Pure: it computes paths and never looks at the disk. Who owns which directory is a table here, a
+row per directory that ``cas layout`` creates and checks.
 """
 
 __all__ = ["DEFAULT_PERSIST", "Layout", "LayoutDirectory"]

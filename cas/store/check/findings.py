@@ -43,6 +43,7 @@ class Problem(StrEnum):
     INGEST = "ingest"
     INGEST_REMAINS = "ingest-remains"
     EXTRACTION = "extraction"
+    UNPACK = "unpack"
 
 
 @dataclass(frozen=True, slots=True)

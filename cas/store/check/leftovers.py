@@ -28,6 +28,7 @@ from cas.store.backing import Backing
 from cas.store.check.findings import Finding, Problem, Severity
 from cas.store.check.ingest_remains import check_ingest_remains
 from cas.store.layers.extraction_key import EXTRACTION_PREFIX
+from cas.store.layers.staging import iter_abandoned
 from cas.store.locking import Locks
 
 _Suspect = TypeVar("_Suspect")
@@ -55,6 +56,13 @@ def check_leftovers(
     yield from _orphans(backing, inventory, locks)
     yield from _staged(backing, locks, now)
     yield from _extractions(backing, inventory)
+    for path in iter_abandoned(backing.layout.unpacking):
+        yield _leftover(
+            Problem.UNPACK,
+            str(path),
+            f"{str(path)!r} was left by an unpack that was killed",
+            "'cas check --fix' removes it",
+        )
 
 
 def _leftover(problem: Problem, name: str, message: str, advice: str = _PRUNE) -> Finding:

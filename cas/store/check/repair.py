@@ -247,4 +247,4 @@ _BAD_BLOBS = frozenset(
         Problem.BLOB_UNREADABLE,
     }
 )
-_RECOVERED = frozenset({Problem.EXTRACTION, Problem.VOLUME_LEFTOVER, Problem.LEASE})
+_RECOVERED = frozenset({Problem.EXTRACTION, Problem.LEASE, Problem.UNPACK, Problem.VOLUME_LEFTOVER})

@@ -104,7 +104,7 @@ class StagedUnpack:
         Raises:
             StagingUnsuitableError: It cannot be done this way here.
             AlreadyExistsError: Somebody else made one of the snapshots.
-            CasError: As :meth:`cas.store.unpack.Unpack.unpack` says.
+            CasError: As :meth:`cas.store.layers.unpack.Unpack.unpack` says.
         """
         stop = _Stop(cancel)
         with Staging(self._backing.layout.unpacking) as staging, self._pool(stop) as pool:

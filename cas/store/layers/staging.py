@@ -4,12 +4,13 @@ One session of one process has a directory of its own, whose lock file says that
 killed session leaves is removed by :func:`sweep_staging`.
 """
 
-__all__ = ["StagedLayer", "Staging", "StagingUnsuitableError", "sweep_staging"]
+__all__ = ["StagedLayer", "Staging", "StagingUnsuitableError", "iter_abandoned", "sweep_staging"]
 
 import logging
 import secrets
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -170,6 +171,19 @@ def sweep_staging(directory: Path) -> list[Path]:
         return []
     remove_temporaries(directory)
     removed: list[Path] = []
+    for session in iter_abandoned(directory):
+        if remove_tree(session):
+            removed.append(session)
+        remove_file(_lock_file(session), sync=False)
+    return removed
+
+
+def iter_abandoned(directory: Path) -> Iterator[Path]:
+    """Yield the directories of killed sessions; nobody else takes one up while it is in hand.
+
+    Args:
+        directory: Where all sessions have theirs; may be missing.
+    """
     for lock_file in sorted(directory.glob(f"*{_LOCK_SUFFIX}")):
         held = FileLock(lock_file)
         try:
@@ -177,10 +191,10 @@ def sweep_staging(directory: Path) -> list[Path]:
         except LockTimeoutError:
             continue
         try:
-            session = lock_file.with_suffix("")
-            if remove_tree(session):
-                removed.append(session)
-            remove_file(lock_file, sync=False)
+            yield lock_file.with_suffix("")
         finally:
             held.release()
-    return removed
+
+
+def _lock_file(session: Path) -> Path:
+    return session.with_suffix(_LOCK_SUFFIX)

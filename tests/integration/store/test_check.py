@@ -12,6 +12,7 @@ import pytest
 
 from cas.containerd.client import Containerd
 from cas.errors import BlobNotFoundError, InterruptedOperationError
+from cas.fsops.locks import lock
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.labels import DURABLE, GC_REF_CONTENT
@@ -409,3 +410,22 @@ def test_cancelled_reading_keeps_its_place(shop: Shop) -> None:
         list(checker.run(read_data=True, cancel=cancel))
     after = shop.store.settings.layout.scrub_cursor.read_bytes()
     assert after.partition(b"updated")[0] == cursor.partition(b"updated")[0]
+
+
+def test_directory_of_a_killed_unpack_is_found_and_removed(shop: Shop) -> None:
+    """It is found without its lease and key, too; that of a living unpack is left alone."""
+    unpacking = shop.store.backing.layout.unpacking
+    killed = unpacking / "killed"
+    (killed / "fs").mkdir(parents=True)
+    (killed / "fs" / "file").write_bytes(b"of a layer")
+    killed.with_suffix(".lock").touch()
+    (unpacking / "living").mkdir()
+    with lock(unpacking / "living.lock"):
+        assert shop.problems() == [(Problem.UNPACK, str(killed))]
+        [repaired] = shop.repair(shop.check())
+        assert repaired.done
+        assert shop.problems() == []
+        assert not killed.exists()
+        assert (unpacking / "living").is_dir()
+    shop.store.volumes.recover()
+    assert list(unpacking.iterdir()) == []
