@@ -46,6 +46,7 @@ from cas.store.space import Space
 
 _log = logging.getLogger(__name__)
 
+_ATTEMPTS = 4
 _SEEDED_ABOVE_BYTES = 64 * 1024
 """Below, one message is faster with several workers (measured: 100 to 75 blobs of 4 KiB per
 second); above, syncing the file outside containerd's transaction is (74 to 54 of 1 MiB)."""
@@ -61,6 +62,10 @@ class _Task:
     move: bool
     take: bool
     """Whether moving may take the inode over."""
+
+
+class _OvertakenError(LockTimeoutError):
+    """Containerd had the blob when it was to be stored, and had not when it was to be pinned."""
 
 
 class Ingest:
@@ -145,11 +150,18 @@ class Ingest:
         )
         wanted = {**({MEDIA_TYPE: media_type} if media_type else {}), **(labels or {})}
         task = _Task(intake, wanted, way, move=move, take=move)
-        try:
-            return self._ingest(task)
-        except Changed as reason:
-            _log.info("file is copied, not taken over reason=%s", reason)
-            return self._ingest(replace(task, take=False))
+        for _ in range(_ATTEMPTS):
+            try:
+                return self._ingest(task)
+            except Changed as reason:
+                _log.info("file is copied, not taken over reason=%s", reason)
+                task = replace(task, take=False)
+            except _OvertakenError:
+                # A collection ran between containerd's answer and our pin; it is over by now.
+                if not source.repeatable:
+                    raise
+                _log.info("blob is stored anew source=%s", source.name)
+        return self._ingest(task)
 
     def settle(self) -> None:
         """Make everything that was ingested durable by name; call it before acknowledging.
@@ -269,7 +281,7 @@ class Ingest:
     def _overtaken(self, received: Received, task: _Task) -> BlobInfo:
         existing = self._existing.find(received.digest, received.size, task.intake.lease)
         if existing is None or not existing.whole:
-            raise LockTimeoutError(
+            raise _OvertakenError(
                 f"another client of containerd made and removed blob {received.digest} while it "
                 "was being stored; try again",
                 digest=received.digest,

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -181,6 +182,17 @@ def test_every_call_without_containerd_is_unavailable(restartable_daemon: Daemon
             assert type(caught.value) is DaemonUnavailableError, number
 
 
+def _freeze(pid: int) -> None:
+    """Stop a process and wait until all its threads have stopped."""
+    os.kill(pid, signal.SIGSTOP)
+    deadline = time.monotonic() + 10
+    while any(
+        status.read_text().rpartition(")")[2].split()[0] != "T"
+        for status in Path(f"/proc/{pid}/task").glob("*/stat")
+    ):
+        assert time.monotonic() < deadline
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("call", ["info", "list", "read", "write", "close", "apply"])
 def test_interrupt_while_containerd_is_frozen_ends_the_call(
@@ -203,7 +215,7 @@ def test_interrupt_while_containerd_is_frozen_ends_the_call(
         }
         pid = restartable_daemon.pid
         assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
+        _freeze(pid)
         returned = []
 
         def interrupted() -> None:
