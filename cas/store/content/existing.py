@@ -109,6 +109,8 @@ class ExistingBlobs:
             elif key.startswith(GC_REF_SNAPSHOT):
                 lease.pin_snapshot(value)
         _log.warning("record of a lost blob replaced digest=%s", info.digest)
+        # Set aside while the record protects it: a collection would destroy what is left of it.
+        self._files.clear_impostor(info.digest, info.size)
         self._content.delete(info.digest)
         lease.pin_blob(info.digest)
         return dict(info.labels)
