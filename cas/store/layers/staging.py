@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from cas.errors import CasError, LockTimeoutError
-from cas.fsops.durable import make_directory, remove_file, remove_temporaries
+from cas.fsops.durable import is_temporary, make_directory, remove_file, remove_temporaries
 from cas.fsops.locks import FileLock
 from cas.fsops.translation import translated
 from cas.fsops.trees import remove_tree
@@ -126,7 +126,7 @@ class Staging:
         try:
             make_directory(self._directory, mode=0o700)
         except BaseException:
-            self._lock.release()
+            self._end()
             raise
         return self
 
@@ -136,6 +136,9 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._end()
+
+    def _end(self) -> None:
         try:
             _remove_stubbornly(self._directory)
             remove_file(self._lock_file, sync=False)
@@ -158,6 +161,19 @@ def _remove_stubbornly(directory: Path) -> None:
     remove_tree(directory)
 
 
+def _remove_for_good(directory: Path) -> None:
+    """Remove a tree of a killed session; containerd may have to notice yet that nobody waits.
+
+    What it unpacks meanwhile makes its directories anew.
+    """
+    pause = threading.Event()
+    for _ in range(_REMOVAL_ATTEMPTS):
+        _remove_stubbornly(directory)
+        pause.wait(2 * _REMOVAL_PAUSE_SECONDS)
+        if not directory.exists():
+            return
+
+
 def sweep_staging(directory: Path) -> list[Path]:
     """Remove what killed sessions left; living ones are left alone. Idempotent.
 
@@ -172,7 +188,8 @@ def sweep_staging(directory: Path) -> list[Path]:
     remove_temporaries(directory)
     removed: list[Path] = []
     for session in iter_abandoned(directory):
-        if remove_tree(session):
+        if session.is_dir():
+            _remove_for_good(session)
             removed.append(session)
         remove_file(_lock_file(session), sync=False)
     return removed
@@ -184,14 +201,18 @@ def iter_abandoned(directory: Path) -> Iterator[Path]:
     Args:
         directory: Where all sessions have theirs; may be missing.
     """
-    for lock_file in sorted(directory.glob(f"*{_LOCK_SUFFIX}")):
-        held = FileLock(lock_file)
+    if not directory.is_dir():
+        return
+    # By directory as well as by lock file: a session makes its lock first and holds it to its end.
+    names = {path.with_suffix("") for path in directory.iterdir() if not is_temporary(path.name)}
+    for session in sorted(names):
+        held = FileLock(_lock_file(session))
         try:
             held.acquire(timeout_seconds=0)
         except LockTimeoutError:
             continue
         try:
-            yield lock_file.with_suffix("")
+            yield session
         finally:
             held.release()
 
