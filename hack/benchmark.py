@@ -86,8 +86,10 @@ class Bench:
         config = root / "config.toml"
         owners = "".join(f'{role} = "root"\n' for role in ("downloader", "verifier", "volumemgr"))
         config.write_text(f'persist = "{self.settings.persist}"\n[owners]\n{owners}')
+        # Installed programs are compiled once, whatever the shell says of its own.
+        inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
         self.environment = {
-            **os.environ,
+            **inherited,
             "CAS_CONFIG": str(config),
             "CONTAINERD_ADDRESS": str(self.settings.socket),
         }

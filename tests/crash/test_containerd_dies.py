@@ -30,36 +30,17 @@ from tests.support.daemon import (
 from tests.support.images import Compression, build_image
 from tests.support.layers import file
 from tests.support.operations import LOOKS, OPERATIONS, Workshop
-from tests.support.steps import open_case
+from tests.support.steps import AtStep, open_case
 
 _KILLS = 3
 _EXIT_UNAVAILABLE = 8
 _MIB = 1024 * 1024
 
 
-class _Fuse:
-    """Kills containerd at the k-th step from now."""
-
-    def __init__(self, daemon: Daemon) -> None:
-        self._daemon = daemon
-        self.steps = 0
-        self._last: int | None = None
-        self._guard = threading.Lock()
-
-    def set(self, last: int | None) -> None:
-        self.steps, self._last = 0, last
-
-    def __call__(self, step: str) -> None:
-        with self._guard:
-            if self.steps == self._last:
-                self._daemon.kill()
-            self.steps += 1
-
-
 class _CallFuse(logging.Handler):
     """Takes every answered call to containerd for a step."""
 
-    def __init__(self, fuse: _Fuse) -> None:
+    def __init__(self, fuse: AtStep) -> None:
         super().__init__(logging.DEBUG)
         self._fuse = fuse
 
@@ -68,7 +49,7 @@ class _CallFuse(logging.Handler):
 
 
 @contextmanager
-def _calls_announced(fuse: _Fuse) -> Iterator[None]:
+def _calls_announced(fuse: AtStep) -> Iterator[None]:
     logger = logging.getLogger("cas.containerd.translation")
     handler, before = _CallFuse(fuse), (logger.level, logger.propagate)
     logger.addHandler(handler)
@@ -114,7 +95,7 @@ def test_operation_whose_containerd_dies_is_unavailable_and_succeeds_when_repeat
     operation: str, crash_seed: int, restartable_daemon: Daemon, tmp_path: Path
 ) -> None:
     """The error says that containerd does not answer; the same open store goes on afterwards."""
-    fuse = _Fuse(restartable_daemon)
+    fuse = AtStep(restartable_daemon.kill)
     with open_case(restartable_daemon.settings, fuse) as case:
         shop = Workshop(case, tmp_path)
         do = OPERATIONS[operation](shop)
@@ -204,7 +185,7 @@ def test_commands_whose_containerd_dies_exit_with_8_and_succeed_when_repeated(
 ) -> None:
     """No command ends in a traceback; each says which peer is missing."""
     run = Cas(replace(restartable_daemon.settings, wait_seconds=0.5), tmp_path, capfd)
-    fuse = _Fuse(restartable_daemon)
+    fuse = AtStep(restartable_daemon.kill)
     source = random.Random(crash_seed)
     blob = tmp_path / "blob"
     blob.write_bytes(source.randbytes(2 * _MIB))

@@ -3,7 +3,6 @@
 import io
 import os
 import random
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from tests.support.images import Compression, build_image, layered_image
 from tests.support.layers import file
 from tests.support.loopfs import LoopFileSystem
 from tests.support.operations import OPERATIONS, Workshop
-from tests.support.steps import WatchedCancellation, open_case
+from tests.support.steps import AtStep, WatchedCancellation, open_case
 
 _MIB = 1024 * 1024
 _DISK_BYTES = 96 * _MIB
@@ -38,25 +37,6 @@ _NO_MARGIN = Limits(min_free_bytes=0)
 _NAME = "0b4b1c1e-5a0f-4d86-9d3c-52f0a60b7a11#0"
 
 MakeDisk = Callable[[int], LoopFileSystem]
-
-
-class _Flood:
-    """Fills the disk at the k-th step from now."""
-
-    def __init__(self, disk: LoopFileSystem) -> None:
-        self._disk = disk
-        self.steps = 0
-        self._last: int | None = None
-        self._guard = threading.Lock()
-
-    def set(self, last: int | None) -> None:
-        self.steps, self._last = 0, last
-
-    def __call__(self, step: str) -> None:
-        with self._guard:
-            if self.steps == self._last:
-                self._disk.fill()
-            self.steps += 1
 
 
 def _errors(case: Case) -> list[str]:
@@ -80,7 +60,7 @@ def test_operation_on_a_disk_that_fills_up_fails_whole_and_succeeds_with_room(
     """It says that there is no room, leaves the store sound, and can be repeated."""
     source = random.Random(f"{crash_seed}-{operation}")
     disk = loop_ext4(_DISK_BYTES)
-    flood = _Flood(disk)
+    flood = AtStep(disk.fill)
     with (
         Machine(disk, containerd_binary, _NO_MARGIN) as machine,
         open_case(machine.settings, flood) as case,

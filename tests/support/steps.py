@@ -4,8 +4,9 @@ A crash between two steps is all that a crash can be for what this process does,
 acts on the k-th step, for every or some random k, meets every state that a crash can leave.
 """
 
-__all__ = ["Announce", "WatchedCancellation", "announcing", "open_case"]
+__all__ = ["Announce", "AtStep", "WatchedCancellation", "announcing", "open_case"]
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -62,6 +63,26 @@ def open_case(settings: Settings, announce: Announce = lambda step: None) -> Ite
         case = Case(settings, announcing(connection, announce), utc_now)
         with observed(tell):
             yield case
+
+
+class AtStep:
+    """Does something at the k-th step from now; may be told of steps by several threads."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act = act
+        self.steps = 0
+        self._last: int | None = None
+        self._guard = threading.Lock()
+
+    def set(self, last: int | None) -> None:
+        """Begin to count; None only counts."""
+        self.steps, self._last = 0, last
+
+    def __call__(self, step: str) -> None:
+        with self._guard:
+            if self.steps == self._last:
+                self._act()
+            self.steps += 1
 
 
 class WatchedCancellation(Cancellation):

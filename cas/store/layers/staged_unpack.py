@@ -22,7 +22,7 @@ from cas.errors import InterruptedOperationError
 from cas.fsops.durable import exchange, sync_directory, sync_file_system
 from cas.fsops.translation import translated
 from cas.fsops.trees import allocated_bytes
-from cas.model.cancellation import Cancellation
+from cas.model.cancellation import Cancellation, JointCancellation
 from cas.model.progress import Progress
 from cas.model.records import Mount
 from cas.store.backing import Backing
@@ -38,21 +38,6 @@ _LOGGER = logging.getLogger(__name__)
 _SNAPSHOTTER = "overlayfs"
 _SNAPSHOT_FILES = re.compile(r"/snapshots/\d+/fs\Z")
 _ROOT_MODE = 0o755
-
-
-class _Stop(Cancellation):
-    """Stops the layers that are being unpacked: because the caller wishes, or one has failed."""
-
-    __slots__ = ("_outer",)
-
-    def __init__(self, outer: Cancellation | None) -> None:
-        super().__init__()
-        self._outer = outer
-
-    def check(self) -> None:
-        if self._outer is not None:
-            self._outer.check()
-        super().check()
 
 
 class StagedUnpack:
@@ -106,7 +91,7 @@ class StagedUnpack:
             AlreadyExistsError: Somebody else made one of the snapshots.
             CasError: As :meth:`cas.store.layers.unpack.Unpack.unpack` says.
         """
-        stop = _Stop(cancel)
+        stop = JointCancellation(cancel)
         with Staging(self._backing.layout.unpacking) as staging, self._pool(stop) as pool:
             staged = [
                 staging.add(layer, number, is_base=not parent and not number)

@@ -4,7 +4,6 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from cas.store.filters import BlobFilters, ImageFilters
 from cas.store.prune.plan import Action, Goal, PrunePlan
 from cas.store.prune.prune import Prune, PruneResult
 from cas.store.prune.selection import Scope, Selection, parse_selection
-from cas.store.sentinel import Sentinel
 from tests.support.daemon import connect
 from tests.support.images import BuiltImage, build_image, build_index
 from tests.support.layers import file
@@ -30,23 +28,6 @@ from tests.support.stores import utc_now
 from tests.support.volumes import Store, add_image, open_store, volume_name
 
 _MIB = 1024 * 1024
-
-
-@pytest.fixture
-def store(containerd: Containerd, settings: Settings) -> Store:
-    store = open_store(containerd, settings)
-    Sentinel(store.backing).ensure()
-    return store
-
-
-@pytest.fixture
-def others(containerd: Containerd, settings: Settings) -> OtherContent:
-    def content() -> Iterator[tuple[str, object]]:
-        for name in containerd.namespaces.iter_namespaces():
-            if name != settings.namespace:
-                yield name, containerd.in_namespace(name).content
-
-    return content  # type: ignore[return-value]  # the adapter fits the protocol
 
 
 @pytest.fixture

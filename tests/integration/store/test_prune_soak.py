@@ -2,45 +2,25 @@
 
 import secrets
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from cas.containerd.client import Containerd
-from cas.model.settings import Settings
 from cas.store.account.inventory import OtherContent
 from cas.store.check.check import Check
 from cas.store.content.blobs import Blobs
 from cas.store.prune.prune import Prune
 from cas.store.prune.selection import parse_selection
-from cas.store.sentinel import Sentinel
 from tests.support.images import build_image
 from tests.support.layers import file
 from tests.support.stores import utc_now
-from tests.support.volumes import Store, add_image, open_store, volume_name
+from tests.support.volumes import Store, add_image, volume_name
 
 pytestmark = pytest.mark.slow
 
 _ROUNDS = 12
-
-
-@pytest.fixture
-def store(containerd: Containerd, settings: Settings) -> Store:
-    store = open_store(containerd, settings)
-    Sentinel(store.backing).ensure()
-    return store
-
-
-@pytest.fixture
-def others(containerd: Containerd, settings: Settings) -> OtherContent:
-    def content() -> Iterator[tuple[str, object]]:
-        for name in containerd.namespaces.iter_namespaces():
-            if name != settings.namespace:
-                yield name, containerd.in_namespace(name).content
-
-    return content  # type: ignore[return-value]  # the adapter fits the protocol
 
 
 def _import_and_prepare(store: Store, place: Path, round_: int, shared: bytes) -> None:

@@ -3,20 +3,16 @@
 import os
 import secrets
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
-import pytest
-
-from cas.containerd.client import Containerd
 from cas.containerd.daemon import Daemon
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT
 from cas.model.settings import Settings
 from cas.store.account.inventory import OtherContent
 from cas.store.account.usage import StoreUsage, Usage
-from cas.store.sentinel import Sentinel
 from tests.support.daemon import connect, private_daemon, settings_for
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import file
@@ -24,23 +20,6 @@ from tests.support.loopfs import LoopFileSystem
 from tests.support.volumes import Recorder, Store, add_image, open_store, volume_name
 
 _MIB = 1024 * 1024
-
-
-@pytest.fixture
-def store(containerd: Containerd, settings: Settings) -> Store:
-    store = open_store(containerd, settings)
-    Sentinel(store.backing).ensure()
-    return store
-
-
-@pytest.fixture
-def others(containerd: Containerd, settings: Settings) -> OtherContent:
-    def content() -> Iterator[tuple[str, object]]:
-        for name in containerd.namespaces.iter_namespaces():
-            if name != settings.namespace:
-                yield name, containerd.in_namespace(name).content
-
-    return content  # type: ignore[return-value]  # the adapter fits the protocol
 
 
 def _image(name: str, *layers: bytes) -> BuiltImage:
