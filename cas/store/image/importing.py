@@ -90,7 +90,7 @@ class ImageImport:
             self._ingest.settle()
             if cancel is not None:
                 cancel.check()
-            return self._names.put_all(named)
+            return self._names.put_all(named, lease)
 
     def link(self, root: Descriptor, lease: Lease, platform: Platform) -> None:
         """See to it that the labels of an image's blobs keep the whole image.

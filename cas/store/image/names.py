@@ -16,6 +16,7 @@ from cas.model.labels import DOWNLOADED
 from cas.model.records import ImageRecord
 from cas.model.reference import normalise_docker_name
 from cas.store.backing import Backing
+from cas.store.leasing import Lease
 from cas.store.locking import Locks
 
 _log = logging.getLogger(__name__)
@@ -66,12 +67,20 @@ class ImageNames:
         with self._locks.image(name):
             return self._put(name, target)[0]
 
-    def put_all(self, named: Sequence[tuple[str, Descriptor]]) -> list[ImageRecord]:
-        """Make or move several names; after a failure they are as they were."""
+    def put_all(self, named: Sequence[tuple[str, Descriptor]], lease: Lease) -> list[ImageRecord]:
+        """Make or move several names; after a failure they are as they were.
+
+        Args:
+            named: Names and what they are to point to.
+            lease: Keeps what names pointed to before, until it is certain that they move.
+        """
         records = []
         with ExitStack() as undo:
             for name, target in named:
                 with self._locks.image(name):
+                    found = self._get(name)
+                    if found is not None:
+                        lease.pin_blob(found.target.digest)
                     record, before = self._put(name, target)
                 records.append(record)
                 undo.callback(self._restore, record, before)
