@@ -42,12 +42,17 @@ def _du(path: Path) -> int:
 
 def test_usage_agrees_with_du(store: Store, others: OtherContent) -> None:
     """What the account says in total is what du says, but for the few directories above."""
-    add_image(store, _image("example.com/a:1", secrets.token_bytes(_MIB)))
+    add_image(store, _image("example.com/a:1", secrets.token_bytes(4 * _MIB)))
     name = volume_name()
     store.volumes.prepare(name, "example.com/a:1", activate=True)
-    usage = Usage(store.backing, others=others).measure()
     store.volumes.deactivate(name)
-    assert abs(usage.size - _du(store.settings.persist)) < 64 * 1024
+    before = _du(store.settings.persist)
+    store.volumes.activate(name)
+    size = Usage(store.backing, others=others).measure().size
+    store.volumes.deactivate(name)
+    after = _du(store.settings.persist)
+    # containerd's databases grow and its collector works while we look.
+    assert min(before, after) - _MIB // 4 < size < max(before, after) + _MIB // 4
 
 
 def test_usage_of_images_tells_shared_from_unique(store: Store) -> None:
