@@ -145,11 +145,9 @@ def differences(
 @pytest.fixture(scope="module")
 def our_files(tmp_path_factory: pytest.TempPathFactory) -> list[FileDescriptorProto]:
     protos = ROOT / "protos"
-    names = [
-        f"cas/_gen/{path.relative_to(protos)}" for path in protos.rglob("containerd/**/*.proto")
-    ]
+    names = [str(path.relative_to(protos)) for path in protos.rglob("containerd/**/*.proto")]
     out = tmp_path_factory.mktemp("ours") / "set"
-    compiled = _compile(names, [f"cas/_gen={protos}"], out)
+    compiled = _compile(names, [str(protos)], out)
     return [file for file in compiled.file if file.name in names]
 
 
@@ -161,7 +159,9 @@ def containerd_declarations(
     (scratch / "google/rpc").mkdir(parents=True)
     (scratch / "google/rpc/status.proto").write_text(STATUS_PROTO)
     names = [
-        file.name.replace("cas/_gen/containerd", DEBIAN_API) for file in our_files if file.service
+        f"{DEBIAN_API}/{file.name.removeprefix('containerd/')}"
+        for file in our_files
+        if file.service
     ]
     includes = [str(path) for path in DEBIAN_PATHS if path.is_dir()]
     compiled = _compile(names, [*includes, str(scratch)], scratch / "set")
