@@ -10,10 +10,20 @@ import msgspec
 
 from cas.errors import ConfigError
 from cas.model.limits import Limits
-from cas.model.settings import Settings
+from cas.model.settings import ServiceUse, Settings
 
 DEFAULT_CONFIG = Path("/etc/cas/config.toml")
 _MAX_CONFIG_BYTES = 1024 * 1024
+_PLAIN = (
+    "namespace",
+    "snapshotter",
+    "containerd_binary",
+    "workers",
+    "wait_seconds",
+    "require_encryption",
+    "service",
+)
+"""Keys that are settings as they stand."""
 
 
 class _LimitsTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -37,6 +47,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     workers: int | None = None
     wait_seconds: float | None = None
     require_encryption: bool | None = None
+    service: ServiceUse | None = None
+    service_address: str | None = None
     owners: dict[str, str] = {}
     limits: _LimitsTable = msgspec.field(default_factory=_LimitsTable)
 
@@ -67,12 +79,37 @@ def _absolute(value: str | Path, name: str) -> Path:
     return path
 
 
+def _socket(value: str | Path, name: str) -> Path:
+    return _absolute(str(value).removeprefix("unix://"), name)
+
+
+def _plain_values(file: _File) -> dict[str, Any]:
+    return {name: value for name in _PLAIN if (value := getattr(file, name)) is not None}
+
+
+def _owners(file: _File) -> dict[str, str]:
+    defaults = Settings().owners
+    unknown = sorted(set(file.owners) - set(defaults))
+    if unknown:
+        raise ConfigError(
+            f"owners has no role {unknown[0]!r}; the roles are {', '.join(sorted(defaults))}"
+        )
+    return {**defaults, **file.owners}
+
+
+def _limits(file: _File) -> Limits:
+    given = msgspec.structs.asdict(file.limits)
+    return Limits(**{key: value for key, value in given.items() if value is not None})
+
+
 def load_settings(
     config: Path | None,
     *,
     persist: Path | None = None,
     address: Path | None = None,
     namespace: str | None = None,
+    service: ServiceUse | None = None,
+    service_address: Path | None = None,
 ) -> Settings:
     """Merge the configuration file with what the command line and the environment said.
 
@@ -81,6 +118,8 @@ def load_settings(
         persist: Overrides the file.
         address: Overrides the file.
         namespace: Overrides the file.
+        service: Overrides the file.
+        service_address: Overrides the file.
 
     Raises:
         ConfigError: The file cannot be read, is not TOML, has an unknown key or a wrong type, or
@@ -88,38 +127,19 @@ def load_settings(
     """
     path = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.exists() else None)
     file = _read(path) if path is not None else _File()
-    defaults = Settings()
-    chosen: dict[str, Any] = {
-        name: getattr(file, name)
-        for name in (
-            "namespace",
-            "snapshotter",
-            "containerd_binary",
-            "workers",
-            "wait_seconds",
-            "require_encryption",
-        )
-        if getattr(file, name) is not None
-    }
-    limits = {
-        key: value
-        for key, value in msgspec.structs.asdict(file.limits).items()
-        if value is not None
-    }
-    unknown = sorted(set(file.owners) - set(defaults.owners))
-    if unknown:
-        raise ConfigError(
-            f"owners has no role {unknown[0]!r}; the roles are {', '.join(sorted(defaults.owners))}"
-        )
-    chosen["owners"] = {**defaults.owners, **file.owners}
-    chosen["limits"] = Limits(**limits)
-    if persist is not None or file.persist is not None:
-        chosen["persist"] = _absolute(persist or file.persist or "", "persist")
-    if address is not None or file.address is not None:
-        text = str(address or file.address).removeprefix("unix://")
-        chosen["address"] = _absolute(text, "address")
+    chosen = _plain_values(file)
+    chosen["owners"] = _owners(file)
+    chosen["limits"] = _limits(file)
+    if (directory := persist or file.persist) is not None:
+        chosen["persist"] = _absolute(directory, "persist")
+    if (socket := address or file.address) is not None:
+        chosen["address"] = _socket(socket, "address")
+    if (socket := service_address or file.service_address) is not None:
+        chosen["service_address"] = _socket(socket, "service_address")
     if namespace is not None:
         chosen["namespace"] = namespace
+    if service is not None:
+        chosen["service"] = service
     if chosen.get("workers", 1) < 1:
         raise ConfigError(f"workers is {chosen['workers']}; at least 1 is needed")
     return Settings(**chosen)

@@ -13,7 +13,7 @@ import click
 
 from cas.errors import CasError, UsageError
 from cas.model.progress import NO_PROGRESS, Progress
-from cas.model.settings import Settings
+from cas.model.settings import ServiceUse, Settings
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +29,8 @@ class Invocation:
         self.address: Path | None = None
         self.namespace: str | None = None
         self.config: Path | None = None
+        self.service: ServiceUse | None = None
+        self.service_address: Path | None = None
         self.as_json = False
         self.quiet = False
         self.no_trunc = False
@@ -54,7 +56,12 @@ class Invocation:
         from cas.cli.configuration import load_settings
 
         return load_settings(
-            self.config, persist=self.persist, address=self.address, namespace=self.namespace
+            self.config,
+            persist=self.persist,
+            address=self.address,
+            namespace=self.namespace,
+            service=self.service,
+            service_address=self.service_address,
         )
 
     @contextmanager

@@ -14,6 +14,7 @@ import click
 from cas.cli.invocation import Invocation
 from cas.cli.lazy import LazyGroup, output_options
 from cas.errors import CasError, InterruptedOperationError, StorageError
+from cas.model.settings import ServiceUse
 
 COMMANDS = {
     "blob": ("cas.cli.blob", "Blobs: ingest, list, inspect, read, remove."),
@@ -62,6 +63,18 @@ COMMANDS = {
     envvar="CAS_CONFIG",
     help="Configuration file (TOML).  [default: /etc/cas/config.toml where it exists]",
 )
+@click.option(
+    "--service",
+    type=click.Choice(ServiceUse, case_sensitive=False),
+    envvar="CAS_SERVICE",
+    help="Go through the service, or open the store here; auto does what works.  [default: auto]",
+)
+@click.option(
+    "--service-address",
+    type=click.Path(path_type=Path),
+    envvar="CAS_SERVICE_ADDRESS",
+    help="Socket of the service.  [default: /run/cas/cas.sock, or the one under --persist]",
+)
 @click.option("-v", "--verbose", count=True, help="Say more on stderr; -vv tells remote calls too.")
 @output_options
 @click.pass_context
@@ -71,6 +84,8 @@ def cli(
     address: Path | None,
     namespace: str | None,
     config: Path | None,
+    service: ServiceUse | None,
+    service_address: Path | None,
     verbose: int,
 ) -> None:
     """Keep blobs, images and volumes of an edge device in a containerd of their own.
@@ -86,6 +101,8 @@ def cli(
     invocation.address = address
     invocation.namespace = namespace
     invocation.config = config
+    invocation.service = service
+    invocation.service_address = service_address
     invocation.configure_logging(verbose)
 
 

@@ -15,6 +15,7 @@ from cas.model.volume_name import VolumeName
 
 DEFAULT_PERSIST = Path("/persist")
 _DEFAULT_RUN = Path("/run/containerd-user")
+_DEFAULT_SERVICE_SOCKET = Path("/run/cas/cas.sock")
 _TEMPORARY_PREFIX = "."
 
 
@@ -123,6 +124,13 @@ class Layout:
     def containerd_socket(self) -> Path:
         """containerd's gRPC socket."""
         return self.run / "containerd.sock"
+
+    @property
+    def service_socket(self) -> Path:
+        """The service's gRPC socket."""
+        if self.persist == DEFAULT_PERSIST:
+            return _DEFAULT_SERVICE_SOCKET
+        return self.run / "cas.sock"
 
     @property
     def containerd_config(self) -> Path:

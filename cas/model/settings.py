@@ -1,8 +1,9 @@
 """What an installation chooses; read by the command line, given to the library."""
 
-__all__ = ["DEFAULT_NAMESPACE", "DEFAULT_SNAPSHOTTER", "Settings"]
+__all__ = ["DEFAULT_NAMESPACE", "DEFAULT_SNAPSHOTTER", "ServiceUse", "Settings"]
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from cas.model.layout import DEFAULT_PERSIST, Layout
@@ -10,6 +11,15 @@ from cas.model.limits import Limits
 
 DEFAULT_NAMESPACE = "eve-user-apps"
 DEFAULT_SNAPSHOTTER = "overlayfs"
+
+
+class ServiceUse(StrEnum):
+    """Whether the ``cas`` command goes through the service or opens the store itself."""
+
+    AUTO = "auto"
+    """Through the service where one answers for the same store."""
+    NEVER = "never"
+    ALWAYS = "always"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,8 @@ class Settings:
         containerd_binary: Name on PATH or absolute path of containerd.
         workers: Blobs worked on at once.
         wait_seconds: How long to wait for containerd to answer at first.
+        service: Whether commands go through the service.
+        service_address: The service's socket; None means the layout's own.
         require_encryption: Refuse to write into a plain vault.
         owners: Role (``root``, ``downloader``, ``verifier``, ``volumemgr``) to user or group name.
         limits: Limits against hostile input.
@@ -36,6 +48,8 @@ class Settings:
     containerd_binary: str = "containerd"
     workers: int = 4
     wait_seconds: float = 10.0
+    service: ServiceUse = ServiceUse.AUTO
+    service_address: Path | None = None
     require_encryption: bool = False
     owners: dict[str, str] = field(
         default_factory=lambda: {
@@ -56,3 +70,8 @@ class Settings:
     def socket(self) -> Path:
         """The containerd socket to use."""
         return self.address or self.layout.containerd_socket
+
+    @property
+    def service_socket(self) -> Path:
+        """The socket of the service."""
+        return self.service_address or self.layout.service_socket

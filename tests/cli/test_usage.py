@@ -81,6 +81,8 @@ def test_too_long_socket_path_names_the_way_out(run_cas: RunCas, tmp_path: Path)
         "workers = 'four'",
         "workers = 0",
         'persist = "relative"',
+        'service = "sometimes"',
+        'service_address = "relative"',
         'persist = "/a/../b"',
         '[owners]\nking = "root"',
         "[limits]\nunknown = 1",

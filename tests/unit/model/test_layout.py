@@ -20,6 +20,7 @@ def test_layout_of_the_default_persist_matches_the_contract() -> None:
     )
     assert layout.clear_volumes == Path("/persist/clear/volumes")
     assert layout.containerd_socket == Path("/run/containerd-user/containerd.sock")
+    assert layout.service_socket == Path("/run/cas/cas.sock")
 
 
 def test_layout_of_another_persist_keeps_run_files_below_it() -> None:
@@ -27,6 +28,7 @@ def test_layout_of_another_persist_keeps_run_files_below_it() -> None:
     layout = Layout(Path("/tmp/p"))
 
     assert layout.containerd_socket == Path("/tmp/p/run/containerd.sock")
+    assert layout.service_socket == Path("/tmp/p/run/cas.sock")
     assert layout.lock("blob", "x").is_relative_to(layout.persist)
 
 
