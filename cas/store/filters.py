@@ -37,9 +37,13 @@ _NAMELESS = re.compile(r"(?:<none>.*|(?:[^/:@]*@)?sha256:[0-9a-f]{64})?", re.ASC
 
 @dataclass(frozen=True, slots=True)
 class _Filters(Generic[_Record]):
-    """Groups of alternatives that must all hold; without groups everything matches."""
+    """Groups of alternatives that must all hold; without groups everything matches.
+
+    ``texts`` are what they were parsed from, for whoever asks somebody else to filter.
+    """
 
     groups: tuple[tuple[_Test[_Record], ...], ...] = ()
+    texts: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is any filter."""
@@ -94,7 +98,8 @@ def parse_blob_filters(texts: Iterable[str], *, now: datetime) -> BlobFilters:
     Raises:
         UsageError: Unknown key or malformed value.
     """
-    return BlobFilters(_parse(texts, now, _BLOB_MAKERS, "blobs"))
+    listed = tuple(texts)
+    return BlobFilters(_parse(listed, now, _BLOB_MAKERS, "blobs"), listed)
 
 
 def parse_image_filters(texts: Iterable[str], *, now: datetime) -> ImageFilters:
@@ -111,7 +116,8 @@ def parse_image_filters(texts: Iterable[str], *, now: datetime) -> ImageFilters:
     Raises:
         UsageError: Unknown key or malformed value.
     """
-    return ImageFilters(_parse(texts, now, _IMAGE_MAKERS, "images"))
+    listed = tuple(texts)
+    return ImageFilters(_parse(listed, now, _IMAGE_MAKERS, "images"), listed)
 
 
 def _parse(

@@ -31,10 +31,14 @@ class Selection:
     Args:
         images: Images that no volume uses and that match; None for no image at all.
         pins: Pinned blobs that match; None for none: a pin was asked for by somebody.
+        scope: What it was parsed for.
+        texts: What it was parsed from.
     """
 
     images: ImageFilters | None = field(default_factory=ImageFilters)
     pins: BlobFilters | None = None
+    scope: Scope = Scope.ALL
+    texts: tuple[str, ...] = ()
 
 
 def parse_selection(texts: Sequence[str], *, now: datetime, scope: Scope = Scope.ALL) -> Selection:
@@ -52,16 +56,20 @@ def parse_selection(texts: Sequence[str], *, now: datetime, scope: Scope = Scope
     Raises:
         UsageError: Unknown key, malformed value, or filters that nothing can pass together.
     """
-    match scope:
-        case Scope.IMAGES:
-            return Selection(images=parse_image_filters(texts, now=now))
-        case Scope.BLOBS:
-            return Selection(images=None, pins=parse_blob_filters(texts, now=now) or None)
-        case Scope.ALL:
-            return _for_all(texts, now) if texts else Selection()
+    images: ImageFilters | None = None
+    pins: BlobFilters | None = None
+    if scope is Scope.IMAGES:
+        images = parse_image_filters(texts, now=now)
+    elif scope is Scope.BLOBS:
+        pins = parse_blob_filters(texts, now=now) or None
+    elif texts:
+        images, pins = _for_all(texts, now)
+    else:
+        images = ImageFilters()
+    return Selection(images=images, pins=pins, scope=scope, texts=tuple(texts))
 
 
-def _for_all(texts: Sequence[str], now: datetime) -> Selection:
+def _for_all(texts: Sequence[str], now: datetime) -> tuple[ImageFilters | None, BlobFilters | None]:
     images: ImageFilters | None = None
     pins: BlobFilters | None = None
     refusals = []
@@ -74,7 +82,7 @@ def _for_all(texts: Sequence[str], now: datetime) -> Selection:
     except UsageError as error:
         refusals.append(error)
     if len(refusals) == 1 or not refusals:
-        return Selection(images=images, pins=pins)
+        return images, pins
     if refusals[0].message == refusals[1].message:
         raise refusals[0]
     raise UsageError(f"nothing passes these filters: {refusals[0].message}; {refusals[1].message}")

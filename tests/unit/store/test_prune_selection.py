@@ -47,3 +47,12 @@ def test_filters_that_nothing_can_pass_are_a_usage_error(scope: Scope, texts: li
     """Also a typing error among good filters, which must not widen the selection."""
     with pytest.raises(UsageError):
         parse_selection(texts, now=NOW, scope=scope)
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_selection_remembers_what_it_was_parsed_from(scope: Scope) -> None:
+    """Whoever asks a service to prune hands on texts; ages then count there."""
+    selection = parse_selection(["until=1h"], now=NOW, scope=scope)
+
+    assert selection.scope is scope
+    assert selection.texts == ("until=1h",)
