@@ -47,6 +47,7 @@ that callers may decide by, so that nobody has to read messages:
     │   ├── VaultLockedError
     │   └── VaultNotEncryptedError
     ├── UnavailableError         8   UNAVAILABLE (temporary)
+    │   ├── ServiceUnavailableError   cas's own service cannot be reached or is full
     │   ├── DaemonUnavailableError    containerd cannot be reached
     │   ├── DaemonVersionError        containerd too old or lacking a service (not temporary)
     │   ├── DaemonError               containerd answered something we have no word for
@@ -55,6 +56,7 @@ that callers may decide by, so that nobody has to read messages:
     ├── DeniedError              9   PERMISSION_DENIED
     │   └── LayoutError               a directory of the layout is not what it must be
     ├── StorageError             1   INTERNAL             a system call on a file failed
+    ├── InternalError            1   INTERNAL             a defect of cas
     └── InterruptedOperationError 130 CANCELLED           stopped by signal or caller
 """
 
@@ -78,6 +80,7 @@ __all__ = [
     "ImageNotFoundError",
     "InUseError",
     "IntegrityError",
+    "InternalError",
     "InterruptedOperationError",
     "InvalidNameError",
     "LayerError",
@@ -91,6 +94,7 @@ __all__ = [
     "NoSpaceError",
     "NotFoundError",
     "PlatformNotFoundError",
+    "ServiceUnavailableError",
     "SizeMismatchError",
     "SnapshotNotFoundError",
     "SocketPathError",
@@ -373,6 +377,12 @@ class UnavailableError(CasError):
     temporary = True
 
 
+class ServiceUnavailableError(UnavailableError):
+    """The cas service does not answer on its socket, or takes no more calls right now."""
+
+    reference = "service-unavailable"
+
+
 class DaemonUnavailableError(UnavailableError):
     """containerd does not answer on its socket."""
 
@@ -426,6 +436,13 @@ class StorageError(CasError):
 
     reference = "storage"
     kind = "storage"
+    grpc_status = "INTERNAL"
+
+
+class InternalError(CasError):
+    """A defect of cas; whether the operation took effect is unknown."""
+
+    reference = "internal-error"
     grpc_status = "INTERNAL"
 
 

@@ -1,0 +1,166 @@
+"""Errors on the wire: our tree as gRPC status with details, and back.
+
+A status carries a ``google.rpc.ErrorInfo``: reason is the reference, domain is
+:data:`ERROR_DOMAIN`, metadata are the error's details with ``kind`` and ``temporary``. Nobody has
+to read a message's text. A status without it was made by gRPC itself, on either side.
+"""
+
+__all__ = [
+    "ERROR_DOMAIN",
+    "error_from_message",
+    "error_from_rpc",
+    "error_message",
+    "error_status",
+]
+
+from collections.abc import Mapping
+from functools import cache
+
+import grpc
+from google.protobuf.any_pb2 import Any
+from google.rpc.error_details_pb2 import ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from cas import errors
+from cas._gen.cas.v1 import types_pb2
+from cas.errors import (
+    AlreadyExistsError,
+    CasError,
+    ConflictError,
+    DeadlineExceededError,
+    DeniedError,
+    IntegrityError,
+    InternalError,
+    InterruptedOperationError,
+    LimitExceededError,
+    NotFoundError,
+    ServiceUnavailableError,
+    UsageError,
+)
+from cas.rpc.messages import text
+
+ERROR_DOMAIN = "cas.lfedge.org"
+
+_MESSAGE_BYTES = 1024
+_DETAIL_BYTES = 512
+_DETAILS_BYTES = 2048
+"""Clients refuse trailers of more than 8 KiB, of which encoding takes a part."""
+
+_KIND = "kind"
+_TEMPORARY = "temporary"
+
+_BARE: Mapping[grpc.StatusCode, type[CasError]] = {
+    grpc.StatusCode.CANCELLED: InterruptedOperationError,
+    grpc.StatusCode.INVALID_ARGUMENT: UsageError,
+    grpc.StatusCode.OUT_OF_RANGE: UsageError,
+    # The service is older than the client.
+    grpc.StatusCode.UNIMPLEMENTED: UsageError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceededError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: AlreadyExistsError,
+    grpc.StatusCode.PERMISSION_DENIED: DeniedError,
+    grpc.StatusCode.UNAUTHENTICATED: DeniedError,
+    # A message larger than either side takes.
+    grpc.StatusCode.RESOURCE_EXHAUSTED: LimitExceededError,
+    grpc.StatusCode.FAILED_PRECONDITION: ConflictError,
+    grpc.StatusCode.UNAVAILABLE: ServiceUnavailableError,
+    grpc.StatusCode.DATA_LOSS: IntegrityError,
+}
+"""What a status without details stands for; the others are :class:`InternalError`."""
+
+
+def error_status(error: CasError) -> grpc.Status:
+    """Give the status that a call ends with; long texts are cut so that every client takes it."""
+    info = ErrorInfo(
+        reason=error.reference,
+        domain=ERROR_DOMAIN,
+        metadata={
+            **_short_details(error),
+            _KIND: error.kind,
+            _TEMPORARY: str(error.temporary).lower(),
+        },
+    )
+    packed = Any()
+    packed.Pack(info)
+    code = grpc.StatusCode[error.grpc_status].value[0]
+    message = _shortened(text(error.message), _MESSAGE_BYTES)
+    return rpc_status.to_status(Status(code=code, message=message, details=[packed]))
+
+
+def error_from_rpc(error: grpc.RpcError, action: str) -> CasError:
+    """Rebuild the error that a call ended with: same class, same message, same details.
+
+    Args:
+        error: What a stub raised.
+        action: What was being done, for an error that gRPC made itself, such as ``list blobs``.
+    """
+    if not isinstance(error, grpc.Call):
+        return InternalError(f"cannot {action}: {error}")
+    info = _error_info(error)
+    message = error.details() or ""
+    if info is not None:
+        details = dict(info.metadata)
+        kind = details.pop(_KIND, "")
+        details.pop(_TEMPORARY, None)
+        return _class_of(info.reason, kind)(message, **details)
+    found = _BARE.get(error.code(), InternalError)
+    words = "the service does not answer: " if found is ServiceUnavailableError else ""
+    return found(f"cannot {action}: {words}{message or error.code().name}", code=error.code().name)
+
+
+def error_message(error: CasError) -> types_pb2.Error:
+    """Write an error that concerns one of several objects."""
+    return types_pb2.Error(
+        reference=error.reference,
+        kind=error.kind,
+        message=text(error.message),
+        details={key: text(value) for key, value in error.details.items()},
+        temporary=error.temporary,
+    )
+
+
+def error_from_message(message: types_pb2.Error) -> CasError:
+    """Read an error that concerns one of several objects."""
+    return _class_of(message.reference, message.kind)(message.message, **message.details)
+
+
+def _error_info(call: grpc.Call) -> ErrorInfo | None:
+    try:
+        status = rpc_status.from_call(call)
+    except ValueError:  # somebody between us rewrote the status
+        return None
+    for packed in status.details if status is not None else ():
+        info = ErrorInfo()
+        if packed.Unpack(info) and info.domain == ERROR_DOMAIN:
+            return info
+    return None
+
+
+def _class_of(reference: str, kind: str) -> type[CasError]:
+    """Give the class of a reference; of one that is newer than we, its family."""
+    classes, families = _tree()
+    return classes.get(reference) or families.get(kind, CasError)
+
+
+@cache
+def _tree() -> tuple[Mapping[str, type[CasError]], Mapping[str, type[CasError]]]:
+    classes: list[type[CasError]] = [getattr(errors, name) for name in errors.__all__]
+    by_reference = {cls.reference: cls for cls in classes}
+    return by_reference, {cls.kind: cls for cls in classes if CasError in cls.__bases__}
+
+
+def _short_details(error: CasError) -> dict[str, str]:
+    details: dict[str, str] = {}
+    left = _DETAILS_BYTES
+    for key, value in error.details.items():
+        shown = _shortened(text(value), _DETAIL_BYTES)
+        left -= len(key) + len(shown.encode())
+        if left >= 0:
+            details[key] = shown
+    return details
+
+
+def _shortened(value: str, limit: int) -> str:
+    raw = value.encode()
+    return value if len(raw) <= limit else raw[: limit - 3].decode(errors="ignore") + "…"
