@@ -65,6 +65,7 @@ class Case:
     Attributes:
         settings: What it was opened with.
         containerd: The connection, for what the use cases do not cover.
+        events: What happens in the store, whoever does it.
 
     Example:
         >>> with Case.open(Settings(persist=Path("/persist"))) as case:
@@ -85,6 +86,7 @@ class Case:
             snapshots=containerd.snapshots,
             diff=containerd.diff,
             namespaces=containerd.namespaces,
+            events=containerd.events,
             blobs_directory=containerd.blobs_directory,
             snapshotter=settings.snapshotter,
             namespace=settings.namespace,
@@ -95,6 +97,7 @@ class Case:
             volumes=lambda: iter_records(layout),
             daemon_syncs_layers=containerd.facts.version >= (1, 7, 14),
         )
+        self.events = containerd.events
         self.locks = Locks(layout)
         self.leasing = Leasing(self.backing)
         self.sentinel = Sentinel(self.backing)

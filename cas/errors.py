@@ -52,6 +52,7 @@ that callers may decide by, so that nobody has to read messages:
     │   ├── DaemonVersionError        containerd too old or lacking a service (not temporary)
     │   ├── DaemonError               containerd answered something we have no word for
     │   ├── DeadlineExceededError
+    │   ├── EventsLostError           a listener was too slow
     │   └── ContainerdMissingError    no containerd binary (not temporary)
     ├── DeniedError              9   PERMISSION_DENIED
     │   └── LayoutError               a directory of the layout is not what it must be
@@ -77,6 +78,7 @@ __all__ = [
     "DeniedError",
     "DiffIDMismatchError",
     "DigestMismatchError",
+    "EventsLostError",
     "ImageNotFoundError",
     "InUseError",
     "IntegrityError",
@@ -407,6 +409,12 @@ class DeadlineExceededError(UnavailableError):
 
     reference = "deadline-exceeded"
     grpc_status = "DEADLINE_EXCEEDED"
+
+
+class EventsLostError(UnavailableError):
+    """A listener took events too slowly, and some are lost to it."""
+
+    reference = "events-lost"
 
 
 class ContainerdMissingError(UnavailableError):

@@ -15,6 +15,7 @@ from typing import Self
 
 from cas.containerd.content import ContentStore
 from cas.containerd.diff import Differ
+from cas.containerd.events import Events
 from cas.containerd.images import Images
 from cas.containerd.introspection import DaemonFacts, read_facts
 from cas.containerd.leases import Leases
@@ -45,6 +46,7 @@ class Containerd:
         self.snapshots = Snapshots(transport, snapshotter, self.leases)
         self.diff = Differ(transport, self.leases)
         self.namespaces = Namespaces(transport)
+        self.events = Events(transport)
 
     @classmethod
     def connect(

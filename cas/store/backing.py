@@ -17,6 +17,7 @@ from cas.model.volume_record import VolumeRecord
 from cas.store.ports import (
     ContentStore,
     Differ,
+    EventPublisher,
     ImageStore,
     Leases,
     NamespaceStore,
@@ -38,6 +39,7 @@ class Backing:
         snapshots: Its snapshots, of one snapshotter.
         diff: Unpacks layers.
         namespaces: Labels of all namespaces.
+        events: Told what happens.
         blobs_directory: containerd's ``blobs/sha256`` where this process reaches it, else None.
         snapshotter: Name of the snapshotter.
         layout: The paths of the store.
@@ -55,6 +57,7 @@ class Backing:
     snapshots: SnapshotStore
     diff: Differ
     namespaces: NamespaceStore
+    events: EventPublisher
     blobs_directory: Path | None
     snapshotter: str
     layout: Layout

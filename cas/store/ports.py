@@ -10,6 +10,7 @@ __all__ = [
     "BlobWriter",
     "ContentStore",
     "Differ",
+    "EventPublisher",
     "ImageStore",
     "IngestCatalogue",
     "LeaseResources",
@@ -22,12 +23,13 @@ __all__ = [
     "Writer",
 ]
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Protocol, Self
 
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
+from cas.model.events import EventKind
 from cas.model.records import (
     BlobInfo,
     ImageRecord,
@@ -262,3 +264,10 @@ class NamespaceStore(Protocol):
 
     def iter_namespaces(self) -> Iterator[str]:
         """Stream the names."""
+
+
+class EventPublisher(Protocol):
+    """Tells listeners in all processes what happened."""
+
+    def publish(self, kind: EventKind, names: Iterable[str], /) -> None:
+        """Tell it; never fails."""

@@ -15,6 +15,7 @@ from cas.errors import CorruptVolumeError, InUseError, MountPointError, Snapshot
 from cas.fsops.durable import sync_file_system
 from cas.fsops.mounts import MountPoint, find_mount, iter_mounts, mount, unmount
 from cas.fsops.translation import translated
+from cas.model.events import EventKind
 from cas.model.records import Mount
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
@@ -57,6 +58,7 @@ class Activation:
         _require_unmounted(record.name, mounts)
         mount(mounts, rootfs, nodev=True)
         _LOGGER.info("volume activated volume=%s path=%s", record.name, rootfs)
+        self._backing.events.publish(EventKind.VOLUME_ACTIVATED, [str(record.name)])
         return rootfs
 
     def deactivate(self, record: VolumeRecord) -> bool:
@@ -79,6 +81,7 @@ class Activation:
             sync_file_system(rootfs)
         unmount(rootfs)
         _LOGGER.info("volume deactivated volume=%s path=%s", record.name, rootfs)
+        self._backing.events.publish(EventKind.VOLUME_DEACTIVATED, [str(record.name)])
         return True
 
     def is_active(self, record: VolumeRecord, current: MountPoint | None) -> bool:

@@ -28,6 +28,7 @@ from cas.fsops.durable import publish, sync_directory
 from cas.fsops.trees import remove_tree
 from cas.model.cancellation import Cancellation
 from cas.model.digest import ChainID
+from cas.model.events import EventKind
 from cas.model.labels import GC_ROOT, VOLUME, VOLUMES_DIRECTORY
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import Mount
@@ -119,6 +120,7 @@ class Preparation:
                 self._unpack_and_build(record, resolved, lease, cancel, progress)
         self._images.touch(resolved.record.name)
         _LOGGER.info("volume prepared volume=%s image=%s", name, record.image)
+        self._backing.events.publish(EventKind.VOLUME_PREPARED, [str(name)])
         return record
 
     def _new_record(

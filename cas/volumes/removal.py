@@ -14,6 +14,7 @@ from cas.errors import CorruptVolumeError, InUseError, SnapshotNotFoundError
 from cas.fsops.durable import rename_aside
 from cas.fsops.mounts import mounts_below, unmount
 from cas.fsops.trees import remove_tree
+from cas.model.events import EventKind
 from cas.model.labels import VOLUME
 from cas.model.volume_name import VolumeName
 from cas.store.backing import Backing
@@ -78,10 +79,13 @@ class Removal:
         if not leftover.is_dir() or leftover.is_symlink():
             return False
         _require_unmounted(name, leftover)
-        if not stands(layout, name):
+        gone = not stands(layout, name)
+        if gone:
             # The snapshot first: without the directory nobody would know its key any more.
             self._drop_snapshot(name, read_snapshot_key(leftover, name))
         remove_tree(leftover)
+        if gone:
+            self._backing.events.publish(EventKind.VOLUME_REMOVED, [str(name)])
         return True
 
     def _drop_snapshot(self, name: VolumeName, key: str) -> None:

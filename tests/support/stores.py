@@ -48,6 +48,7 @@ def backing_for(
         "snapshots": containerd.snapshots,
         "diff": containerd.diff,
         "namespaces": containerd.namespaces,
+        "events": containerd.events,
         "blobs_directory": containerd.blobs_directory,
         "snapshotter": settings.snapshotter,
         "layout": settings.layout,

@@ -161,7 +161,7 @@ def containerd_declarations(
     names = [
         f"{DEBIAN_API}/{file.name.removeprefix('containerd/')}"
         for file in our_files
-        if file.service
+        if file.service or file.name.startswith("containerd/events/")
     ]
     includes = [str(path) for path in DEBIAN_PATHS if path.is_dir()]
     compiled = _compile(names, [*includes, str(scratch)], scratch / "set")

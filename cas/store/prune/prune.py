@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cas.fsops.trees import free_bytes
 from cas.model.cancellation import Cancellation
+from cas.model.events import EventKind
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.store.account.inventory import OtherContent, take_inventory
 from cas.store.account.usage import ObjectSizes, store_bytes
@@ -119,6 +120,8 @@ class Prune:
             collect_files(self._backing)
             outcome = list(execution.outcome())
         removed = tuple(each for each in outcome if isinstance(each, PlannedObject))
+        blobs = (each.name for each in removed if each.kind == "blob")
+        self._backing.events.publish(EventKind.BLOB_REMOVED, blobs)
         freed = sum(each.size for each in removed)
         return PruneResult(
             removed=removed,
