@@ -24,13 +24,15 @@ that callers may decide by, so that nobody has to read messages:
     │   ├── SnapshotNotFoundError
     │   ├── VolumeNotFoundError
     │   ├── LeaseNotFoundError        the lease vanished under its holder
-    │   └── SourceNotFoundError       file to read does not exist
+    │   └── SourceNotFoundError       file to read, or object at its source, does not exist
     ├── ConflictError            4   FAILED_PRECONDITION
     │   ├── AlreadyExistsError
     │   ├── VolumeConflictError       the name holds another image
     │   ├── InUseError                object has users
     │   ├── MountPointError           mount point occupied by something else
-    │   └── LockTimeoutError          someone else works on the object (temporary)
+    │   ├── LockTimeoutError          someone else works on the object (temporary)
+    │   ├── SourceChangedError        the object at its source is not the one begun (temporary)
+    │   └── ResumeUnsupportedError    the source cannot go on in the middle (temporary)
     ├── IntegrityError           5   DATA_LOSS
     │   ├── DigestMismatchError
     │   ├── SizeMismatchError
@@ -53,9 +55,16 @@ that callers may decide by, so that nobody has to read messages:
     │   ├── DaemonError               containerd answered something we have no word for
     │   ├── DeadlineExceededError
     │   ├── EventsLostError           a listener was too slow
-    │   └── ContainerdMissingError    no containerd binary (not temporary)
+    │   ├── ContainerdMissingError    no containerd binary (not temporary)
+    │   ├── SourceUnavailableError    a datastore does not answer, or breaks off
+    │   ├── SourceStalledError        a datastore sends nothing, or next to nothing
+    │   ├── RateLimitedError          a datastore asks for a pause
+    │   ├── SourceProtocolError       a datastore's answer makes no sense (not temporary)
+    │   ├── UntrustedTLSError         a certificate that nobody we trust has signed (not temporary)
+    │   └── SourceLibraryMissingError an extra of the package is not installed (not temporary)
     ├── DeniedError              9   PERMISSION_DENIED
-    │   └── LayoutError               a directory of the layout is not what it must be
+    │   ├── LayoutError               a directory of the layout is not what it must be
+    │   └── AuthenticationError       a datastore refuses the credentials, or asks for some
     ├── StorageError             1   INTERNAL             a system call on a file failed
     ├── InternalError            1   INTERNAL             a defect of cas
     └── InterruptedOperationError 130 CANCELLED           stopped by signal or caller
@@ -63,6 +72,7 @@ that callers may decide by, so that nobody has to read messages:
 
 __all__ = [
     "AlreadyExistsError",
+    "AuthenticationError",
     "BlobNotFoundError",
     "CasError",
     "ConfigError",
@@ -96,14 +106,22 @@ __all__ = [
     "NoSpaceError",
     "NotFoundError",
     "PlatformNotFoundError",
+    "RateLimitedError",
+    "ResumeUnsupportedError",
     "ServiceUnavailableError",
     "SizeMismatchError",
     "SnapshotNotFoundError",
     "SocketPathError",
+    "SourceChangedError",
+    "SourceLibraryMissingError",
     "SourceNotFoundError",
+    "SourceProtocolError",
+    "SourceStalledError",
+    "SourceUnavailableError",
     "StorageError",
     "StoreMetadataLostError",
     "UnavailableError",
+    "UntrustedTLSError",
     "UsageError",
     "VaultError",
     "VaultLockedError",
@@ -225,7 +243,7 @@ class LeaseNotFoundError(NotFoundError):
 
 
 class SourceNotFoundError(NotFoundError):
-    """The file or directory to read does not exist."""
+    """The file or directory to read, or the object at its source, does not exist."""
 
     reference = "source-not-found"
 
@@ -267,6 +285,20 @@ class LockTimeoutError(ConflictError):
     """Another caller held the lock until the deadline."""
 
     reference = "locked"
+    temporary = True
+
+
+class SourceChangedError(ConflictError):
+    """The object at its source is another one than when the transfer began."""
+
+    reference = "source-changed"
+    temporary = True
+
+
+class ResumeUnsupportedError(ConflictError):
+    """The source cannot, or cannot provably, go on in the middle of the object."""
+
+    reference = "resume-unsupported"
     temporary = True
 
 
@@ -424,6 +456,46 @@ class ContainerdMissingError(UnavailableError):
     temporary = False
 
 
+class SourceUnavailableError(UnavailableError):
+    """A datastore cannot be reached, answers with a failure of its own, or breaks off."""
+
+    reference = "source-unavailable"
+
+
+class SourceStalledError(UnavailableError):
+    """A datastore has sent nothing, or next to nothing, for longer than the limit."""
+
+    reference = "source-stalled"
+
+
+class RateLimitedError(UnavailableError):
+    """A datastore asks for a pause; ``retry_after_seconds`` in the details says how long a one."""
+
+    reference = "rate-limited"
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class SourceProtocolError(UnavailableError):
+    """A datastore's answer is not what its protocol allows; asking again does not help."""
+
+    reference = "source-protocol"
+    temporary = False
+
+
+class UntrustedTLSError(UnavailableError):
+    """A datastore's certificate is not signed by an authority we trust, or is for another name."""
+
+    reference = "tls-untrusted"
+    temporary = False
+
+
+class SourceLibraryMissingError(UnavailableError):
+    """The datastore's kind needs an extra of the package that is not installed."""
+
+    reference = "source-library-missing"
+    temporary = False
+
+
 class DeniedError(CasError):
     """The process lacks a right."""
 
@@ -437,6 +509,13 @@ class LayoutError(DeniedError):
     """A directory of the layout is missing, a symlink, or has the wrong owner or mode."""
 
     reference = "layout"
+
+
+class AuthenticationError(DeniedError):
+    """A datastore refuses the credentials it was given, or asks for some where none are known."""
+
+    reference = "authentication-refused"
+    grpc_status = "UNAUTHENTICATED"
 
 
 class StorageError(CasError):
