@@ -97,7 +97,9 @@ def test_wrong_configuration_is_refused(text: str, run_cas: RunCas, tmp_path: Pa
 
     assert result.status == 2
     assert "[invalid-config]" in result.err
-    assert any(word in result.err for word in (str(config), "workers", "persist", "owners"))
+    assert any(
+        word in result.err for word in (str(config), "workers", "persist", "owners", "service")
+    )
 
 
 def test_missing_configuration_file_is_refused(run_cas: RunCas, tmp_path: Path) -> None:
