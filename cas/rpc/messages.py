@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -47,18 +48,20 @@ from cas.model.digest import Digest
 from cas.model.labels import MEDIA_TYPE
 from cas.model.records import BlobInfo, ImageRecord
 from cas.model.volume_record import VolumeRecord
-from cas.store.account.usage import FileSystemUsage, ImageUsage, UsageEntry, VolumeShare
-from cas.store.account.why import Explanation, Keeper
-from cas.store.check.data import ScrubState
-from cas.store.check.findings import Finding
-from cas.store.check.repair import Repaired
-from cas.store.content.ingest import Ingested
-from cas.store.image.details import ImageDetails, PlatformDetails
-from cas.store.image.resolution import Layer, ResolvedImage
-from cas.store.prune.execution import Skipped
-from cas.store.prune.plan import Holder, PlannedObject, PrunePlan
-from cas.store.prune.prune import PruneResult
 from cas.volumes.status import VolumeState, VolumeStatus, VolumeUsage
+
+if TYPE_CHECKING:
+    from cas.store.account.usage import FileSystemUsage, ImageUsage, UsageEntry, VolumeShare
+    from cas.store.account.why import Explanation, Keeper
+    from cas.store.check.data import ScrubState
+    from cas.store.check.findings import Finding
+    from cas.store.check.repair import Repaired
+    from cas.store.content.ingest import Ingested
+    from cas.store.image.details import ImageDetails, PlatformDetails
+    from cas.store.image.resolution import Layer, ResolvedImage
+    from cas.store.prune.execution import Skipped
+    from cas.store.prune.plan import Holder, PlannedObject, PrunePlan
+    from cas.store.prune.prune import PruneResult
 
 _VOLUME_STATES = {
     VolumeState.ACTIVE: volumes_pb2.VOLUME_STATE_ACTIVE,
@@ -132,7 +135,7 @@ def blob_media_type(digest: Digest, media_type: str) -> blobs_pb2.BlobMediaType:
     return blobs_pb2.BlobMediaType(digest=str(digest), media_type=media_type)
 
 
-def ingested(value: Ingested) -> blobs_pb2.IngestedBlob:
+def ingested(value: "Ingested") -> blobs_pb2.IngestedBlob:
     """Write what an ingest gave."""
     return blobs_pb2.IngestedBlob(
         digest=str(value.digest), size=value.size, way=value.way, created=value.created
@@ -150,7 +153,7 @@ def image(value: ImageRecord) -> images_pb2.Image:
     )
 
 
-def image_details(value: ImageDetails) -> images_pb2.InspectImageResponse:
+def image_details(value: "ImageDetails") -> images_pb2.InspectImageResponse:
     """Write everything about an image."""
     return images_pb2.InspectImageResponse(
         image=image(value.record),
@@ -162,7 +165,7 @@ def image_details(value: ImageDetails) -> images_pb2.InspectImageResponse:
     )
 
 
-def platform_details(value: PlatformDetails) -> images_pb2.ImagePlatform:
+def platform_details(value: "PlatformDetails") -> images_pb2.ImagePlatform:
     """Write one manifest of an image."""
     return images_pb2.ImagePlatform(
         platform=None if value.platform is None else platform(value.platform),
@@ -172,7 +175,7 @@ def platform_details(value: PlatformDetails) -> images_pb2.ImagePlatform:
     )
 
 
-def resolved_image(value: ResolvedImage) -> images_pb2.ResolvedImage:
+def resolved_image(value: "ResolvedImage") -> images_pb2.ResolvedImage:
     """Write an image for one platform, its documents as bytes."""
     return images_pb2.ResolvedImage(
         manifest=descriptor(value.manifest),
@@ -183,7 +186,7 @@ def resolved_image(value: ResolvedImage) -> images_pb2.ResolvedImage:
     )
 
 
-def layer(value: Layer) -> images_pb2.ImageLayer:
+def layer(value: "Layer") -> images_pb2.ImageLayer:
     """Write a layer."""
     return images_pb2.ImageLayer(
         descriptor=descriptor(value.descriptor),
@@ -224,7 +227,7 @@ def volume_usage(value: VolumeUsage) -> volumes_pb2.VolumeUsageResponse:
     )
 
 
-def planned_object(value: PlannedObject) -> types_pb2.PrunedObject:
+def planned_object(value: "PlannedObject") -> types_pb2.PrunedObject:
     """Write an object that a prune removes or removed."""
     return types_pb2.PrunedObject(
         kind=value.kind,
@@ -235,21 +238,21 @@ def planned_object(value: PlannedObject) -> types_pb2.PrunedObject:
     )
 
 
-def skipped_object(value: Skipped) -> types_pb2.PrunedObject:
+def skipped_object(value: "Skipped") -> types_pb2.PrunedObject:
     """Write an object that a prune left."""
     message = planned_object(value.planned)
     message.kept = text(value.reason)
     return message
 
 
-def holder(value: Holder) -> types_pb2.Holder:
+def holder(value: "Holder") -> types_pb2.Holder:
     """Write what keeps bytes that a missed goal would need."""
     return types_pb2.Holder(
         kind=value.kind, name=text(value.name), size=value.size, reason=text(value.reason)
     )
 
 
-def plan_summary(value: PrunePlan, plan_id: str) -> types_pb2.PruneResult:
+def plan_summary(value: "PrunePlan", plan_id: str) -> types_pb2.PruneResult:
     """Write a plan without its objects."""
     return types_pb2.PruneResult(
         size=value.size,
@@ -261,7 +264,7 @@ def plan_summary(value: PrunePlan, plan_id: str) -> types_pb2.PruneResult:
     )
 
 
-def prune_summary(value: PruneResult, plan: PrunePlan) -> types_pb2.PruneResult:
+def prune_summary(value: "PruneResult", plan: "PrunePlan") -> types_pb2.PruneResult:
     """Write what a run of a plan did, without its objects."""
     return types_pb2.PruneResult(
         size=value.size,
@@ -274,21 +277,21 @@ def prune_summary(value: PruneResult, plan: PrunePlan) -> types_pb2.PruneResult:
     )
 
 
-def usage_entry(value: UsageEntry) -> store_pb2.UsageEntry:
+def usage_entry(value: "UsageEntry") -> store_pb2.UsageEntry:
     """Write one line of the account."""
     return store_pb2.UsageEntry(
         owner=value.owner, part=text(value.part), size=value.size, objects=value.objects
     )
 
 
-def volume_share(value: VolumeShare) -> store_pb2.VolumeShare:
+def volume_share(value: "VolumeShare") -> store_pb2.VolumeShare:
     """Write a volume's part of the snapshots."""
     return store_pb2.VolumeShare(
         name=value.name, own_bytes=value.own_bytes, shared_bytes=value.shared_bytes
     )
 
 
-def image_usage(value: ImageUsage) -> store_pb2.ImageUsage:
+def image_usage(value: "ImageUsage") -> store_pb2.ImageUsage:
     """Write an image's part of the store."""
     return store_pb2.ImageUsage(
         name=value.name,
@@ -298,7 +301,7 @@ def image_usage(value: ImageUsage) -> store_pb2.ImageUsage:
     )
 
 
-def file_system(value: FileSystemUsage) -> store_pb2.FileSystem:
+def file_system(value: "FileSystemUsage") -> store_pb2.FileSystem:
     """Write a file system."""
     return store_pb2.FileSystem(
         path=text(value.path),
@@ -309,7 +312,7 @@ def file_system(value: FileSystemUsage) -> store_pb2.FileSystem:
     )
 
 
-def finding(value: Finding) -> store_pb2.Finding:
+def finding(value: "Finding") -> store_pb2.Finding:
     """Write what a check found."""
     return store_pb2.Finding(
         problem=value.problem,
@@ -324,26 +327,26 @@ def finding(value: Finding) -> store_pb2.Finding:
     )
 
 
-def repaired(value: Repaired) -> store_pb2.Repaired:
+def repaired(value: "Repaired") -> store_pb2.Repaired:
     """Write what became of a finding."""
     return store_pb2.Repaired(
         finding=finding(value.finding), done=value.done, message=text(value.message)
     )
 
 
-def scrub(value: ScrubState) -> store_pb2.Scrub:
+def scrub(value: "ScrubState") -> store_pb2.Scrub:
     """Write how far reading came."""
     return store_pb2.Scrub(
         complete=value.complete, blobs=value.blobs, size=value.size, remaining=value.remaining
     )
 
 
-def keeper(value: Keeper) -> store_pb2.Keeper:
+def keeper(value: "Keeper") -> store_pb2.Keeper:
     """Write one link of a chain of references."""
     return store_pb2.Keeper(kind=value.kind, name=text(value.name), reason=text(value.reason))
 
 
-def explanation(value: Explanation) -> store_pb2.Explanation:
+def explanation(value: "Explanation") -> store_pb2.Explanation:
     """Write what keeps an object."""
     return store_pb2.Explanation(
         kind=value.kind,

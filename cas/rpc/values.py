@@ -1,41 +1,23 @@
 """From messages of ``cas.v1`` to our values; :mod:`cas.rpc.messages` goes the other way.
 
-Pure and strict: what a message says is parsed as if a person had typed it. Values that come in
-several messages (a plan, an account) are made from what was collected.
+Pure and strict: what a message says is parsed as if a person had typed it. Values that take more
+of the library than a list of blobs needs are read in :mod:`cas.rpc.image_values` and
+:mod:`cas.rpc.store_values`.
 """
 
 __all__ = [
     "blob",
     "descriptor",
-    "explanation",
-    "file_system",
-    "finding",
-    "holder",
     "image",
-    "image_details",
-    "image_usage",
     "ingested",
     "instant",
-    "keeper",
-    "layer",
-    "planned_object",
+    "member",
     "platform",
-    "platform_details",
-    "prune_plan",
-    "prune_result",
-    "repaired",
-    "resolved_image",
-    "scrub",
-    "skipped_object",
-    "store_usage",
-    "usage_entry",
     "volume",
     "volume_record",
-    "volume_share",
     "volume_usage",
 ]
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
@@ -43,33 +25,15 @@ from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, types_pb2, volumes_pb2
+from cas._gen.cas.v1 import blobs_pb2, images_pb2, types_pb2, volumes_pb2
 from cas.errors import InvalidNameError
 from cas.model.descriptor import Descriptor, Platform
-from cas.model.digest import ChainID, DiffID, Digest
-from cas.model.documents import Manifest, parse_config, parse_document
-from cas.model.limits import Limits
+from cas.model.digest import ChainID, Digest
 from cas.model.platforms import normalise
 from cas.model.records import BlobInfo, ImageRecord
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
-from cas.store.account.usage import (
-    FileSystemUsage,
-    ImageUsage,
-    StoreUsage,
-    UsageEntry,
-    VolumeShare,
-)
-from cas.store.account.why import Explanation, Keeper
-from cas.store.check.data import ScrubState
-from cas.store.check.findings import Finding, Problem, Severity
-from cas.store.check.repair import Repaired
-from cas.store.content.ingest import Ingested, Way
-from cas.store.image.details import ImageDetails, PlatformDetails
-from cas.store.image.resolution import Layer, ResolvedImage
-from cas.store.prune.execution import Skipped
-from cas.store.prune.plan import Action, Holder, PlannedObject, PrunePlan
-from cas.store.prune.prune import PruneResult
+from cas.store.content.intake import Ingested, Way
 from cas.volumes.status import VolumeState, VolumeStatus, VolumeUsage
 
 _VOLUME_STATES = {
@@ -140,7 +104,7 @@ def ingested(message: blobs_pb2.IngestedBlob) -> Ingested:
     return Ingested(
         digest=Digest.parse(message.digest),
         size=message.size,
-        way=_member(Way, message.way),
+        way=member(Way, message.way),
         created=message.created,
     )
 
@@ -153,69 +117,6 @@ def image(message: images_pb2.Image) -> ImageRecord:
         labels=dict(message.labels),
         created=instant(message.created),
         updated=instant(message.updated),
-    )
-
-
-def image_details(
-    message: images_pb2.InspectImageResponse, limits: Limits | None = None
-) -> ImageDetails:
-    """Read everything about an image; ``limits`` bound its documents."""
-    record = image(message.image)
-    resolved = None
-    if message.HasField("resolved"):
-        resolved = resolved_image(message.resolved, record, limits or Limits())
-    return ImageDetails(
-        record=record,
-        platforms=tuple(map(platform_details, message.platforms)),
-        size=message.size,
-        resolved=resolved,
-        problem=message.problem or None,
-        unpacked=message.unpacked,
-    )
-
-
-def platform_details(message: images_pb2.ImagePlatform) -> PlatformDetails:
-    """Read one manifest of an image."""
-    return PlatformDetails(
-        platform=platform(message.platform) if message.HasField("platform") else None,
-        manifest=descriptor(message.manifest),
-        size=message.size,
-        missing=tuple(map(Digest.parse, message.missing)),
-    )
-
-
-def resolved_image(
-    message: images_pb2.ResolvedImage, record: ImageRecord, limits: Limits
-) -> ResolvedImage:
-    """Read an image for one platform; its documents are parsed from their bytes.
-
-    Raises:
-        MalformedDocumentError: A document is not valid.
-        LimitExceededError: It is larger than allowed.
-    """
-    manifest = descriptor(message.manifest)
-    document = parse_document(message.manifest_document, manifest, limits)
-    if not isinstance(document, Manifest):
-        raise InvalidNameError(
-            f"{manifest.digest} is no manifest but {manifest.media_type}", digest=manifest.digest
-        )
-    return ResolvedImage(
-        record=record,
-        root=record.target,
-        manifest=manifest,
-        manifest_document=document,
-        config=parse_config(message.config, document.config, limits),
-        config_raw=message.config,
-        layers=tuple(map(layer, message.layers)),
-    )
-
-
-def layer(message: images_pb2.ImageLayer) -> Layer:
-    """Read a layer."""
-    return Layer(
-        descriptor=descriptor(message.descriptor),
-        diff_id=DiffID.parse(message.diff_id),
-        chain_id=ChainID.parse(message.chain_id),
     )
 
 
@@ -257,151 +158,12 @@ def volume_usage(message: volumes_pb2.VolumeUsageResponse) -> VolumeUsage:
     )
 
 
-def planned_object(message: types_pb2.PrunedObject) -> PlannedObject:
-    """Read an object that a prune removes or removed."""
-    return PlannedObject(
-        kind=message.kind,
-        name=message.name,
-        action=_member(Action, message.action),
-        reason=message.reason,
-        size=message.size,
-    )
+def member(kind: type[_Member], name: str) -> _Member:
+    """Read a word of a fixed list.
 
-
-def skipped_object(message: types_pb2.PrunedObject) -> Skipped:
-    """Read an object that a prune left."""
-    return Skipped(planned_object(message), message.kept)
-
-
-def holder(message: types_pb2.Holder) -> Holder:
-    """Read what keeps bytes that a missed goal would need."""
-    return Holder(kind=message.kind, name=message.name, size=message.size, reason=message.reason)
-
-
-def prune_plan(
-    planned: Iterable[types_pb2.PrunedObject], summary: types_pb2.PruneResult
-) -> PrunePlan:
-    """Put a plan together. It names its objects only: the service alone can do it, by its id."""
-    return PrunePlan(
-        made=instant(summary.made),
-        objects=tuple(map(planned_object, planned)),
-        needed=summary.needed if summary.HasField("needed") else None,
-        holders=tuple(map(holder, summary.holders)),
-    )
-
-
-def prune_result(
-    removed: Iterable[types_pb2.PrunedObject],
-    skipped: Iterable[types_pb2.PrunedObject],
-    summary: types_pb2.PruneResult,
-) -> PruneResult:
-    """Put together what a run did."""
-    return PruneResult(
-        removed=tuple(map(planned_object, removed)),
-        skipped=tuple(map(skipped_object, skipped)),
-        free_before=summary.free_before,
-        free_after=summary.free_after,
-        missing=summary.missing,
-    )
-
-
-def store_usage(parts: Iterable[store_pb2.UsageResponse]) -> StoreUsage:
-    """Put the account together; progress among the parts is passed over."""
-    collected = list(parts)
-    return StoreUsage(
-        entries=tuple(usage_entry(row) for part in collected for row in part.entries.entries),
-        volumes=tuple(volume_share(row) for part in collected for row in part.volumes.volumes),
-        images=tuple(image_usage(row) for part in collected for row in part.images.images),
-        file_systems=tuple(
-            file_system(row) for part in collected for row in part.file_systems.file_systems
-        ),
-    )
-
-
-def usage_entry(message: store_pb2.UsageEntry) -> UsageEntry:
-    """Read one line of the account."""
-    return UsageEntry(
-        owner=message.owner,
-        part=message.part,
-        size=message.size,
-        objects=message.objects if message.HasField("objects") else None,
-    )
-
-
-def volume_share(message: store_pb2.VolumeShare) -> VolumeShare:
-    """Read a volume's part of the snapshots."""
-    return VolumeShare(
-        name=message.name, own_bytes=message.own_bytes, shared_bytes=message.shared_bytes
-    )
-
-
-def image_usage(message: store_pb2.ImageUsage) -> ImageUsage:
-    """Read an image's part of the store."""
-    return ImageUsage(
-        name=message.name,
-        content_bytes=message.content_bytes,
-        snapshot_bytes=message.snapshot_bytes,
-        unique_bytes=message.unique_bytes,
-    )
-
-
-def file_system(message: store_pb2.FileSystem) -> FileSystemUsage:
-    """Read a file system."""
-    return FileSystemUsage(
-        path=Path(message.path),
-        capacity=message.capacity,
-        used=message.used,
-        free=message.free,
-        explained=message.explained,
-    )
-
-
-def finding(message: store_pb2.Finding) -> Finding:
-    """Read what a check found."""
-    return Finding(
-        problem=_member(Problem, message.problem),
-        invariant=message.invariant,
-        severity=_member(Severity, message.severity),
-        object=message.object,
-        message=message.message,
-        advice=message.advice,
-        fixable=message.fixable,
-        images=tuple(message.images),
-        volumes=tuple(message.volumes),
-    )
-
-
-def repaired(message: store_pb2.Repaired) -> Repaired:
-    """Read what became of a finding."""
-    return Repaired(finding=finding(message.finding), done=message.done, message=message.message)
-
-
-def scrub(message: store_pb2.Scrub) -> ScrubState:
-    """Read how far reading came."""
-    return ScrubState(
-        complete=message.complete,
-        blobs=message.blobs,
-        size=message.size,
-        remaining=message.remaining,
-    )
-
-
-def keeper(message: store_pb2.Keeper) -> Keeper:
-    """Read one link of a chain of references."""
-    return Keeper(kind=message.kind, name=message.name, reason=message.reason)
-
-
-def explanation(message: store_pb2.Explanation) -> Explanation:
-    """Read what keeps an object."""
-    return Explanation(
-        kind=message.kind,
-        name=message.name,
-        chain=tuple(map(keeper, message.chain)),
-        roots=tuple(map(keeper, message.roots)),
-    )
-
-
-def _member(kind: type[_Member], name: str) -> _Member:
+    Raises:
+        InvalidNameError: It is none of them.
+    """
     try:
         return kind(name)
     except ValueError:

@@ -8,14 +8,16 @@ __all__ = ["Ingested", "Intake", "Received", "Way"]
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cas.errors import DigestMismatchError, LimitExceededError, SizeMismatchError
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.progress import Progress
-from cas.store.content.sources import Source
-from cas.store.leasing import Lease
+
+if TYPE_CHECKING:
+    from cas.store.content.sources import Source
+    from cas.store.leasing import Lease
 
 _ACTION = "ingest"
 
@@ -81,8 +83,8 @@ class Intake:
         progress: Told of every chunk.
     """
 
-    source: Source
-    lease: Lease
+    source: "Source"
+    lease: "Lease"
     expected: Digest | None
     size: int | None
     limit: int

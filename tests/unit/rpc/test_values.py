@@ -17,7 +17,7 @@ from cas.model.limits import Limits
 from cas.model.records import BlobInfo, ImageRecord
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
-from cas.rpc import messages, values
+from cas.rpc import image_values, messages, store_values, values
 from cas.store.account.usage import (
     FileSystemUsage,
     ImageUsage,
@@ -100,8 +100,8 @@ SINGLE: list[tuple[Convert, Convert, object]] = [
     (messages.ingested, values.ingested, Ingested(DIGEST, 5, Way.EXISTED, created=False)),
     (messages.ingested, values.ingested, Ingested(DIGEST, 0, Way.SEED, created=True)),
     (messages.image, values.image, RECORD),
-    (messages.image_details, values.image_details, _details(None)),
-    (messages.image_details, values.image_details, _details(_resolved())),
+    (messages.image_details, image_values.image_details, _details(None)),
+    (messages.image_details, image_values.image_details, _details(_resolved())),
     (
         messages.volume,
         values.volume,
@@ -113,21 +113,21 @@ SINGLE: list[tuple[Convert, Convert, object]] = [
         VolumeStatus(NAME, VolumeState.CORRUPT, Path("/r/rootfs"), None, "gone"),
     ),
     (messages.volume_usage, values.volume_usage, VolumeUsage(1, 2, 3)),
-    (messages.planned_object, values.planned_object, PLANNED),
-    (messages.skipped_object, values.skipped_object, Skipped(PLANNED, "in use")),
-    (messages.holder, values.holder, Holder("volume", str(NAME), 5, "stays")),
-    (messages.usage_entry, values.usage_entry, UsageEntry("store", "content", 5, 0)),
-    (messages.usage_entry, values.usage_entry, UsageEntry("store", "databases", 5)),
-    (messages.volume_share, values.volume_share, VolumeShare(str(NAME), 1, 2)),
-    (messages.image_usage, values.image_usage, ImageUsage("a", 1, 2, 3)),
-    (messages.file_system, values.file_system, FileSystemUsage(Path("/p"), 4, 3, 1, 2)),
-    (messages.finding, values.finding, FINDING),
-    (messages.repaired, values.repaired, Repaired(FINDING, done=True, message="moved")),
-    (messages.scrub, values.scrub, ScrubState(complete=False, blobs=1, size=2, remaining=3)),
-    (messages.keeper, values.keeper, KEEPER),
+    (messages.planned_object, store_values.planned_object, PLANNED),
+    (messages.skipped_object, store_values.skipped_object, Skipped(PLANNED, "in use")),
+    (messages.holder, store_values.holder, Holder("volume", str(NAME), 5, "stays")),
+    (messages.usage_entry, store_values.usage_entry, UsageEntry("store", "content", 5, 0)),
+    (messages.usage_entry, store_values.usage_entry, UsageEntry("store", "databases", 5)),
+    (messages.volume_share, store_values.volume_share, VolumeShare(str(NAME), 1, 2)),
+    (messages.image_usage, store_values.image_usage, ImageUsage("a", 1, 2, 3)),
+    (messages.file_system, store_values.file_system, FileSystemUsage(Path("/p"), 4, 3, 1, 2)),
+    (messages.finding, store_values.finding, FINDING),
+    (messages.repaired, store_values.repaired, Repaired(FINDING, done=True, message="moved")),
+    (messages.scrub, store_values.scrub, ScrubState(complete=False, blobs=1, size=2, remaining=3)),
+    (messages.keeper, store_values.keeper, KEEPER),
     (
         messages.explanation,
-        values.explanation,
+        store_values.explanation,
         Explanation("blob", str(DIGEST), (KEEPER, Keeper("blob", "x")), (KEEPER,)),
     ),
 ]
@@ -158,7 +158,7 @@ def test_plan_read_from_its_messages_is_equal(needed: int | None) -> None:
     summary = messages.plan_summary(plan, "id")
 
     assert summary.plan_id == "id"
-    assert values.prune_plan(map(messages.planned_object, plan.objects), summary) == plan
+    assert store_values.prune_plan(map(messages.planned_object, plan.objects), summary) == plan
 
 
 def test_result_of_a_prune_read_from_its_messages_is_equal() -> None:
@@ -166,7 +166,7 @@ def test_result_of_a_prune_read_from_its_messages_is_equal() -> None:
     result = PruneResult((PLANNED,), (Skipped(PLANNED, "used"),), 5, 6, 7)
     summary = messages.prune_summary(result, PrunePlan(NOW, (PLANNED,), 9))
 
-    read = values.prune_result(
+    read = store_values.prune_result(
         map(messages.planned_object, result.removed),
         map(messages.skipped_object, result.skipped),
         summary,
@@ -189,7 +189,7 @@ def test_account_read_from_several_messages_is_whole() -> None:
         ),
     ]
 
-    assert values.store_usage(parts) == StoreUsage(tuple(rows), (), (), ())
+    assert store_values.store_usage(parts) == StoreUsage(tuple(rows), (), (), ())
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_descriptor_with_a_wrong_field_is_refused(message: types_pb2.Descriptor)
 def test_member_that_this_version_does_not_know_is_refused() -> None:
     """A newer service does not make the client stumble later."""
     with pytest.raises(InvalidNameError, match="different versions"):
-        values.planned_object(types_pb2.PrunedObject(action="transmogrify"))
+        store_values.planned_object(types_pb2.PrunedObject(action="transmogrify"))
     with pytest.raises(InvalidNameError, match="unknown state"):
         values.volume(volumes_pb2.Volume(name=str(NAME)))
 
