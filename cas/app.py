@@ -5,19 +5,17 @@ here once and handed down; nothing below reads the environment, the clock or the
 cases are imported when they are first asked for: a command pays for what it uses.
 """
 
-__all__ = ["Case", "run_containerd", "utc_now"]
+__all__ = ["Case", "require_root", "utc_now"]
 
 import os
 import platform
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from cas.containerd.client import Containerd
-from cas.containerd.daemon import Daemon
 from cas.errors import DeniedError
 from cas.fsops import processes
 from cas.model.settings import Settings
@@ -48,7 +46,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def _require_root() -> None:
+def require_root() -> None:
+    """Refuse to go on as anybody else.
+
+    Raises:
+        DeniedError: The process is not root.
+    """
     if os.geteuid() != 0:
         raise DeniedError(
             "the store belongs to root: layers hold files of every owner and mounting needs "
@@ -197,7 +200,7 @@ class Case:
                 deleting).
         """
         settings = settings or Settings()
-        _require_root()
+        require_root()
         if writing:
             layout = settings.layout
             VaultGuard(layout, require_encryption=settings.require_encryption).check_writable()
@@ -273,31 +276,3 @@ class Case:
         self.sentinel.require()
         with room_to_remove(self.settings.layout):
             self.backing.leases.collect_garbage()
-
-
-def run_containerd(
-    settings: Settings,
-    *,
-    announce: Callable[[str], None],
-    stop: threading.Event | None = None,
-) -> None:
-    """Run the store's containerd until ``stop`` is set or the process is interrupted.
-
-    Args:
-        settings: Persist directory, binary, owners.
-        announce: Receives containerd's log and what the supervisor does, line by line.
-        stop: Ends it.
-
-    Raises:
-        ContainerdMissingError: There is no containerd binary.
-        DaemonVersionError: It is too old.
-        SocketPathError: The socket's path is too long for the kernel.
-        InUseError: Another containerd holds the root.
-        LayoutError: The layout was not initialised.
-        VaultLockedError: The vault is locked.
-    """
-    _require_root()
-    layout = settings.layout
-    VaultGuard(layout, require_encryption=settings.require_encryption).check_writable()
-    require_directories(settings, (layout.vault, layout.case))
-    Daemon(settings, log=announce).run_forever(stop or threading.Event())

@@ -34,7 +34,7 @@ def run(invocation: Invocation) -> None:
     import signal
     import threading
 
-    from cas.app import run_containerd
+    from cas.daemon.supervision import run_containerd
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,8 +1,9 @@
 """The supervisor of an embedded containerd.
 
 One :class:`Daemon` owns one child process. The child is no member of our process group, so that
-Ctrl-C reaches us only and we end it in order. A child outlives a SIGKILL of its supervisor; the
-next supervisor then says so instead of starting a second one on the same root.
+Ctrl-C reaches us only and we end it in order. A child outlives a SIGKILL of its supervisor; here
+that is somebody else's containerd, on whose root no second one is started. See
+``cas.daemon.orphan`` for who may end it.
 """
 
 __all__ = ["Daemon"]
@@ -16,7 +17,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
@@ -54,17 +55,29 @@ def _discard(line: str) -> None:
     """Drop a line of the log."""
 
 
+def _ignore() -> None:
+    """Let it end."""
+
+
 class Daemon:
     """An embedded containerd; use it as a context manager, or stop it.
 
     Args:
         settings: Where it lives and which binary it is.
         log: Gets every line that containerd logs, from a thread of ours.
+        environment: containerd's; None for this process's own.
     """
 
-    def __init__(self, settings: Settings, *, log: Callable[[str], None] = _discard) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        log: Callable[[str], None] = _discard,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.settings = settings
         self._log = log
+        self._environment = environment
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -131,10 +144,14 @@ class Daemon:
         self._finish_log()
         _logger.info("containerd ended pid=%s status=%s", process.pid, process.returncode)
 
-    def run_forever(self, stop: threading.Event) -> None:
+    def run_forever(self, stop: threading.Event, *, on_end: Callable[[], None] = _ignore) -> None:
         """Keep containerd running until ``stop`` is set, then stop it.
 
         A containerd that ends is started again, after a pause that doubles each time.
+
+        Args:
+            stop: Ends it.
+            on_end: Called whenever containerd has ended by itself, before it is started again.
 
         Raises:
             CasError: The first start failed, or a later one in a way that does not pass.
@@ -148,6 +165,7 @@ class Daemon:
                     return
                 if time.monotonic() - began > _HEALTHY_SECONDS:
                     pause = _FIRST_PAUSE_SECONDS
+                on_end()
                 _logger.error("containerd ended by itself pause=%.1f log=%r", pause, self._tail())
                 if stop.wait(pause):
                     return
@@ -213,6 +231,7 @@ class Daemon:
                 stderr=subprocess.STDOUT,
                 encoding="utf-8",
                 errors="replace",
+                env=self._environment,
                 umask=_UMASK,
                 start_new_session=True,
             )

@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,10 +37,12 @@ def persist_directory() -> Iterator[Path]:
 
 
 @contextmanager
-def private_daemon(settings: Settings) -> Iterator[Daemon]:
+def private_daemon(
+    settings: Settings, *, environment: Mapping[str, str] | None = None
+) -> Iterator[Daemon]:
     """Make the layout and run a containerd; the test may stop, kill and start it as it likes."""
     create_directories(settings, repair=True)
-    with Daemon(settings, log=_containerd_log.debug) as daemon:
+    with Daemon(settings, log=_containerd_log.debug, environment=environment) as daemon:
         yield daemon
 
 

@@ -1,0 +1,100 @@
+"""A containerd whose supervisor was killed, and those that only look like one."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cas.containerd.root_directory import find_root_holder
+from cas.daemon.orphan import SUPERVISOR, end_orphan, supervised_environment
+from cas.fsops.processes import ProcessIdentity, current
+from cas.model.settings import Settings
+from cas.store.directories import create_directories
+from tests.support.daemon import connect, persist_directory, private_daemon, settings_for
+from tests.support.service import StayingProcess, service_configuration, wait_for
+
+
+@pytest.fixture
+def own_settings(containerd_binary: str) -> Iterator[Settings]:
+    """Settings of a store that nobody has started yet, with its layout."""
+    with persist_directory() as directory:
+        settings = settings_for(directory, containerd_binary)
+        create_directories(settings, repair=True)
+        yield settings
+
+
+def _holder(settings: Settings) -> int | None:
+    holder = find_root_holder(settings.layout.case)
+    return holder.pid if holder else None
+
+
+def _gone(settings: Settings) -> ProcessIdentity:
+    """A process that has ended."""
+    child = subprocess.Popen(["true"])
+    child.wait()
+    return ProcessIdentity(current().boot_id, child.pid, 1, current().pid_namespace)
+
+
+@pytest.mark.slow
+def test_orphan_of_a_killed_supervisor_is_ended_by_the_next_one(
+    own_settings: Settings, tmp_path: Path
+) -> None:
+    """After a kill -9 nobody has to look for the containerd that is left."""
+    config = service_configuration(tmp_path, own_settings)
+    with StayingProcess(config, "containerd", "run") as first:
+        connect(own_settings).close()
+        orphan = _holder(own_settings)
+        first.kill()
+    assert orphan is not None
+    assert Path(f"/proc/{orphan}").exists()
+    with StayingProcess(config, "containerd", "run") as second:
+        wait_for(lambda: _holder(own_settings) not in (orphan, None), "the second containerd")
+        connect(own_settings).close()
+        assert "ending the containerd that a killed supervisor left" in second.log
+    assert _holder(own_settings) is None
+
+
+@pytest.mark.slow
+def test_containerd_of_a_living_supervisor_is_in_use(
+    own_settings: Settings, tmp_path: Path
+) -> None:
+    """The second supervisor ends with an error, and the first one notices nothing."""
+    config = service_configuration(tmp_path, own_settings)
+    with StayingProcess(config, "containerd", "run"):
+        connect(own_settings).close()
+        holder = _holder(own_settings)
+        with StayingProcess(config, "containerd", "run") as second:
+            assert second.wait() == 4
+            assert "[in-use]" in second.log
+        assert _holder(own_settings) == holder
+
+
+@pytest.mark.parametrize("mark", [None, "", "nonsense", "a:b:c:d", "1:2:3"])
+def test_containerd_that_no_supervisor_marked_is_left_alone(
+    own_settings: Settings, mark: str | None
+) -> None:
+    """Somebody started it, and nobody knows whether he still wants it."""
+    environment = dict(os.environ) if mark is None else {**os.environ, SUPERVISOR: mark}
+    with private_daemon(own_settings, environment=environment) as daemon:
+        assert end_orphan(own_settings.layout.case) is False
+        assert daemon.is_running()
+
+
+def test_containerd_that_a_dead_supervisor_marked_is_ended_once(own_settings: Settings) -> None:
+    """The second look finds nothing."""
+    environment = supervised_environment(os.environ, _gone(own_settings))
+    with private_daemon(own_settings, environment=environment) as daemon:
+        assert end_orphan(own_settings.layout.case) is True
+        assert not daemon.is_running()
+        assert end_orphan(own_settings.layout.case) is False
+
+
+def test_supervised_environment_keeps_all_but_the_managers_words() -> None:
+    """containerd would tell the service manager that the service is ready."""
+    given = {"PATH": "/bin", "NOTIFY_SOCKET": "/n", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "2"}
+    assert supervised_environment(given, ProcessIdentity("b", 1, 2, 3)) == {
+        "PATH": "/bin",
+        SUPERVISOR: "b:1:2:3",
+    }
