@@ -47,7 +47,8 @@ that callers may decide by, so that nobody has to read messages:
     ├── NoSpaceError             6   RESOURCE_EXHAUSTED
     ├── VaultError               7   FAILED_PRECONDITION
     │   ├── VaultLockedError
-    │   └── VaultNotEncryptedError
+    │   ├── VaultNotEncryptedError
+    │   └── EncryptionUnsupportedError  the file system cannot encrypt
     ├── UnavailableError         8   UNAVAILABLE (temporary)
     │   ├── ServiceUnavailableError   cas's own service cannot be reached or is full
     │   ├── DaemonUnavailableError    containerd cannot be reached
@@ -88,6 +89,7 @@ __all__ = [
     "DeniedError",
     "DiffIDMismatchError",
     "DigestMismatchError",
+    "EncryptionUnsupportedError",
     "EventsLostError",
     "ImageNotFoundError",
     "InUseError",
@@ -399,6 +401,12 @@ class VaultNotEncryptedError(VaultError):
     """Encryption is required and the vault is plain."""
 
     reference = "vault-not-encrypted"
+
+
+class EncryptionUnsupportedError(VaultError):
+    """The file system, or the kernel, cannot encrypt directories."""
+
+    reference = "encryption-unsupported"
 
 
 class UnavailableError(CasError):

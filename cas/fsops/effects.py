@@ -27,6 +27,10 @@ class Effect(StrEnum):
     MKDIR = "mkdir"
     ACCESS = "access"
     """Owner or mode."""
+    ENCRYPT = "encrypt"
+    """A directory gets an encryption policy."""
+    KEY = "key"
+    """The kernel gets or loses a key."""
     MOUNT = "mount"
     UNMOUNT = "umount"
 

@@ -8,11 +8,14 @@ said back to it.
 
 __all__ = [
     "clone_range",
+    "forbid_dumps",
     "fsconfig_create",
     "fsconfig_flag",
     "fsconfig_string",
     "fsmount",
     "fsopen",
+    "lock_all_memory",
+    "lock_memory",
     "mount",
     "move_mount",
     "rename",
@@ -26,6 +29,7 @@ __all__ = [
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 from collections.abc import Callable
 from functools import cache
@@ -38,6 +42,9 @@ _FALLOC_FL_KEEP_SIZE = 1
 _SYNC_FILE_RANGE_WRITE = 2
 _CLONE_FS = 0x00000200
 _FICLONE = 0x40049409
+_MCL_CURRENT = 1
+_MCL_FUTURE = 2
+_PR_SET_DUMPABLE = 4
 
 # Numbers from 424 on are the same on every architecture; C libraries have wrappers only lately.
 _SYS_MOVE_MOUNT = 429
@@ -70,6 +77,8 @@ def _libc() -> ctypes.CDLL:
         ctypes.c_ulong,
         ctypes.c_char_p,
     ]
+    library.mlock.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+    library.prctl.argtypes = [ctypes.c_int, *[ctypes.c_ulong] * 4]
     return library
 
 
@@ -186,3 +195,22 @@ def move_mount(detached: int, target: Path) -> None:
 def unshare_working_directory() -> None:
     """Give this thread a working directory of its own, for good."""
     _call(_libc().unshare, _CLONE_FS)
+
+
+def lock_memory(memory: mmap.mmap) -> None:
+    """``mlock``: the pages stay in memory until they are unmapped."""
+    pointer = ctypes.c_char.from_buffer(memory)
+    try:
+        _call(_libc().mlock, ctypes.addressof(pointer), len(memory))
+    finally:
+        del pointer  # it keeps the mapping from being closed
+
+
+def lock_all_memory() -> None:
+    """``mlockall``: every page of the process, and every one to come."""
+    _call(_libc().mlockall, _MCL_CURRENT | _MCL_FUTURE)
+
+
+def forbid_dumps() -> None:
+    """``PR_SET_DUMPABLE``: no core dump, and no attaching by processes that are not root."""
+    _call(_libc().prctl, _PR_SET_DUMPABLE, 0, 0, 0, 0)

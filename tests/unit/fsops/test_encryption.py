@@ -1,58 +1,63 @@
 """Plain, unlocked and locked directories, on a real encrypted file system."""
 
-import fcntl
 import os
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from cas.errors import SourceNotFoundError, StorageError, VaultLockedError
+from cas.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    DeniedError,
+    EncryptionUnsupportedError,
+    SourceNotFoundError,
+    StorageError,
+    VaultLockedError,
+)
 from cas.fsops.durable import make_directory, publish, write_file
-from cas.fsops.encryption import EncryptionState, encryption_state, policy_identifier
+from cas.fsops.encryption import (
+    EncryptionState,
+    encryption_state,
+    policy_identifier,
+    read_policy,
+    set_policy,
+    supports_encryption,
+)
+from cas.fsops.encryption_keys import KeyStatus, add_key, key_status, remove_key
 from cas.fsops.inode import ExclusiveInode, StagedInode
-from tests.unit.fsops.conftest import LoopFileSystem, entries
+from cas.fsops.secrets import Secret
+from tests.unit.fsops.conftest import Effects, LoopFileSystem, entries
 
 MakeExt4 = Callable[..., LoopFileSystem]
-ADD_KEY = 0xC0506617
-REMOVE_KEY = 0xC0406618
-SET_POLICY = 0x800C6613
 KEY = bytes(range(64))
 
 
+def key_of(content: bytes) -> Secret:
+    """Give a key with known bytes."""
+    key = Secret(len(content))
+    key.view[:] = content
+    return key
+
+
 class Vault:
-    """An fscrypt directory on a file system of its own."""
+    """An encrypted directory on a file system of its own."""
 
     def __init__(self, disk: LoopFileSystem) -> None:
         self.path = disk.path / "vault"
         self.path.mkdir()
-        self._root = disk.path
-        self._identifier = self.unlock()
-        self._ioctl(
-            self.path,
-            SET_POLICY,
-            bytearray(struct.pack("=BBBB4s16s", 2, 1, 4, 3, b"", self._identifier)),
-        )
+        self.root = disk.path
+        self.identifier = self.unlock()
+        set_policy(self.path, self.identifier)
 
     def unlock(self) -> bytes:
         """Give the kernel the key."""
-        request = struct.pack("=II32s", 2, 0, b"") + struct.pack("=II", len(KEY), 0)
-        answer = self._ioctl(self._root, ADD_KEY, bytearray(request + bytes(32) + KEY))
-        return bytes(answer[8:24])
+        with key_of(KEY) as key:
+            return add_key(self.root, key)
 
-    def lock(self) -> None:
-        """Take the key away."""
-        request = struct.pack("=II32s", 2, 0, self._identifier) + bytes(24)
-        self._ioctl(self._root, REMOVE_KEY, bytearray(request))
-
-    def _ioctl(self, path: Path, number: int, buffer: bytearray) -> bytearray:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            fcntl.ioctl(descriptor, number, buffer, True)
-        finally:
-            os.close(descriptor)
-        return buffer
+    def lock(self) -> bool:
+        """Take the key away; whether that was complete."""
+        return remove_key(self.root, self.identifier)
 
 
 @pytest.fixture
@@ -160,3 +165,105 @@ def test_policy_identifier_is_the_keys_and_none_for_plain(vault: Vault) -> None:
     assert len(identifier) == 16
     with Path("/proc/self/stat").open("rb") as file:
         assert policy_identifier(file.fileno()) is None
+
+
+def test_policy_of_a_vault_is_told_locked_or_not(vault: Vault) -> None:
+    """Version, ciphers and key can be read before the key is there."""
+    policy = read_policy(vault.path)
+    assert policy is not None
+    assert (policy.version, policy.contents, policy.names) == (2, "aes-256-xts", "aes-256-cts")
+    assert (policy.padding, policy.identifier) == (32, vault.identifier)
+    vault.lock()
+    assert read_policy(vault.path) == policy
+    assert read_policy(vault.root) is None
+
+
+def test_support_of_encryption_is_the_file_systems(
+    vault: Vault, ext4: MakeExt4, tiny: Path
+) -> None:
+    """Plain directories differ in whether they can be encrypted."""
+    assert supports_encryption(vault.path)
+    assert supports_encryption(vault.root)
+    assert not supports_encryption(ext4(16, "-O", "^encrypt").path)
+    assert not supports_encryption(tiny)
+    with pytest.raises(SourceNotFoundError):
+        supports_encryption(vault.root / "missing")
+
+
+def test_key_status_follows_the_key_and_its_users(vault: Vault) -> None:
+    """Removal is complete only when nobody reads any more, and may be repeated."""
+    assert key_status(vault.root, vault.identifier) is KeyStatus.PRESENT
+    write_file(vault.path / "f", b"x")
+    with (vault.path / "f").open("rb") as file:
+        assert not vault.lock()
+        assert key_status(vault.root, vault.identifier) is KeyStatus.INCOMPLETELY_REMOVED
+        assert file.read() == b"x"
+    assert vault.lock()
+    assert vault.lock()
+    assert key_status(vault.root, vault.identifier) is KeyStatus.ABSENT
+    assert vault.unlock() == vault.identifier
+    assert vault.unlock() == vault.identifier
+
+
+def test_other_keys_open_nothing(vault: Vault) -> None:
+    """The kernel takes any key; whether it is the vault's shows in the identifier alone."""
+    vault.lock()
+    with key_of(bytes(64)) as other:
+        assert add_key(vault.root, other) != vault.identifier
+    assert encryption_state(vault.path) is EncryptionState.ENCRYPTED_LOCKED
+
+
+def test_policy_is_set_once_on_empty_directories_under_known_keys_only(vault: Vault) -> None:
+    """Every other case is refused with its own error and leaves the directory as it was."""
+    set_policy(vault.path, vault.identifier)
+    with key_of(bytes(64)) as key:
+        other = add_key(vault.root, key)
+    with pytest.raises(AlreadyExistsError):
+        set_policy(vault.path, other)
+    full = vault.root / "full"
+    full.mkdir()
+    write_file(full / "f", b"x")
+    with pytest.raises(ConflictError, match="not empty"):
+        set_policy(full, vault.identifier)
+    assert read_policy(full) is None
+    with pytest.raises(StorageError):
+        set_policy(vault.root / "missing", vault.identifier)
+
+
+def test_file_system_without_encryption_is_refused_with_the_way_out(
+    ext4: MakeExt4, tiny: Path
+) -> None:
+    """For keys and policies alike."""
+    for place in (ext4(16, "-O", "^encrypt").path, tiny):
+        (place / "d").mkdir()
+        with key_of(KEY) as key, pytest.raises(EncryptionUnsupportedError, match="tune2fs"):
+            add_key(place, key)
+        with pytest.raises(EncryptionUnsupportedError, match="tune2fs"):
+            set_policy(place / "d", bytes(16))
+
+
+def test_keys_and_policies_announce_their_effects(
+    vault: Vault, effects_of: Callable[[Callable[[], object]], Effects]
+) -> None:
+    """Crash tests can stop before each of them."""
+    empty = vault.root / "empty"
+    empty.mkdir()
+    assert effects_of(lambda: set_policy(empty, vault.identifier)).kinds() == ["encrypt", "fsync"]
+    assert effects_of(vault.lock).kinds() == ["key"]
+    assert effects_of(vault.unlock).kinds() == ["key"]
+
+
+def test_root_alone_may_add_and_remove_keys_of_others(vault: Vault) -> None:
+    """A stranger can neither lock the vault for all nor see into it."""
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setresgid(64001, 64001, 64001)
+        os.setresuid(64001, 64001, 64001)
+        try:
+            remove_key(vault.root, vault.identifier)
+        except DeniedError:
+            os._exit(9)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert key_status(vault.root, vault.identifier) is KeyStatus.PRESENT
