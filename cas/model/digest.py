@@ -14,7 +14,8 @@ from typing import Self
 
 from cas.errors import InvalidNameError
 
-_CANONICAL = re.compile(r"sha256:[0-9a-f]{64}", re.ASCII)
+_PREFIX = "sha256:"
+_CANONICAL_HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]{64}", re.ASCII)
 
 
@@ -32,7 +33,7 @@ class _Sha256:
     hex: str
 
     def __post_init__(self) -> None:
-        if _CANONICAL.fullmatch(f"sha256:{self.hex}") is None:
+        if _CANONICAL_HEX.fullmatch(self.hex) is None:
             raise InvalidNameError(
                 f"digest {self.hex[:100]!r} is not 64 lower-case hexadecimal digits",
                 value=self.hex[:100],
@@ -50,12 +51,12 @@ class _Sha256:
 
         Source: OCI image specification, descriptor, "Digests".
         """
-        if _CANONICAL.fullmatch(text) is None:
+        if not text.startswith(_PREFIX):
             raise InvalidNameError(
                 f"digest {text[:100]!r} is not of the form sha256:<64 lower-case hex digits>",
                 value=text[:100],
             )
-        return cls(text[7:])
+        return cls(text[len(_PREFIX) :])
 
     @classmethod
     def parse_foreign(cls, text: str) -> Self:
