@@ -13,7 +13,15 @@ import click
 
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import NounGroup, output_options
-from cas.cli.output import Column, ended, local_time, print_document, print_rows, timestamp
+from cas.cli.outcomes import print_outcomes
+from cas.cli.output import (
+    Column,
+    local_time,
+    print_acts,
+    print_document,
+    print_rows,
+    timestamp,
+)
 from cas.cli.parameters import DIGEST, expand_dash
 from cas.cli.pruning import prune_options, run_prune
 from cas.errors import BlobNotFoundError, CasError, SourceNotFoundError, UsageError
@@ -118,13 +126,7 @@ def ingest(
             results = case.blobs.ingest_many(
                 _paths(files, files_from), media_type=media_type, move=move, progress=progress
             )
-        # An interrupted iterator is ended here, while the connection still is open.
-        with ended(results):
-            if invocation.as_json:
-                print_document([_ingested(result) for result in results])
-                return
-            for result in results:
-                click.echo(str(result.digest))
+        print_acts(invocation, results, line=lambda result: str(result.digest), document=_ingested)
 
 
 def _paths(files: tuple[str, ...], files_from: Path | None) -> Iterator[Path]:
@@ -239,27 +241,32 @@ def cat(invocation: Invocation, digest: Digest, force: bool) -> None:
 def rm(invocation: Invocation, digests: tuple[str, ...], ignore: bool) -> int:
     """Remove blobs that no image, volume or snapshot refers to.
 
+    JSON: an array of digest, removed (false for one that --ignore passed over).
+
     \b
     Example:
       cas blob rm sha256:6c3e...e1f0
     """
-    status = 0
     with invocation.case(writing=True) as case:
-        wanted = map(DIGEST.parse, expand_dash(digests))
-        for digest, outcome in case.blobs.remove_many(wanted):
-            if isinstance(outcome, CasError):
-                status = invocation.report(outcome)
-            elif not outcome and not ignore:
-                status = invocation.report(
-                    BlobNotFoundError(
-                        f"blob {digest} is not in the store; 'cas blob ls' lists what is",
-                        digest=digest,
-                    )
-                )
-            else:
-                click.echo(str(digest))
+        outcomes = case.blobs.remove_many(map(DIGEST.parse, expand_dash(digests)))
+        status = print_outcomes(
+            invocation,
+            outcomes if ignore else map(_require_removed, outcomes),
+            document=lambda digest, removed: {"digest": str(digest), "removed": removed},
+        )
         case.collect_garbage()
     return status
+
+
+def _require_removed(
+    outcome: tuple[Digest, "bool | CasError"],
+) -> tuple[Digest, "bool | CasError"]:
+    digest, removed = outcome
+    if removed is not False:
+        return outcome
+    return digest, BlobNotFoundError(
+        f"blob {digest} is not in the store; 'cas blob ls' lists what is", digest=digest
+    )
 
 
 @command.command()
@@ -269,12 +276,17 @@ def rm(invocation: Invocation, digests: tuple[str, ...], ignore: bool) -> int:
 def exists(invocation: Invocation, digest: Digest) -> int:
     """Exit with 0 if the blob is in the store, with 3 if it is not.
 
+    JSON: digest, exists.
+
     \b
     Example:
       cas blob exists sha256:6c3e...e1f0 && echo there
     """
     with invocation.case(writing=False) as case:
-        return 0 if case.blobs.exists(digest) else BlobNotFoundError.exit_code
+        found = case.blobs.exists(digest)
+    if invocation.as_json:
+        print_document({"digest": str(digest), "exists": found})
+    return 0 if found else BlobNotFoundError.exit_code
 
 
 @command.command()
@@ -284,17 +296,19 @@ def exists(invocation: Invocation, digest: Digest) -> int:
 def missing(invocation: Invocation, digests: tuple[str, ...]) -> None:
     """Print those of the digests that the store does not hold.
 
+    JSON: an array of digest.
+
     \b
     Example:
       cas blob missing - <digests.txt
     """
     with invocation.case(writing=False) as case:
-        found = case.blobs.missing(map(DIGEST.parse, expand_dash(digests)))
-        if invocation.as_json:
-            print_document([str(digest) for digest in found])
-            return
-        for digest in found:
-            click.echo(str(digest))
+        print_acts(
+            invocation,
+            case.blobs.missing(map(DIGEST.parse, expand_dash(digests))),
+            line=str,
+            document=lambda digest: {"digest": str(digest)},
+        )
 
 
 @command.command()

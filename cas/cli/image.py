@@ -10,10 +10,17 @@ import click
 
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import NounGroup, output_options
-from cas.cli.output import Column, local_time, print_document, print_rows, timestamp
+from cas.cli.outcomes import attempt, print_outcomes
+from cas.cli.output import (
+    Column,
+    local_time,
+    print_document,
+    print_rows,
+    timestamp,
+)
 from cas.cli.parameters import PLATFORM, expand_dash
 from cas.cli.pruning import prune_options, run_prune
-from cas.errors import CasError, ImageNotFoundError
+from cas.errors import ImageNotFoundError
 
 if TYPE_CHECKING:
     from cas.model.descriptor import Platform
@@ -94,6 +101,8 @@ def import_(
 def export(invocation: Invocation, reference: str, output: str, archive_format: str) -> None:
     """Write an image as a tar that skopeo, docker load and ctr read.
 
+    JSON: name, output, format; nothing when the tar itself goes to stdout.
+
     \b
     Example:
       cas image export docker.io/library/alpine:3.20 -o alpine.tar
@@ -108,6 +117,8 @@ def export(invocation: Invocation, reference: str, output: str, archive_format: 
         case.images.export(
             reference, target, format=ArchiveFormat(archive_format), progress=progress
         )
+    if invocation.as_json and output != "-":
+        print_document({"name": reference, "output": output, "format": archive_format})
 
 
 @command.command(name="ls")
@@ -174,6 +185,8 @@ def inspect(invocation: Invocation, references: tuple[str, ...]) -> None:
 def tag(invocation: Invocation, reference: str, new: str) -> None:
     """Give an image another name; a name that exists is moved.
 
+    JSON: an object as of "cas image ls".
+
     \b
     Example:
       cas image tag docker.io/library/alpine:3.20 base:current
@@ -195,22 +208,28 @@ def tag(invocation: Invocation, reference: str, new: str) -> None:
 def rm(invocation: Invocation, references: tuple[str, ...], force: bool, ignore: bool) -> int:
     """Remove image names; blobs and layers that nothing else needs go with them.
 
+    JSON: an array of name, removed (false for one that --ignore passed over).
+
     \b
     Example:
       cas image rm docker.io/library/alpine:3.20
     """
-    status = 0
     with invocation.case(writing=True) as case:
-        for reference in expand_dash(references):
-            try:
-                if not case.images.remove(reference, force=force) and not ignore:
-                    raise ImageNotFoundError(
-                        f"no image is named {reference!r}; 'cas image ls' lists the names",
-                        reference=reference,
-                    )
-                click.echo(reference)
-            except CasError as error:
-                status = invocation.report(error)
+
+        def remove(reference: str) -> bool:
+            removed = case.images.remove(reference, force=force)
+            if not removed and not ignore:
+                raise ImageNotFoundError(
+                    f"no image is named {reference!r}; 'cas image ls' lists the names",
+                    reference=reference,
+                )
+            return removed
+
+        status = print_outcomes(
+            invocation,
+            attempt(expand_dash(references), remove),
+            document=lambda name, removed: {"name": name, "removed": removed},
+        )
         case.collect_garbage()
     return status
 
@@ -222,12 +241,17 @@ def rm(invocation: Invocation, references: tuple[str, ...], force: bool, ignore:
 def exists(invocation: Invocation, reference: str) -> int:
     """Exit with 0 if an image has this name, with 3 if none has.
 
+    JSON: name, exists.
+
     \b
     Example:
       cas image exists docker.io/library/alpine:3.20 || cas image import alpine.tar
     """
     with invocation.case(writing=False) as case:
-        return 0 if case.images.exists(reference) else ImageNotFoundError.exit_code
+        found = case.images.exists(reference)
+    if invocation.as_json:
+        print_document({"name": reference, "exists": found})
+    return 0 if found else ImageNotFoundError.exit_code
 
 
 @command.command()

@@ -6,7 +6,7 @@ import click
 
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import NounGroup, output_options
-from cas.cli.output import Column, print_rows
+from cas.cli.output import Column, print_acts, print_rows
 from cas.errors import LayoutError
 from cas.store.directories import Deviation, create_directories, find_deviations
 
@@ -29,12 +29,18 @@ def init(invocation: Invocation) -> None:
 
     Users and groups that the layout names are created as system users where they are missing.
 
+    JSON: an array of path.
+
     \b
     Example:
       cas --persist /tmp/p layout init
     """
-    for path in create_directories(invocation.settings()):
-        click.echo(str(path))
+    print_acts(
+        invocation,
+        create_directories(invocation.settings()),
+        line=str,
+        document=lambda path: {"path": str(path)},
+    )
 
 
 @command.command()

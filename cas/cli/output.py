@@ -4,7 +4,14 @@ Rows are printed as they come: a list of any length needs no more memory than on
 why there is no table library here: those that exist need all rows to find the widths.
 """
 
-__all__ = ["Column", "ended", "local_time", "print_document", "print_rows", "timestamp"]
+__all__ = [
+    "Column",
+    "local_time",
+    "print_acts",
+    "print_document",
+    "print_rows",
+    "timestamp",
+]
 
 import json
 import sys
@@ -66,23 +73,51 @@ def print_rows(
         rows: Consumed once.
         columns: Of the table.
         identifier: What ``-q`` prints.
-        document: What ``--json`` prints: an array of these.
+        document: What ``--json`` prints: an array of these, without its end if the list fails.
     """
-    with ended(rows):
+    with _ended(rows):
         if invocation.as_json:
-            _print_array(document(row) for row in rows)
-            return
-        if invocation.quiet:
+            array = _JsonArray()
             for row in rows:
-                click.echo(identifier(row))
+                array.add(document(row))
+            array.end()
             return
-        click.echo(_line([(column.title, column.width) for column in columns]))
-        for row in rows:
-            click.echo(_line([(column.value(row), column.width) for column in columns]))
+        lines = (identifier(row) for row in rows) if invocation.quiet else _table(rows, columns)
+        # Not click.echo, which ends every line with a system call.
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def print_acts(
+    invocation: Invocation,
+    acts: Iterable[_Row],
+    *,
+    line: Callable[[_Row], str],
+    document: Callable[[_Row], object],
+) -> None:
+    """Print what a command does, line by line as it is done.
+
+    Args:
+        invocation: Knows the form.
+        acts: Consumed once; doing is what the iterator does.
+        line: What is printed of an act.
+        document: What ``--json`` prints: an array of these, which is whole even if the iterator
+            fails: what was done was done.
+    """
+    with _ended(acts):
+        if invocation.as_json:
+            array = _JsonArray()
+            try:
+                for act in acts:
+                    array.add(document(act))
+            finally:
+                array.end()
+            return
+        for act in acts:
+            click.echo(line(act))
 
 
 @contextmanager
-def ended(rows: Iterable[object]) -> Iterator[None]:
+def _ended(rows: Iterable[object]) -> Iterator[None]:
     """End an iterator with the block, however that ends; what is no generator is left alone."""
     try:
         yield
@@ -91,14 +126,25 @@ def ended(rows: Iterable[object]) -> Iterator[None]:
             rows.close()
 
 
+def _table(rows: Iterable[_Row], columns: Sequence[Column[_Row]]) -> Iterator[str]:
+    yield _line([(column.title, column.width) for column in columns])
+    for row in rows:
+        yield _line([(column.value(row), column.width) for column in columns])
+
+
 def _line(cells: Sequence[tuple[str, int]]) -> str:
     return "  ".join(text.ljust(width) for text, width in cells).rstrip()
 
 
-def _print_array(documents: Iterable[object]) -> None:
-    write = sys.stdout.write
-    separator = "[\n"
-    for document in documents:
-        write(separator + "  " + json.dumps(document))
-        separator = ",\n"
-    write("[]\n" if separator == "[\n" else "\n]\n")
+class _JsonArray:
+    """An array that is written as it comes."""
+
+    def __init__(self) -> None:
+        self._before = "[\n  "
+
+    def add(self, document: object) -> None:
+        sys.stdout.write(self._before + json.dumps(document))
+        self._before = ",\n  "
+
+    def end(self) -> None:
+        sys.stdout.write("[]\n" if self._before.startswith("[") else "\n]\n")

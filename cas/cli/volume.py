@@ -8,13 +8,20 @@ import click
 
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import NounGroup, output_options
-from cas.cli.output import Column, local_time, print_document, print_rows, timestamp
+from cas.cli.outcomes import attempt, print_outcomes
+from cas.cli.output import (
+    Column,
+    local_time,
+    print_document,
+    print_rows,
+    timestamp,
+)
 from cas.cli.parameters import VOLUME_NAME, expand_dash
-from cas.errors import CasError, VolumeNotFoundError
+from cas.errors import VolumeNotFoundError
 from cas.model.volume_name import VolumeName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterator
 
     from cas.volumes.volumes import VolumeStatus
 
@@ -127,35 +134,13 @@ def inspect(invocation: Invocation, names: tuple[VolumeName, ...]) -> None:
         print_document([_document(case.volumes.get(name)) for name in names])
 
 
-def _each(
-    invocation: Invocation, names: "Iterable[str]", act: "Callable[[VolumeName], object]"
-) -> int:
-    status = 0
-    for name in map(VOLUME_NAME.parse, expand_dash(list(names))):
-        try:
-            act(name)
-        except CasError as error:
-            status = invocation.report(error)
-        else:
-            click.echo(str(name))
-    return status
+def _named(names: tuple[str, ...]) -> "Iterator[VolumeName]":
+    return map(VOLUME_NAME.parse, expand_dash(names))
 
 
 def _all_or_names(names: tuple[str, ...], everything: bool) -> None:
     if bool(names) == everything:
         raise click.UsageError("give volume names or --all")
-
-
-def _report_all(
-    invocation: Invocation, outcomes: "Iterable[tuple[VolumeName, CasError | None]]"
-) -> int:
-    status = 0
-    for name, error in outcomes:
-        if error is None:
-            click.echo(str(name))
-        else:
-            status = invocation.report(error)
-    return status
 
 
 @command.command()
@@ -166,15 +151,20 @@ def _report_all(
 def activate(invocation: Invocation, names: tuple[str, ...], everything: bool) -> int:
     """Mount volumes; one that is mounted stays as it is.
 
+    JSON: an array of name, state.
+
     \b
     Example:
       cas volume activate --all
     """
     _all_or_names(names, everything)
     with invocation.case(writing=True) as case:
-        if everything:
-            return _report_all(invocation, case.volumes.activate_all())
-        return _each(invocation, names, case.volumes.activate)
+        volumes = case.volumes
+        return print_outcomes(
+            invocation,
+            volumes.activate_all() if everything else attempt(_named(names), volumes.activate),
+            document=lambda name, _: {"name": str(name), "state": "active"},
+        )
 
 
 @command.command()
@@ -185,15 +175,20 @@ def activate(invocation: Invocation, names: tuple[str, ...], everything: bool) -
 def deactivate(invocation: Invocation, names: tuple[str, ...], everything: bool) -> int:
     """Unmount volumes; data stays, and is there again after activate.
 
+    JSON: an array of name, state.
+
     \b
     Example:
       cas volume deactivate 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0
     """
     _all_or_names(names, everything)
     with invocation.case(writing=True) as case:
-        if everything:
-            return _report_all(invocation, case.volumes.deactivate_all())
-        return _each(invocation, names, case.volumes.deactivate)
+        volumes = case.volumes
+        return print_outcomes(
+            invocation,
+            volumes.deactivate_all() if everything else attempt(_named(names), volumes.deactivate),
+            document=lambda name, _: {"name": str(name), "state": "inactive"},
+        )
 
 
 @command.command(name="rm")
@@ -205,19 +200,27 @@ def deactivate(invocation: Invocation, names: tuple[str, ...], everything: bool)
 def rm(invocation: Invocation, names: tuple[str, ...], force: bool, ignore: bool) -> int:
     """Remove volumes and the data in them.
 
+    JSON: an array of name, removed (false for one that --ignore passed over).
+
     \b
     Example:
       cas volume rm 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0
     """
     with invocation.case(writing=True) as case:
 
-        def remove(name: VolumeName) -> None:
-            if not case.volumes.remove(name, force=force) and not ignore:
+        def remove(name: VolumeName) -> bool:
+            removed = case.volumes.remove(name, force=force)
+            if not removed and not ignore:
                 raise VolumeNotFoundError(
                     f"there is no volume {name}; 'cas volume ls' lists those that are", name=name
                 )
+            return removed
 
-        status = _each(invocation, names, remove)
+        status = print_outcomes(
+            invocation,
+            attempt(_named(names), remove),
+            document=lambda name, removed: {"name": str(name), "removed": removed},
+        )
         case.collect_garbage()
     return status
 

@@ -74,6 +74,7 @@ def test_blob_missing_prints_only_what_is_absent(cas: RunCas, tmp_path: Path) ->
 
     assert cas("blob", "missing", present, absent).out == f"{absent}\n"
     assert json.loads(cas("blob", "missing", present, "--json").out) == []
+    assert json.loads(cas("blob", "missing", absent, "--json").out) == [{"digest": absent}]
 
 
 def test_blob_ingest_of_many_prints_digests_in_order(cas: RunCas, tmp_path: Path) -> None:
@@ -87,6 +88,38 @@ def test_blob_ingest_of_many_prints_digests_in_order(cas: RunCas, tmp_path: Path
     lines = cas("blob", "ingest", *paths).out.split()
 
     assert lines == [f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}" for path in paths]
+
+
+def test_blob_commands_with_json_print_one_document_each(cas: RunCas, tmp_path: Path) -> None:
+    """What prints names for pipes prints the same as a document."""
+    source = tmp_path / "source"
+    source.write_bytes(b"some content")
+    absent = f"sha256:{'0' * 64}"
+
+    [stored] = json.loads(cas("blob", "ingest", source, "--json").out)
+    digest = stored["digest"]
+    known = cas("blob", "exists", digest, "--json")
+    unknown = cas("blob", "exists", absent, "--json")
+    removal = cas("blob", "rm", absent, digest, "--json")
+    ignored = cas("blob", "rm", "--ignore", absent, "--json")
+
+    assert (stored["new"], stored["size"]) == (True, len(b"some content"))
+    assert (known.status, json.loads(known.out)) == (0, {"digest": digest, "exists": True})
+    assert (unknown.status, json.loads(unknown.out)) == (3, {"digest": absent, "exists": False})
+    assert json.loads(removal.out) == [{"digest": digest, "removed": True}]
+    assert (removal.status, json.loads(removal.err)["error"]["reference"]) == (3, "blob-not-found")
+    assert (ignored.status, json.loads(ignored.out)) == (0, [{"digest": absent, "removed": False}])
+
+
+def test_blob_ingest_that_fails_midway_prints_a_whole_document(cas: RunCas, tmp_path: Path) -> None:
+    """What was stored before the failure was stored, and a program can read that."""
+    source = tmp_path / "source"
+    source.write_bytes(b"stored")
+
+    result = cas("blob", "ingest", "--json", source, tmp_path / "nothing")
+
+    assert (result.status, json.loads(result.err)["error"]["reference"]) == (3, "source-not-found")
+    assert all(cas("blob", "exists", row["digest"]).status == 0 for row in json.loads(result.out))
 
 
 def test_blob_ingest_with_wrong_digest_is_integrity(cas: RunCas, tmp_path: Path) -> None:
@@ -132,6 +165,30 @@ def test_image_names_can_be_given_moved_and_removed(cas: RunCas, image: BuiltIma
     assert cas("image", "rm", image.name).status == 3
 
 
+def test_image_commands_with_json_print_one_document_each(
+    cas: RunCas, image: BuiltImage, tmp_path: Path
+) -> None:
+    """Names that are given, moved, asked for and removed come as documents."""
+    other, archive = "example.com/other:2", tmp_path / "exported.tar"
+
+    [imported] = json.loads(
+        cas("image", "import", image.write_oci_tar(tmp_path / "again.tar"), "--json").out
+    )
+    tagged = json.loads(cas("image", "tag", image.name, other, "--json").out)
+    exported = json.loads(cas("image", "export", other, "-o", archive, "--json").out)
+    known = json.loads(cas("image", "exists", other, "--json").out)
+    removal = cas("image", "rm", other, "no-such-image", "--json")
+    ignored = json.loads(cas("image", "rm", "--ignore", other, "--json").out)
+
+    assert list(imported) == list(tagged) == IMAGE_KEYS
+    assert (imported["name"], tagged["name"]) == (image.name, other)
+    assert exported == {"name": other, "output": str(archive), "format": "oci"}
+    assert known == {"name": other, "exists": True}
+    assert json.loads(removal.out) == [{"name": other, "removed": True}]
+    assert (removal.status, json.loads(removal.err)["error"]["reference"]) == (3, "image-not-found")
+    assert ignored == [{"name": other, "removed": False}]
+
+
 def test_image_export_imports_again(cas: RunCas, image: BuiltImage, tmp_path: Path) -> None:
     """What export writes, import reads, with the same digest."""
     archive = tmp_path / "exported.tar"
@@ -172,6 +229,24 @@ def test_volume_life_on_the_command_line(
     assert not rootfs.parent.exists()
     assert cas("volume", "rm", name).status == 3
     assert cas("volume", "rm", "--ignore", name).status == 0
+
+
+def test_volume_commands_with_json_print_one_document_each(cas: RunCas, image: BuiltImage) -> None:
+    """Preparing, mounting, unmounting and removing come as documents."""
+    name, absent = _name(), _name()
+
+    prepared = json.loads(cas("volume", "prepare", name, "--image", image.name, "--json").out)
+    activated = cas("volume", "activate", name, absent, "--json")
+    everything = json.loads(cas("volume", "activate", "--all", "--json").out)
+    deactivated = json.loads(cas("volume", "deactivate", name, "--json").out)
+    removed = json.loads(cas("volume", "rm", "--ignore", name, absent, "--json").out)
+
+    assert list(prepared) == VOLUME_KEYS
+    assert json.loads(activated.out) == everything == [{"name": name, "state": "active"}]
+    reference = json.loads(activated.err)["error"]["reference"]
+    assert (activated.status, reference) == (3, "volume-not-found")
+    assert deactivated == [{"name": name, "state": "inactive"}]
+    assert removed == [{"name": name, "removed": True}, {"name": absent, "removed": False}]
 
 
 def test_volume_name_with_another_image_is_conflict(
