@@ -62,9 +62,11 @@ that callers may decide by, so that nobody has to read messages:
     │   ├── RateLimitedError          a datastore asks for a pause
     │   ├── SourceProtocolError       a datastore's answer makes no sense (not temporary)
     │   ├── UntrustedTLSError         a certificate that nobody we trust has signed (not temporary)
-    │   └── SourceLibraryMissingError an extra of the package is not installed (not temporary)
+    │   ├── SourceLibraryMissingError an extra of the package is not installed (not temporary)
+    │   └── AgentError                downloader or verifier died or talked nonsense
     ├── DeniedError              9   PERMISSION_DENIED
     │   ├── LayoutError               a directory of the layout is not what it must be
+    │   ├── ConfinementError          an agent cannot be confined as it must be
     │   └── AuthenticationError       a datastore refuses the credentials, or asks for some
     ├── StorageError             1   INTERNAL             a system call on a file failed
     ├── InternalError            1   INTERNAL             a defect of cas
@@ -72,11 +74,13 @@ that callers may decide by, so that nobody has to read messages:
 """
 
 __all__ = [
+    "AgentError",
     "AlreadyExistsError",
     "AuthenticationError",
     "BlobNotFoundError",
     "CasError",
     "ConfigError",
+    "ConfinementError",
     "ConflictError",
     "ContainerdMissingError",
     "ContentMissingError",
@@ -504,6 +508,12 @@ class SourceLibraryMissingError(UnavailableError):
     temporary = False
 
 
+class AgentError(UnavailableError):
+    """An agent's process ended before its work, or said what no agent says."""
+
+    reference = "agent-failed"
+
+
 class DeniedError(CasError):
     """The process lacks a right."""
 
@@ -524,6 +534,12 @@ class AuthenticationError(DeniedError):
 
     reference = "authentication-refused"
     grpc_status = "UNAUTHENTICATED"
+
+
+class ConfinementError(DeniedError):
+    """The kernel or the machine lacks a part of an agent's confinement that is required."""
+
+    reference = "confinement"
 
 
 class StorageError(CasError):

@@ -14,7 +14,6 @@ __all__ = [
 ]
 
 from collections.abc import Mapping
-from functools import cache
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -22,7 +21,6 @@ from google.rpc.error_details_pb2 import ErrorInfo
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
-from cas import errors
 from cas._gen.cas.v1 import types_pb2
 from cas.errors import (
     AlreadyExistsError,
@@ -38,6 +36,7 @@ from cas.errors import (
     ServiceUnavailableError,
     UsageError,
 )
+from cas.model.foreign_errors import rebuild_error
 from cas.rpc.messages import text
 
 ERROR_DOMAIN = "cas.lfedge.org"
@@ -103,7 +102,7 @@ def error_from_rpc(error: grpc.RpcError, action: str) -> CasError:
         details = dict(info.metadata)
         kind = details.pop(_KIND, "")
         details.pop(_TEMPORARY, None)
-        return _class_of(info.reason, kind)(message, **details)
+        return rebuild_error(info.reason, kind, message, details)
     found = _BARE.get(error.code(), InternalError)
     words = "the service does not answer: " if found is ServiceUnavailableError else ""
     return found(f"cannot {action}: {words}{message or error.code().name}", code=error.code().name)
@@ -122,7 +121,7 @@ def error_message(error: CasError) -> types_pb2.Error:
 
 def error_from_message(message: types_pb2.Error) -> CasError:
     """Read an error that concerns one of several objects."""
-    return _class_of(message.reference, message.kind)(message.message, **message.details)
+    return rebuild_error(message.reference, message.kind, message.message, message.details)
 
 
 def _error_info(call: grpc.Call) -> ErrorInfo | None:
@@ -135,19 +134,6 @@ def _error_info(call: grpc.Call) -> ErrorInfo | None:
         if packed.Unpack(info) and info.domain == ERROR_DOMAIN:
             return info
     return None
-
-
-def _class_of(reference: str, kind: str) -> type[CasError]:
-    """Give the class of a reference; of one that is newer than we, its family."""
-    classes, families = _tree()
-    return classes.get(reference) or families.get(kind, CasError)
-
-
-@cache
-def _tree() -> tuple[Mapping[str, type[CasError]], Mapping[str, type[CasError]]]:
-    classes: list[type[CasError]] = [getattr(errors, name) for name in errors.__all__]
-    by_reference = {cls.reference: cls for cls in classes}
-    return by_reference, {cls.kind: cls for cls in classes if CasError in cls.__bases__}
 
 
 def _short_details(error: CasError) -> dict[str, str]:

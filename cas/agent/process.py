@@ -1,0 +1,230 @@
+"""Starts an agent, asks it, and outlives it."""
+
+__all__ = ["AgentProcess", "AgentProgram", "module_command"]
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Self, TypeVar
+
+import msgspec
+
+from cas.agent.account import Account
+from cas.agent.conversation import Conversation, ProgressReceiver
+from cas.agent.messages import Start
+from cas.errors import AgentError, CasError, ConfinementError
+from cas.model.cancellation import Cancellation
+
+_log = logging.getLogger(__name__)
+
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
+"""Nothing of ours: it may hold credentials, and stays readable while the process lives."""
+_WORDS_BYTES = 4096
+"""Longest line of an agent's log that is passed on."""
+_LEAVE_SECONDS = 2.0
+
+_Value = TypeVar("_Value", bound=msgspec.Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentProgram:
+    """Which agent to start.
+
+    Args:
+        name: What messages call it, such as ``downloader``.
+        command: The program and its arguments; see :func:`module_command`.
+        directory: Its working directory, the only one that it may write in.
+        account: Who it runs as.
+        require_confinement: Refuse to work with it when a part of its confinement is missing.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    directory: Path
+    account: Account
+    require_confinement: bool = False
+
+
+def module_command(module: str) -> tuple[str, ...]:
+    """Give the command that runs a module of ours in this Python."""
+    # Isolated: no settings from the environment, no modules from the working directory.
+    return (sys.executable, "-I", "-m", module)
+
+
+class AgentProcess:
+    """A running agent; a context manager. It may be asked from several threads at once.
+
+    The kernel kills the agent when the thread that entered the context ends, so that thread stays
+    until all calls are done. Leaving the context ends the agent, at once if calls are running.
+
+    Args:
+        program: Which agent.
+        options: What it is told at the start, credentials included.
+
+    Attributes:
+        missing: Parts of the confinement that could not be had, with the reason; known once the
+            context was entered.
+    """
+
+    missing: dict[str, str]
+
+    def __init__(self, program: AgentProgram, options: msgspec.Struct) -> None:
+        self._program = program
+        self._options = options
+
+    def __enter__(self) -> Self:
+        """Start it and wait until it is confined.
+
+        Raises:
+            ConfinementError: It cannot be confined as it must.
+            CasError: It cannot work with its options.
+            AgentError: It ended.
+        """
+        self._process = self._launch()
+        self._conversation = Conversation(_pipe(self._process.stdin), _pipe(self._process.stdout))
+        self._threads = [
+            threading.Thread(target=target, daemon=True) for target in (self._listen, self._relay)
+        ]
+        try:
+            for thread in self._threads:
+                thread.start()
+            self._introduce()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def call(
+        self,
+        request: msgspec.Struct,
+        answer: type[_Value],
+        *,
+        cancel: Cancellation | None = None,
+        progress: ProgressReceiver | None = None,
+    ) -> _Value:
+        """Ask, and wait for the answer.
+
+        Args:
+            request: What the agent understands.
+            answer: What it answers with.
+            cancel: Ends the call; the agent puts away what it began.
+            progress: Told how far it is.
+
+        Raises:
+            CasError: What the agent raised: the same class with the same words.
+            AgentError: It ended, or does not behave as it must.
+            InterruptedOperationError: ``cancel`` was set.
+        """
+        return self._conversation.ask(request, answer, cancel=cancel, progress=progress)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def close(self) -> None:
+        """End it: after its last call by the end of the pipe, else by a signal. Idempotent."""
+        if self._conversation.busy:
+            self._process.kill()
+        _pipe(self._process.stdin).close()
+        self._wait()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join()
+        for pipe in (self._process.stdout, self._process.stderr):
+            _pipe(pipe).close()
+
+    def _launch(self) -> subprocess.Popen[bytes]:
+        try:
+            return subprocess.Popen(
+                self._program.command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=self._program.directory,
+                env=_ENVIRONMENT,
+                start_new_session=True,  # Ctrl-C reaches it through this process, in order
+            )
+        except OSError as error:
+            raise AgentError(
+                f"the {self._program.name} cannot be started in "
+                f"{str(self._program.directory)!r}: {error.strerror}",
+                directory=self._program.directory,
+            ) from error
+
+    def _introduce(self) -> None:
+        ready = self._conversation.start(
+            Start(
+                user=self._program.account.user,
+                group=self._program.account.group,
+                parent=os.getpid(),
+                log_level=_log.getEffectiveLevel(),
+                options=msgspec.Raw(msgspec.json.encode(self._options)),
+            )
+        )
+        self.missing = dict(ready.missing)
+        for wall, reason in self.missing.items():
+            self._lacks(wall, reason)
+
+    def _lacks(self, wall: str, reason: str) -> None:
+        name = self._program.name
+        if self._program.require_confinement:
+            raise ConfinementError(
+                f"the {name} lacks {wall}: {reason}; it is required by require_confinement",
+                agent=name,
+                missing=wall,
+            )
+        _log.warning("agent lacks confinement agent=%s wall=%s reason=%s", name, wall, reason)
+
+    def _listen(self) -> None:
+        try:
+            self._conversation.listen()
+        except CasError as nonsense:
+            self._process.kill()
+            self._conversation.end(nonsense)
+        self._conversation.end(self._obituary(self._wait()))
+
+    def _wait(self) -> int:
+        """Give its status; one that lives on without its pipes is killed."""
+        try:
+            return self._process.wait(_LEAVE_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            return self._process.wait()
+
+    def _obituary(self, status: int) -> AgentError:
+        how = f"with status {status}" if status >= 0 else f"by {_signal_name(-status)}"
+        return AgentError(
+            f"the {self._program.name} (process {self._process.pid}) ended {how}; run the command "
+            "again, with -v for what it said",
+            agent=self._program.name,
+            status=status,
+        )
+
+    def _relay(self) -> None:
+        """Pass on its log."""
+        words = _pipe(self._process.stderr)
+        while line := words.readline(_WORDS_BYTES):
+            text = line.decode(errors="replace").rstrip()
+            _log.info("agent says agent=%s words=%s", self._program.name, text)
+
+
+def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise AgentError("an agent was started without pipes")
+    return stream
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
