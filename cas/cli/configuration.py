@@ -21,6 +21,7 @@ _PLAIN = (
     "workers",
     "wait_seconds",
     "require_encryption",
+    "require_confinement",
     "service",
 )
 """Keys that are settings as they stand."""
@@ -47,6 +48,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     workers: int | None = None
     wait_seconds: float | None = None
     require_encryption: bool | None = None
+    require_confinement: bool | None = None
     service: ServiceUse | None = None
     service_address: str | None = None
     owners: dict[str, str] = {}

@@ -120,8 +120,13 @@ class ExclusiveInode:
         with translated("inspect", self._path):
             return not descriptors.holds_lease(self.fileno())
 
-    def seal(self) -> bool:
-        """Make it root's, read-only and durable.
+    def seal(self, *, user: int = 0, group: int = 0, mode: int = _SEALED_MODE) -> bool:
+        """Make it somebody's for good, read-only and durable.
+
+        Args:
+            user: Its owner from now on; root unless said otherwise.
+            group: Its group.
+            mode: Permission bits, none of them to write.
 
         Returns:
             False if it had changed before; it is left as it is then, and the caller copies.
@@ -134,8 +139,8 @@ class ExclusiveInode:
         with translated("seal", self._path):
             descriptor = self.fileno()
             effect(Effect.ACCESS, self._path)
-            os.fchown(descriptor, 0, 0)
-            os.fchmod(descriptor, _SEALED_MODE)
+            os.fchown(descriptor, user, group)
+            os.fchmod(descriptor, mode)
             effect(Effect.FSYNC, self._path)
             os.fsync(descriptor)
             sealed = os.fstat(descriptor)

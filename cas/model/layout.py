@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cas.model.digest import Digest
+from cas.model.transfer_name import TransferName
 from cas.model.volume_name import VolumeName
 
 DEFAULT_PERSIST = Path("/persist")
@@ -105,6 +106,20 @@ class Layout:
         """The verifier's directory."""
         return self.vault / "verifier"
 
+    def download(self, name: TransferName) -> Path:
+        """Where the downloader puts a whole file."""
+        return self.downloader / str(name)
+
+    @property
+    def pending(self) -> Path:
+        """Files that wait for verification or are under it, named as they came."""
+        return self.verifier / "pending"
+
+    @property
+    def verified(self) -> Path:
+        """Files that were verified, named by the hex digits of their digest."""
+        return self.verifier / "verified"
+
     @property
     def unsealed_vault(self) -> Path:
         """Encrypted with a key that does not depend on PCRs."""
@@ -193,8 +208,8 @@ class Layout:
             LayoutDirectory(self.volumes, "root", "volumemgr", 0o750),
             LayoutDirectory(self.downloader, "downloader", "volumemgr", 0o750),
             LayoutDirectory(self.verifier, "verifier", "volumemgr", 0o750),
-            LayoutDirectory(self.verifier / "pending", "verifier", "volumemgr", 0o750),
-            LayoutDirectory(self.verifier / "verified", "verifier", "volumemgr", 0o750),
+            LayoutDirectory(self.pending, "verifier", "volumemgr", 0o750),
+            LayoutDirectory(self.verified, "verifier", "volumemgr", 0o750),
             LayoutDirectory(self.persist / "clear", "root", "volumemgr", 0o750),
             LayoutDirectory(self.clear_volumes, "root", "volumemgr", 0o750),
             LayoutDirectory(self.unsealed_vault, "root", "root", 0o700),

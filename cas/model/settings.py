@@ -37,6 +37,7 @@ class Settings:
         service: Whether commands go through the service.
         service_address: The service's socket; None means the layout's own.
         require_encryption: Refuse to write into a plain vault.
+        require_confinement: Refuse to start an agent that cannot be confined in every way.
         owners: Role (``root``, ``downloader``, ``verifier``, ``volumemgr``) to user or group name.
         limits: Limits against hostile input.
     """
@@ -51,6 +52,7 @@ class Settings:
     service: ServiceUse = ServiceUse.AUTO
     service_address: Path | None = None
     require_encryption: bool = False
+    require_confinement: bool = False
     owners: dict[str, str] = field(
         default_factory=lambda: {
             "root": "root",

@@ -6,7 +6,6 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 
 from cas.fsops.effects import Effect, observed
 from cas.fsops.mounts import iter_mounts, unmount
+from tests.support.killing import kill_at
 
 _SHUTDOWN = 0x8004587D
 _WITHOUT_FLUSH = 2
@@ -58,31 +58,10 @@ def effects_of() -> Callable[[Callable[[], object]], Effects]:
     return _record
 
 
-def _kill_at(number: int, action: Callable[[], object]) -> bool:
-    """Run ``action`` in a child that dies before its change ``number``; False if it has fewer."""
-    child = os.fork()
-    if child == 0:
-        left = number
-
-        def die(kind: Effect, path: str) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                os._exit(77)
-
-        with suppress(BaseException), observed(die):
-            action()
-            os._exit(0)
-        os._exit(1)
-    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    assert status in (0, 77), "the action failed in the child"
-    return status == 77
-
-
 @pytest.fixture
 def killed_at() -> Callable[[int, Callable[[], object]], bool]:
     """Run something in a process that dies right before its k-th change."""
-    return _kill_at
+    return kill_at
 
 
 @dataclass

@@ -1,0 +1,87 @@
+"""The verifier, as those with the rights of root use it."""
+
+__all__ = ["Verifier"]
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+from cas.agent.account import find_account, find_group
+from cas.agent.process import AgentProcess, AgentProgram, module_command
+from cas.model.cancellation import Cancellation
+from cas.model.settings import Settings
+from cas.model.transfer_name import TransferName
+from cas.verifier.handover import HandOver
+from cas.verifier.requests import NoOptions, Verified, Verify
+
+
+class Verifier:
+    """A running verifier; a context manager, whose process lives as long as the context.
+
+    May be used by several threads; the one that enters the context has to stay until the others
+    are done.
+
+    Args:
+        settings: Layout and accounts.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        account = find_account(settings.owners["verifier"])
+        readers = find_group(settings.owners["volumemgr"])
+        self._layout = settings.layout
+        self._handover = HandOver(settings.layout, account.user, readers)
+        program = AgentProgram(
+            "verifier",
+            module_command("cas.verifier"),
+            settings.layout.verifier,
+            account,
+            require_confinement=settings.require_confinement,
+        )
+        self._process = AgentProcess(program, NoOptions())
+
+    def __enter__(self) -> Self:
+        """Start the process; raises as :meth:`cas.agent.process.AgentProcess.__enter__`."""
+        self._process.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.close()
+
+    def verify(
+        self,
+        name: TransferName,
+        size: int | None = None,
+        *,
+        cancel: Cancellation | None = None,
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> Path:
+        """Take a download over, prove that it has the digest it claims, and publish it.
+
+        A download that is not what it claims is removed. Idempotent: one that an earlier call had
+        taken over is proven again.
+
+        Args:
+            name: Of the download.
+            size: Bytes it must have; None if nobody knows.
+            cancel: Ends the call; the file waits in ``pending`` for the next.
+            progress: Told of bytes hashed.
+
+        Returns:
+            The file in ``verified``.
+
+        Raises:
+            DigestMismatchError: It has another digest.
+            SizeMismatchError: It has another size.
+            IntegrityError: It is not a file that nobody else can change.
+            SourceNotFoundError: There is no such download.
+            AgentError: The verifier's process ended.
+            InterruptedOperationError: ``cancel`` was set.
+            StorageError: A system call failed.
+        """
+        if os.path.lexists(self._layout.download(name)):
+            self._handover.take(name)
+        else:
+            self._handover.seal(name)
+        self._process.call(Verify(str(name), size), Verified, cancel=cancel, progress=progress)
+        return self._layout.verified / name.digest.hex
