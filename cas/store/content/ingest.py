@@ -333,9 +333,9 @@ class Ingest:
     def _receive_one(self, task: _Task, stack: ExitStack, *, seed: bool) -> Received:
         if task.way is Way.STREAM or not seed:
             return stack.enter_context(self._streaming.receive(task.intake))
-        path = task.intake.source.path
-        if task.take and path is not None:
-            taken = stack.enter_context(self._seeding.take(task.intake, path))
+        source = task.intake.source
+        if task.take and isinstance(source, FileSource):
+            taken = stack.enter_context(self._seeding.take(task.intake, source))
             if taken is not None:
                 return taken
         return stack.enter_context(self._seeding.receive(task.intake))

@@ -18,9 +18,9 @@ import logging
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
 from cas.errors import IntegrityError
+from cas.fsops.beneath import reached
 from cas.fsops.durable import make_directory, remove_file
 from cas.fsops.inode import ExclusiveInode, StagedInode
 from cas.fsops.translation import translated
@@ -34,7 +34,7 @@ from cas.store.content.blob_files import BlobFiles
 from cas.store.content.hashing import BackgroundHash, digest_of
 from cas.store.content.intake import Intake
 from cas.store.content.placing import Changed, NotSeen, Placing, StagedBlob, TakenBlob, new_ref
-from cas.store.content.sources import BytesSource, DescriptorReader
+from cas.store.content.sources import BytesSource, DescriptorReader, FileSource
 from cas.store.leasing import Lease
 from cas.store.space import Reservation, Space
 
@@ -96,8 +96,8 @@ class Seeding:
             yield StagedBlob(self._placing(intake, digest, inode.size), inode)
 
     @contextmanager
-    def take(self, intake: Intake, path: Path) -> Iterator[TakenBlob | None]:
-        """Take the file ``path`` over, hash and verify it in place, and make it final.
+    def take(self, intake: Intake, source: FileSource) -> Iterator[TakenBlob | None]:
+        """Take a file over, hash and verify it in place, and make it final.
 
         None if it cannot be taken: the caller copies. Leaving the context without having
         published gives owner and mode back.
@@ -106,16 +106,18 @@ class Seeding:
             Changed: Somebody opened it for writing meanwhile.
         """
         blobs = self._backing.blobs_directory
-        taken = None if blobs is None else ExclusiveInode.take(path, blobs)
-        if taken is None:
-            yield None
-            return
-        with taken, ExitStack() as stack:
+        with ExitStack() as stack:
+            path = stack.enter_context(reached(source.path, source.beneath))
+            taken = None if blobs is None else ExclusiveInode.take(path, blobs)
+            if taken is None:
+                yield None
+                return
+            stack.enter_context(taken)
             digest, size = _hash_taken(taken, intake)
             intake.verify(digest, size)
             stack.callback(taken.restore)
             if not taken.seal():
-                raise Changed(f"{str(path)!r} changed while it was read")
+                raise Changed(f"{source.name} changed while it was read")
             yield TakenBlob(self._placing(intake, digest, size), taken)
 
     def self_test(self, lease: Lease) -> str | None:

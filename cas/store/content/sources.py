@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cas.errors import StorageError, UsageError
-from cas.fsops.durable import remove_file
+from cas.fsops.beneath import inspect, open_source, remove_unchanged
 from cas.fsops.translation import translated
 from cas.model.limits import CHUNK_BYTES
 
@@ -81,10 +81,13 @@ class FileSource:
 
     Args:
         path: The file; it is looked at when it is first needed.
+        beneath: A directory that the file must lie below; no symbolic link is followed then, and
+            it must be a regular file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, beneath: Path | None = None) -> None:
         self.path = path
+        self.beneath = beneath
         self.name = repr(str(path))
         self._opened: os.stat_result | None = None
 
@@ -95,12 +98,15 @@ class FileSource:
         Raises:
             SourceNotFoundError: There is no such file.
             UsageError: It is a directory.
+            DeniedError: It is not below ``beneath``.
         """
-        with translated("inspect", self.path, source=True):
-            status = self.path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise UsageError(f"{self.name} is a directory; give a file", path=self.path)
-        return status.st_size if stat.S_ISREG(status.st_mode) else None
+        status = inspect(self.path, self.beneath)
+        if stat.S_ISREG(status.st_mode):
+            return status.st_size
+        if stat.S_ISDIR(status.st_mode) or self.beneath is not None:
+            what = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise UsageError(f"{self.name} is {what}; give a file", path=self.path)
+        return None
 
     @property
     def repeatable(self) -> bool:
@@ -113,10 +119,9 @@ class FileSource:
 
         Raises:
             SourceNotFoundError: There is no such file.
-            DeniedError: It may not be read.
+            DeniedError: It may not be read, or is not below ``beneath``.
         """
-        with translated("open", self.path, source=True):
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_source(self.path, self.beneath)
         try:
             with translated("read", self.path):
                 self._opened = os.fstat(descriptor)
@@ -132,14 +137,9 @@ class FileSource:
         Returns:
             Whether it was removed.
         """
-        with translated("inspect", self.path):
-            try:
-                named = self.path.lstat()
-            except FileNotFoundError:
-                return False
-        if self._opened is None or _fingerprint(named) != _fingerprint(self._opened):
+        if self._opened is None:
             return False
-        return remove_file(self.path)
+        return remove_unchanged(self.path, self._opened, beneath=self.beneath)
 
 
 class SliceSource:
@@ -150,13 +150,23 @@ class SliceSource:
         offset: Where the range begins, bytes.
         size: Its length; a file that ends before is an error when it is read.
         name: What messages call it.
+        beneath: See :class:`FileSource`.
     """
 
     repeatable = True
     path = None
 
-    def __init__(self, path: Path, offset: int, size: int, name: str | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        offset: int,
+        size: int,
+        name: str | None = None,
+        *,
+        beneath: Path | None = None,
+    ) -> None:
         self._path = path
+        self._beneath = beneath
         self._offset = offset
         self.size_hint = size
         self.name = name or f"bytes {offset} to {offset + size} of {str(path)!r}"
@@ -169,8 +179,7 @@ class SliceSource:
             SourceNotFoundError: There is no such file.
             DeniedError: It may not be read.
         """
-        with translated("open", self._path, source=True):
-            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_source(self._path, self._beneath)
         try:
             yield _RangeReader(
                 descriptor, self._path, self._offset + offset, self._offset + self.size_hint
@@ -337,13 +346,3 @@ class _PrefixedReader:
 def _require_start(name: str, offset: int) -> None:
     if offset:
         raise StorageError(f"{name} can be read from its start only, not from {offset}")
-
-
-def _fingerprint(status: os.stat_result) -> tuple[int, ...]:
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )

@@ -8,7 +8,8 @@ import stat
 from pathlib import Path
 from typing import Self
 
-from cas.errors import MalformedArchiveError
+from cas.errors import MalformedArchiveError, SourceNotFoundError
+from cas.fsops.beneath import inspect
 from cas.fsops.translation import translated
 from cas.store.content.sources import FileSource
 from cas.store.image.archives.archive import ArchiveFile, SourceFile, claimed_digest
@@ -21,24 +22,31 @@ class DirectoryArchive:
 
     A blob named by its digest may be a symbolic link to anywhere, as build tools make them: what
     it leads to must have the digest. Every other file must lie inside.
+
+    Args:
+        path: The directory.
+        beneath: A directory that it must lie below; no symbolic link is followed then at all.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, beneath: Path | None = None) -> None:
         self.origin = repr(str(path))
+        self._beneath = beneath
         with translated("open", path, source=True):
-            self._root = path.resolve(strict=True)
+            self._root = path.resolve(strict=True) if beneath is None else path
 
     def find(self, name: str) -> ArchiveFile | None:
         """Give the file; see :class:`cas.store.image.archives.archive.Archive`."""
-        path = self._locate(name)
+        path = self._locate(name) if self._beneath is None else self._root / name
         if path is None:
             return None
-        with translated("inspect", path, source=True):
-            status = path.stat()
+        try:
+            status = inspect(path, self._beneath)
+        except SourceNotFoundError:
+            return None
         # Nothing but a regular file may be opened: a pipe would wait for ever.
         if not stat.S_ISREG(status.st_mode):
             return None
-        return SourceFile(status.st_size, FileSource(path))
+        return SourceFile(status.st_size, FileSource(path, beneath=self._beneath))
 
     def _locate(self, name: str) -> Path | None:
         try:

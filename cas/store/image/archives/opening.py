@@ -5,8 +5,8 @@ __all__ = ["open_archive"]
 import stat
 from pathlib import Path
 
-from cas.errors import MalformedArchiveError
-from cas.fsops.translation import translated
+from cas.errors import MalformedArchiveError, UsageError
+from cas.fsops.beneath import inspect
 from cas.model.limits import Limits
 from cas.store.content.sources import FileSource, Reader, StreamSource
 from cas.store.image.archives.archive import Archive, read_exactly
@@ -21,7 +21,13 @@ _HEAD_BYTES = 512
 
 
 def open_archive(
-    source: Path | Reader, limits: Limits, *, receive: Receive, content: BlobReader
+    source: Path | Reader,
+    limits: Limits,
+    *,
+    receive: Receive,
+    content: BlobReader,
+    origin: str = "the input stream",
+    beneath: Path | None = None,
 ) -> Archive:
     """Open a directory, a tar, or a tar that is compressed with gzip, zstd, bzip2 or xz.
 
@@ -33,22 +39,26 @@ def open_archive(
         limits: What an archive may be.
         receive: Puts a member into the store.
         content: Where the received members are afterwards.
+        origin: What messages call a stream.
+        beneath: A directory that a path must lie below; no symbolic link is followed then.
 
     Raises:
         SourceNotFoundError: Nothing is at the path.
-        DeniedError: It may not be read.
+        DeniedError: It may not be read, or is not below ``beneath``.
+        UsageError: It is a device or the like, and ``beneath`` is given.
         MalformedArchiveError: It is none of these, or damaged, or truncated.
         LimitExceededError: It is larger than allowed or expands beyond the limit.
         CasError: Whatever ``receive`` raises.
     """
     if not isinstance(source, Path):
-        with StreamSource(source, "the input stream").open() as reader:
-            return _read_stream(reader, "the input stream", limits, receive, content)
-    with translated("inspect", source, source=True):
-        mode = source.stat().st_mode
+        with StreamSource(source, origin).open() as reader:
+            return _read_stream(reader, origin, limits, receive, content)
+    mode = inspect(source, beneath).st_mode
     if stat.S_ISDIR(mode):
-        return DirectoryArchive(source)
-    with FileSource(source).open() as reader:
+        return DirectoryArchive(source, beneath=beneath)
+    if not stat.S_ISREG(mode) and beneath is not None:
+        raise UsageError(f"{str(source)!r} is neither a file nor a directory", path=source)
+    with FileSource(source, beneath=beneath).open() as reader:
         if not stat.S_ISREG(mode):
             return _read_stream(reader, repr(str(source)), limits, receive, content)
         head = read_exactly(reader, _HEAD_BYTES)
@@ -56,7 +66,7 @@ def open_archive(
             rest = PrefixReader(head, reader)
             return _read_stream(rest, repr(str(source)), limits, receive, content)
     _require_tar(head, repr(str(source)))
-    return TarFileArchive(source, limits)
+    return TarFileArchive(source, limits, beneath=beneath)
 
 
 def _read_stream(

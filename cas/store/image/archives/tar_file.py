@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from cas.errors import MalformedArchiveError
+from cas.fsops.beneath import open_source
 from cas.fsops.translation import translated
 from cas.model.limits import Limits
 from cas.store.content.sources import SliceSource
@@ -37,19 +38,20 @@ class TarFileArchive:
     Args:
         path: The tar; read once from start to end at construction, contents skipped.
         limits: What it may be.
+        beneath: See :class:`cas.store.content.sources.FileSource`.
 
     Raises:
         MalformedArchiveError: It is no tar, or truncated.
         LimitExceededError: It has too many members.
     """
 
-    def __init__(self, path: Path, limits: Limits) -> None:
+    def __init__(self, path: Path, limits: Limits, *, beneath: Path | None = None) -> None:
         self.origin = repr(str(path))
         self._path = path
+        self._beneath = beneath
         self._files: dict[str, TarMember] = {}
         self._links: dict[str, str] = {}
-        with translated("open", path, source=True):
-            stream = path.open("rb", buffering=_BUFFER_BYTES)
+        stream = os.fdopen(open_source(path, beneath), "rb", buffering=_BUFFER_BYTES)
         with stream, translated("read", path):
             size = os.fstat(stream.fileno()).st_size
 
@@ -79,9 +81,10 @@ class TarFileArchive:
         if member is None:
             return None
         what = f"{member.name!r} of {self.origin}"
-        return SourceFile(
-            member.size, SliceSource(self._path, member.offset, member.size, name=what)
+        content = SliceSource(
+            self._path, member.offset, member.size, name=what, beneath=self._beneath
         )
+        return SourceFile(member.size, content)
 
     def close(self) -> None:
         """Nothing is held open."""
