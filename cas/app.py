@@ -10,7 +10,7 @@ __all__ = ["Case", "require_root", "utc_now"]
 import os
 import platform
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Self
 from cas.containerd.client import Containerd
 from cas.errors import DeniedError
 from cas.fsops import processes
+from cas.model.cancellation import Cancellation
+from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.settings import Settings
 from cas.store.backing import Backing, Clock
 from cas.store.directories import require_directories
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from cas.store.account.why import Why
     from cas.store.check.check import Check
     from cas.store.check.repair import Repair
+    from cas.store.check.report import CheckReport
     from cas.store.content.blobs import Blobs
     from cas.store.image.images import Images
     from cas.store.layers.unpack import Unpack
@@ -261,6 +264,31 @@ class Case:
         self.leasing.reap()
         self.volumes.recover()
         Ingest(self.backing).sweep()
+
+    def check_store(
+        self,
+        *,
+        read_data: bool = False,
+        max_duration: timedelta | None = None,
+        fix: bool = False,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> "CheckReport":
+        """Verify the invariants, and with ``fix`` repair until nothing repairable is left.
+
+        See :func:`cas.store.check.report.check_store`.
+        """
+        from cas.store.check.report import check_store
+
+        return check_store(
+            self.check,
+            self.repair,
+            read_data=read_data,
+            max_duration=max_duration,
+            fix=fix,
+            cancel=cancel,
+            progress=progress,
+        )
 
     def collect_garbage(self) -> None:
         """Let containerd remove, now, what nothing refers to; returns when it has.

@@ -14,14 +14,11 @@ from cas.cli.parameters import DURATION
 from cas.errors import CasError, IntegrityError
 
 if TYPE_CHECKING:
-    from cas.app import Case
-    from cas.model.progress import Progress
-    from cas.store.check.check import Check
+    from collections.abc import Sequence
+
+    from cas.store.check.data import ScrubState
     from cas.store.check.findings import Finding
     from cas.store.check.repair import Repaired
-
-_PASSES = 3
-"""Repairing one thing may bring another to light: the image whose blob was bad, then its name."""
 
 
 @click.command(name="check")
@@ -55,63 +52,35 @@ def command(
     if max_duration is not None and not read_data:
         raise click.UsageError("--max-duration goes with --read-data")
     with invocation.case(writing=fix) as case, invocation.progress() as progress:
-        findings = list(
-            case.check.run(read_data=read_data, max_duration=max_duration, progress=progress)
+        report = case.check_store(
+            read_data=read_data, max_duration=max_duration, fix=fix, progress=progress
         )
-        scrub = _scrub(case.check)
-        repaired: list[Repaired] = []
-        if fix:
-            repaired, findings = _repair(case, findings, progress)
     if invocation.as_json:
         print_document(
             {
-                "findings": [_finding(finding) for finding in findings],
-                "repaired": [_repaired(outcome) for outcome in repaired],
-                "scrub": scrub,
+                "findings": [_finding(finding) for finding in report.findings],
+                "repaired": [_repaired(outcome) for outcome in report.repaired],
+                "scrub": _scrub(report.scrub),
             }
         )
     else:
-        _print(invocation, findings, repaired)
-        if scrub is not None and not scrub["complete"]:
+        _print(invocation, report.findings, report.repaired)
+        if report.scrub is not None and not report.scrub.complete:
             click.echo(
-                f"cas: {scrub['blobs']} blobs read, {scrub['remaining']} remain; the same command "
-                "goes on with them",
+                f"cas: {report.scrub.blobs} blobs read, {report.scrub.remaining} remain; the same "
+                "command goes on with them",
                 err=True,
             )
-    return _status(findings)
+    return _status(report.findings)
 
 
-def _repair(
-    case: "Case", findings: "list[Finding]", progress: "Progress"
-) -> "tuple[list[Repaired], list[Finding]]":
-    """Repair until nothing that can be repaired is left; gives what was done and what remains."""
-    repaired: list[Repaired] = []
-    for _ in range(_PASSES):
-        if not any(finding.fixable for finding in findings):
-            break
-        outcomes = list(case.repair.repair(findings, progress=progress))
-        repaired.extend(outcomes)
-        # Only reading finds bad content again, so what could not be repaired is carried over.
-        kept = {
-            (outcome.finding.problem, outcome.finding.object): outcome.finding
-            for outcome in outcomes
-            if not outcome.done
-        }
-        again = {(row.problem, row.object): row for row in case.check.run(progress=progress)}
-        findings = list({**kept, **again}.values())
-        if not any(outcome.done for outcome in outcomes):
-            break
-    return repaired, findings
-
-
-def _status(findings: "list[Finding]") -> int:
+def _status(findings: "Sequence[Finding]") -> int:
     if any(finding.severity == "error" for finding in findings):
         return IntegrityError.exit_code
     return CasError.exit_code if findings else 0
 
 
-def _scrub(check: "Check") -> dict[str, object] | None:
-    state = check.scrub
+def _scrub(state: "ScrubState | None") -> dict[str, object] | None:
     if state is None:
         return None
     return {
@@ -145,7 +114,9 @@ def _repaired(outcome: "Repaired") -> dict[str, object]:
     }
 
 
-def _print(invocation: Invocation, findings: "list[Finding]", repaired: "list[Repaired]") -> None:
+def _print(
+    invocation: Invocation, findings: "Sequence[Finding]", repaired: "Sequence[Repaired]"
+) -> None:
     for outcome in repaired:
         word = "repaired" if outcome.done else "not repaired"
         click.echo(f"cas: {word} {outcome.finding.object}: {outcome.message}", err=True)

@@ -4,10 +4,12 @@ Looks only (but for the cursor of reading). Whatever it is about to report it lo
 time, since the store goes on working meanwhile: a healthy store has no findings.
 """
 
-__all__ = ["Check"]
+__all__ = ["Check", "CheckRun"]
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import timedelta
+from functools import partial
+from typing import Self
 
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Platform
@@ -26,6 +28,24 @@ from cas.store.sentinel import Sentinel, SentinelState
 
 def _no_volumes() -> Iterable[VolumeJudgement]:
     return ()
+
+
+class CheckRun:
+    """The findings of one check, as they are made.
+
+    Attributes:
+        scrub: How far reading came, known when the run has ended; None if nothing was to be read.
+    """
+
+    def __init__(self, findings: Callable[["CheckRun"], Iterator[Finding]]) -> None:
+        self.scrub: ScrubState | None = None
+        self._findings = findings(self)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Finding:
+        return next(self._findings)
 
 
 class Check:
@@ -51,7 +71,6 @@ class Check:
         self._judge = judge
         self._others = others
         self._locks = Locks(backing.layout)
-        self.scrub: ScrubState | None = None
 
     def run(
         self,
@@ -60,11 +79,11 @@ class Check:
         max_duration: timedelta | None = None,
         cancel: Cancellation | None = None,
         progress: Progress = NO_PROGRESS,
-    ) -> Iterator[Finding]:
+    ) -> CheckRun:
         """Check everything and yield what is wrong; none when the store is healthy.
 
-        Cheap unless ``read_data`` is given: records, inodes and documents. When it has ended,
-        :attr:`scrub` tells how far reading came; it is None if nothing was to be read.
+        Cheap unless ``read_data`` is given: records, inodes and documents. Nothing is looked at
+        before the first finding is asked for; any number of runs may go on at once.
 
         Args:
             read_data: Read and hash every blob, too.
@@ -77,7 +96,26 @@ class Check:
             StorageError: A directory cannot be read.
             InterruptedOperationError: ``cancel`` was set.
         """
-        backing, self.scrub = self._backing, None
+        return CheckRun(
+            partial(
+                self._findings,
+                read_data=read_data,
+                max_duration=max_duration,
+                cancel=cancel,
+                progress=progress,
+            )
+        )
+
+    def _findings(
+        self,
+        run: CheckRun,
+        *,
+        read_data: bool,
+        max_duration: timedelta | None,
+        cancel: Cancellation | None,
+        progress: Progress,
+    ) -> Iterator[Finding]:
+        backing = self._backing
         if Sentinel(backing).state() is SentinelState.LOST:
             # Nothing else can be judged by a database that knows nothing.
             yield _metadata_lost(backing)
@@ -95,7 +133,7 @@ class Check:
             try:
                 yield from data.run(cancel or Cancellation(), progress)
             finally:
-                self.scrub = data.state
+                run.scrub = data.state
 
 
 def _metadata_lost(backing: Backing) -> Finding:

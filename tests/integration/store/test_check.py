@@ -355,20 +355,22 @@ def test_reading_with_a_time_limit_goes_on_where_it_stopped(shop: Shop) -> None:
     for number in range(3):
         shop.add(f"example.com/{number}:1", layers=1)
     total = sum(1 for _ in shop.store.backing.content.iter_blobs())
-    checker = shop.checker()
     read, runs = 0, 0
     while True:
-        assert list(checker.run(read_data=True, max_duration=timedelta(0))) == []
-        assert checker.scrub is not None
-        assert checker.scrub.blobs == 1
-        read, runs = read + checker.scrub.blobs, runs + 1
-        assert checker.scrub.remaining == total - read
-        if checker.scrub.complete:
+        run = shop.checker().run(read_data=True, max_duration=timedelta(0))
+        assert list(run) == []
+        assert run.scrub is not None
+        assert run.scrub.blobs == 1
+        read, runs = read + run.scrub.blobs, runs + 1
+        assert run.scrub.remaining == total - read
+        if run.scrub.complete:
             break
     assert (read, runs) == (total, total)
     assert not shop.store.settings.layout.scrub_cursor.exists()
-    list(checker.run(read_data=True))
-    assert checker.scrub.blobs == total
+    run = shop.checker().run(read_data=True)
+    list(run)
+    assert run.scrub is not None
+    assert run.scrub.blobs == total
 
 
 def test_damage_is_found_whichever_run_meets_it(shop: Shop) -> None:
@@ -377,10 +379,11 @@ def test_damage_is_found_whichever_run_meets_it(shop: Shop) -> None:
     damaged = {image.layers[0].digest for image in images[:2]}
     for digest in damaged:
         _flip(shop.file(digest))
-    checker, found = shop.checker(), set()
-    while checker.scrub is None or not checker.scrub.complete:
-        for finding in checker.run(read_data=True, max_duration=timedelta(0)):
-            found.add(finding.object)
+    found, complete = set(), False
+    while not complete:
+        run = shop.checker().run(read_data=True, max_duration=timedelta(0))
+        found |= {finding.object for finding in run}
+        complete = run.scrub is not None and run.scrub.complete
     assert found == damaged
 
 
@@ -391,11 +394,11 @@ def test_damaged_cursor_begins_a_new_round(shop: Shop) -> None:
     cursor.parent.mkdir(parents=True, exist_ok=True)
     for nonsense in (b"", b"{", b"[]", b'{"last": 7}', b'{"last": "sha256:zz"}'):
         cursor.write_bytes(nonsense)
-        checker = shop.checker()
-        assert list(checker.run(read_data=True)) == []
-        assert checker.scrub is not None
-        assert checker.scrub.complete
-        assert checker.scrub.blobs == sum(1 for _ in shop.store.backing.content.iter_blobs())
+        run = shop.checker().run(read_data=True)
+        assert list(run) == []
+        assert run.scrub is not None
+        assert run.scrub.complete
+        assert run.scrub.blobs == sum(1 for _ in shop.store.backing.content.iter_blobs())
 
 
 def test_cancelled_reading_keeps_its_place(shop: Shop) -> None:
