@@ -51,6 +51,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     require_confinement: bool | None = None
     service: ServiceUse | None = None
     service_address: str | None = None
+    allowed_directories: list[str] = []
     owners: dict[str, str] = {}
     limits: _LimitsTable = msgspec.field(default_factory=_LimitsTable)
 
@@ -138,6 +139,9 @@ def load_settings(
         chosen["address"] = _socket(socket, "address")
     if (socket := service_address or file.service_address) is not None:
         chosen["service_address"] = _socket(socket, "service_address")
+    chosen["allowed_directories"] = tuple(
+        _absolute(directory, "allowed_directories") for directory in file.allowed_directories
+    )
     if namespace is not None:
         chosen["namespace"] = namespace
     if service is not None:

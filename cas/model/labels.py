@@ -25,7 +25,12 @@ __all__ = [
     "UNCOMPRESSED",
     "VOLUME",
     "VOLUMES_DIRECTORY",
+    "check_free_labels",
 ]
+
+from collections.abc import Iterable
+
+from cas.errors import InvalidNameError
 
 OURS = "cas.lfedge.org/"
 
@@ -70,3 +75,25 @@ LEASE_PURPOSE = f"{OURS}purpose"
 
 MAX_LABEL_BYTES = 4096
 """containerd's limit for key and value of one label together."""
+
+_GUARDED = ("containerd.io/", OURS)
+
+
+def check_free_labels(keys: Iterable[str]) -> None:
+    """Return if everybody may set and remove labels of these keys.
+
+    Raises:
+        InvalidNameError: A key is empty or cannot be printed, or its label is containerd's or the
+            store's own: what is collected, and what is told of an object, depends on those.
+    """
+    for key in keys:
+        if not key or not key.isprintable():
+            raise InvalidNameError(
+                f"label key {key[:100]!r} is not printable text", value=key[:100]
+            )
+        if key.startswith(_GUARDED):
+            raise InvalidNameError(
+                f"label {key[:100]!r} is not yours to change: the prefixes {_GUARDED[0]!r} and "
+                f"{_GUARDED[1]!r} are containerd's and the store's",
+                value=key[:100],
+            )

@@ -36,6 +36,8 @@ class Settings:
         wait_seconds: How long to wait for containerd to answer at first.
         service: Whether commands go through the service.
         service_address: The service's socket; None means the layout's own.
+        allowed_directories: Where files may lie that callers of the service name, besides the
+            verifier's directory; absolute.
         require_encryption: Refuse to write into a plain vault.
         require_confinement: Refuse to start an agent that cannot be confined in every way.
         owners: Role (``root``, ``downloader``, ``verifier``, ``volumemgr``) to user or group name.
@@ -51,6 +53,7 @@ class Settings:
     wait_seconds: float = 10.0
     service: ServiceUse = ServiceUse.AUTO
     service_address: Path | None = None
+    allowed_directories: tuple[Path, ...] = ()
     require_encryption: bool = False
     require_confinement: bool = False
     owners: dict[str, str] = field(

@@ -80,6 +80,8 @@ def test_too_long_socket_path_names_the_way_out(run_cas: RunCas, tmp_path: Path)
         "unknown_key = 1",
         "workers = 'four'",
         "workers = 0",
+        "allowed_directories = ['relative']",
+        "allowed_directories = '/data'",
         'persist = "relative"',
         'service = "sometimes"',
         'service_address = "relative"',
@@ -98,7 +100,8 @@ def test_wrong_configuration_is_refused(text: str, run_cas: RunCas, tmp_path: Pa
     assert result.status == 2
     assert "[invalid-config]" in result.err
     assert any(
-        word in result.err for word in (str(config), "workers", "persist", "owners", "service")
+        word in result.err
+        for word in (str(config), "workers", "persist", "owners", "service", "allowed_directories")
     )
 
 

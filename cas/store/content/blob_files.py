@@ -44,8 +44,8 @@ class BlobFiles:
         status = self._status(self._directory / digest.hex)
         return status is not None and stat.S_ISREG(status.st_mode) and status.st_size == size
 
-    def read(self, digest: Digest) -> Iterator[bytes] | None:
-        """Stream the file of that name, unverified; None if there is none within reach.
+    def read(self, digest: Digest, offset: int = 0) -> Iterator[bytes] | None:
+        """Stream the file of that name from ``offset``, unverified; None if out of reach or absent.
 
         The file is opened at once, so that a removal meanwhile does no harm.
         """
@@ -57,7 +57,7 @@ class BlobFiles:
                 descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             except FileNotFoundError:
                 return None
-        return _read_and_close(descriptor, path)
+        return _read_and_close(descriptor, path, offset)
 
     def clear_impostor(self, digest: Digest, size: int | None = None) -> int | None:
         """See to it that whatever has the digest's name has its bytes, and is safe from change.
@@ -114,9 +114,10 @@ class BlobFiles:
                 return None
 
 
-def _read_and_close(descriptor: int, path: Path) -> Iterator[bytes]:
+def _read_and_close(descriptor: int, path: Path, offset: int) -> Iterator[bytes]:
     try:
         with translated("read", path):
+            os.lseek(descriptor, offset, os.SEEK_SET)
             while chunk := os.read(descriptor, CHUNK_BYTES):
                 yield chunk
     finally:

@@ -6,29 +6,30 @@ an image lives through the image. What is returned or yielded as stored is durab
 
 __all__ = ["Blobs"]
 
-import hashlib
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
 from cas.errors import (
     BlobNotFoundError,
-    CorruptBlobError,
     InUseError,
+    InvalidNameError,
     LeaseNotFoundError,
 )
 from cas.model.cancellation import Cancellation, JointCancellation
+from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
 from cas.model.events import EventKind
-from cas.model.labels import GC_ROOT, PIN_OWNER, PIN_REASON
+from cas.model.labels import GC_ROOT, MEDIA_TYPE, PIN_OWNER, PIN_REASON, check_free_labels
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import BlobInfo, LeaseResource
 from cas.store.backing import Backing
 from cas.store.content.blob_files import BlobFiles
+from cas.store.content.children import blob_children
 from cas.store.content.ingest import Ingest, Ingested
+from cas.store.content.reading import BlobReading
 from cas.store.content.sources import FileSource, Reader, StreamSource
 from cas.store.filters import BlobFilters
 from cas.store.image.referrers import find_referrers
@@ -62,9 +63,10 @@ class Blobs:
         self._leasing = Leasing(backing)
         self._locks = Locks(backing.layout)
         self._files = BlobFiles(backing)
+        self._reading = BlobReading(backing, self._files)
         self._sentinel = Sentinel(backing)
 
-    def ingest(
+    def ingest(  # noqa: PLR0913 - independent options, all by keyword
         self,
         path: Path,
         *,
@@ -73,17 +75,19 @@ class Blobs:
         media_type: str | None = None,
         labels: Mapping[str, str] | None = None,
         move: bool = False,
+        beneath: Path | None = None,
         cancel: Cancellation | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> Ingested:
         """Store a file as a pinned blob; on return it is verified and durable.
 
         See :meth:`cas.store.content.ingest.Ingest.ingest` for what holds after a failure, for the
-        arguments and for the errors. Idempotent.
+        arguments and for the errors; with ``beneath`` also ``DeniedError``: the file is not below
+        that directory, or is reached through a symbolic link. Idempotent.
         """
         with self._leasing.hold("ingest") as lease:
             result = self._ingest.ingest(
-                FileSource(path),
+                FileSource(path, beneath=beneath),
                 lease,
                 expected=digest,
                 size=size,
@@ -193,32 +197,52 @@ class Blobs:
         """
         return self._backing.content.info(digest)
 
-    def read(self, digest: Digest) -> Iterator[bytes]:
-        """Stream a blob's bytes, verified as they pass.
+    def iter_media_types(self) -> Iterator[tuple[Digest, str]]:
+        """Stream the digests of all blobs whose media type is known, each with it, in no order."""
+        for info in self._backing.content.iter_blobs():
+            if media_type := info.labels.get(MEDIA_TYPE):
+                yield info.digest, media_type
 
-        Yields:
-            Chunks of at most 1 MiB. They are proven right only when the iterator ends by itself.
+    def children(self, digest: Digest) -> list[Descriptor]:
+        """List what the bytes of a manifest or index refer to; nothing for any other blob.
+
+        See :func:`cas.store.content.children.blob_children` for the errors.
+        """
+        return blob_children(self._backing, digest)
+
+    def update_labels(self, digest: Digest, changes: Mapping[str, str | None]) -> BlobInfo:
+        """Set labels, remove those that are None, leave the others. Idempotent.
 
         Raises:
-            BlobNotFoundError: There is none.
-            CorruptBlobError: The bytes are gone, or, at the end, were not those of the digest.
+            BlobNotFoundError: There is no such blob.
+            InvalidNameError: A label is containerd's or the store's own, is too long, or is to be
+                set to nothing.
         """
-        size = self._backing.content.info(digest).size
-        running = hashlib.sha256()
-        count = 0
-        with closing(self._chunks(digest)) as chunks:
-            for chunk in chunks:
-                running.update(chunk)
-                count += len(chunk)
-                yield chunk
-        actual = Digest(running.hexdigest())
-        if actual != digest:
-            raise CorruptBlobError(
-                f"blob {digest} of {size} bytes holds {count} bytes of digest {actual}; run "
-                "`cas check --fix`",
-                digest=digest,
-                actual=actual,
-            )
+        check_free_labels(changes)
+        empty = next((key for key, value in changes.items() if value == ""), None)
+        if empty is not None:
+            raise InvalidNameError(f"label {empty!r} has no value; remove it instead", value=empty)
+        return self._backing.content.update_labels(digest, changes)
+
+    def read(self, digest: Digest, *, offset: int = 0, size: int = 0) -> Iterator[bytes]:
+        """Stream a blob's bytes in chunks of at most 1 MiB; the whole of it is verified.
+
+        See :meth:`cas.store.content.reading.BlobReading.read` for ranges and errors.
+        """
+        return self._reading.read(digest, offset=offset, size=size)
+
+    def verify(
+        self,
+        digest: Digest,
+        *,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> BlobInfo:
+        """Read a blob to its end and compare it with its digest; gives its record.
+
+        See :meth:`cas.store.content.reading.BlobReading.verify` for the errors.
+        """
+        return self._reading.verify(digest, cancel=cancel, progress=progress)
 
     def exists(self, digest: Digest) -> bool:
         """Whether the store holds the blob: a record and, where that can be seen, its file."""
@@ -310,9 +334,6 @@ class Blobs:
         return self._backing.content.update_labels(
             digest, {GC_ROOT: None, PIN_OWNER: None, PIN_REASON: None}
         )
-
-    def _chunks(self, digest: Digest) -> Generator[bytes, None, None]:
-        yield from self._files.read(digest) or self._backing.content.read(digest)
 
     def _held(self, group: list[Digest]) -> set[Digest]:
         content = self._backing.content

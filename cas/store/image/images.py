@@ -8,6 +8,7 @@ leaves a half-done name. Turning images into mounted trees is not done here, see
 
 __all__ = [
     "ArchiveFormat",
+    "BlobToLoad",
     "ImageDetails",
     "Images",
     "Layer",
@@ -16,7 +17,7 @@ __all__ = [
 ]
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC
 from pathlib import Path
 from typing import Literal
@@ -37,6 +38,7 @@ from cas.store.image.archives.tar_writer import Writable
 from cas.store.image.details import ImageDetails, ImageInspection, PlatformDetails
 from cas.store.image.export import ArchiveFormat, ImageExport
 from cas.store.image.importing import ImageImport
+from cas.store.image.loading import BlobToLoad, ImageLoading
 from cas.store.image.names import ImageNames
 from cas.store.image.output import image_output
 from cas.store.image.resolution import ImageResolution, Layer, ResolvedImage
@@ -68,11 +70,16 @@ class Images:
         self._names = ImageNames(backing, Locks(backing.layout))
         self._sentinel = Sentinel(backing)
         self._resolution = ImageResolution(backing.content, backing.limits)
+        ingest = Ingest(backing)
         self._import = ImageImport(
+            backing, leasing=self._leasing, ingest=ingest, names=self._names, workers=workers
+        )
+        self._loading = ImageLoading(
             backing,
             leasing=self._leasing,
-            ingest=Ingest(backing),
+            ingest=ingest,
             names=self._names,
+            link=self._import.link,
             workers=workers,
         )
 
@@ -87,6 +94,8 @@ class Images:
         *,
         name: str | None = None,
         platform: Platform | None = None,
+        origin: str = "the input stream",
+        beneath: Path | None = None,
         cancel: Cancellation | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> list[ImageRecord]:
@@ -107,6 +116,8 @@ class Images:
             platform: Platform whose manifest must be there and complete if the index lists it;
                 None: this machine's, which may be absent altogether but not in part. Everything
                 else that is complete comes in as well.
+            origin: What messages call a stream.
+            beneath: A directory that a path must lie below; no symbolic link is followed then.
             cancel: Stops the work between two chunks.
             progress: Told of every chunk.
 
@@ -116,6 +127,7 @@ class Images:
         Raises:
             UsageError: Nobody names the image, or one name was given for several.
             SourceNotFoundError: Nothing is at the path.
+            DeniedError: It may not be read, or is not below ``beneath``.
             MalformedArchiveError: It is no archive of an image, or truncated, or damaged.
             MalformedDocumentError: A manifest, index or config is not valid.
             ContentMissingError: The archive lacks a blob that the store has not got either.
@@ -132,8 +144,50 @@ class Images:
             name=None if name is None else check_image_name(name),
             platform=platform or self._platform,
             demanded=platform is not None,
+            origin=origin,
+            beneath=beneath,
             cancel=cancel,
             progress=progress,
+        )
+
+    def load(
+        self,
+        reference: str,
+        target: Descriptor,
+        blobs: Iterable[BlobToLoad],
+        *,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> ImageRecord:
+        """Store the blobs of one image and point a name to it, which moves if it exists.
+
+        One operation under one lease: what of it was stored before is found, and until the name
+        is there nothing of it can be collected. After a failure the name is as it was; blobs that
+        were complete stay until the next collection, those whose files were moved are kept for the
+        next attempt. Idempotent.
+
+        Args:
+            reference: The name.
+            target: The manifest or index that it is to point to; a size of 0 stands for whatever
+                the blob has.
+            blobs: Those that may have to be stored, in any order.
+            cancel: Stops the work between two chunks.
+            progress: Told of every chunk.
+
+        Raises:
+            InvalidNameError: No image can have the name.
+            ContentMissingError: A blob of the image is neither given nor in the store.
+            SourceNotFoundError: A file does not exist, and its blob is not in the store.
+            DeniedError: A file is not where it must be.
+            MalformedDocumentError: A document is not valid.
+            DigestMismatchError: A blob has other content than it should.
+            SizeMismatchError: A blob has another size than it should.
+            NoSpaceError: There is too little room.
+            InterruptedOperationError: ``cancel`` was set.
+        """
+        check_image_name(reference)
+        return self._loading.load(
+            reference, target, blobs, platform=self._platform, cancel=cancel, progress=progress
         )
 
     def export(

@@ -66,6 +66,8 @@ class ImageImport:
         name: str | None,
         platform: Platform,
         demanded: bool,
+        origin: str,
+        beneath: Path | None,
         cancel: Cancellation | None,
         progress: Progress = NO_PROGRESS,
     ) -> list[ImageRecord]:
@@ -76,12 +78,14 @@ class ImageImport:
             name: Overrides the archive's.
             platform: The platform that must not be there in part only.
             demanded: Whether the caller asked for it.
+            origin: What messages call a stream.
+            beneath: A directory that a path must lie below.
             cancel: Stops the work.
             progress: Told of every chunk.
         """
         with self._leasing.hold("import") as lease:
             run = _ImportRun(self._backing, self._ingest, lease, self._workers, cancel, progress)
-            with run.open(source) as archive:
+            with run.open(source, origin, beneath) as archive:
                 contents = ImportContents(self._backing, lease, archive)
                 named = assign_names(run.images(archive, contents), name)
                 graph = ImageGraph(contents, self._backing.limits, platform, demanded=demanded)
@@ -126,10 +130,15 @@ class _ImportRun:
         self._progress = progress
         self._batch = BlobBatch(workers, cancel)
 
-    def open(self, source: Path | Reader) -> Archive:
+    def open(self, source: Path | Reader, origin: str, beneath: Path | None) -> Archive:
         """Open the archive; what can be read only once comes in now."""
         return open_archive(
-            source, self._backing.limits, receive=self._receive, content=self._backing.content
+            source,
+            self._backing.limits,
+            receive=self._receive,
+            content=self._backing.content,
+            origin=origin,
+            beneath=beneath,
         )
 
     def images(self, archive: Archive, contents: ImportContents) -> list[ArchiveImage]:
