@@ -15,7 +15,7 @@ A datastore may be used by several threads at once.
 
 __all__ = ["Download", "Registry", "RemoteObject", "Source", "Validator"]
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, Self
@@ -64,10 +64,13 @@ class Download:
         chunks: The raw bytes from the offset on, at most 1 MiB at a time, one pass. It ends
             without an error only where the datastore says that the object ends; what was
             delivered is not verified.
+        abort: Makes a read that waits in another thread end at once, with or without an error;
+            what was delivered until then is good. Never raises.
     """
 
     remote: RemoteObject
     chunks: Iterator[bytes] = field(repr=False)
+    abort: Callable[[], None] = field(repr=False, default=lambda: None)
 
 
 class Source(Protocol):

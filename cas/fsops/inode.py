@@ -203,9 +203,14 @@ class StagedInode:
 
     def restart(self) -> None:
         """Drop the content and begin again."""
+        self.truncate(0)
+
+    def truncate(self, size: int) -> None:
+        """Drop what lies behind the first ``size`` bytes, of which it has at least as many."""
         with translated("truncate", self._place):
-            os.ftruncate(self.fileno(), 0)
-            self._size = os.lseek(self.fileno(), 0, os.SEEK_SET)
+            effect(Effect.WRITE_FILE, self._place)
+            os.ftruncate(self.fileno(), size)
+            self._size = os.lseek(self.fileno(), size, os.SEEK_SET)
 
     def seal(self) -> None:
         """Make it final: root's, read-only, durable, and with no writer anywhere. Idempotent.

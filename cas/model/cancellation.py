@@ -3,6 +3,8 @@
 __all__ = ["Cancellation", "JointCancellation"]
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 from cas.errors import InterruptedOperationError
 
@@ -14,14 +16,40 @@ class Cancellation:
     operation then unwinds as after any error: what it had begun is undone.
     """
 
-    __slots__ = ("_event",)
+    __slots__ = ("_event", "_listeners")
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._listeners: dict[object, Callable[[], None]] = {}
 
     def set(self) -> None:
         """Ask every operation that was given this flag to stop; returns at once."""
         self._event.set()
+        # No lock: a signal handler may have interrupted whoever holds it.
+        for listener in tuple(self._listeners.values()):
+            listener()
+
+    @contextmanager
+    def notifying(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Call ``listener`` when somebody asks to stop during the block, or did before.
+
+        It runs in the thread, or signal handler, that asks; it must not raise or wait, and may
+        be called more than once.
+        """
+        key = object()
+        self._listeners[key] = listener
+        try:
+            if self.is_set():
+                listener()
+            yield
+        finally:
+            del self._listeners[key]
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until somebody asks to stop, or the time is over; tells whether somebody did."""
+        asked = threading.Event()
+        with self.notifying(asked.set):
+            return asked.wait(seconds)
 
     def is_set(self) -> bool:
         """Whether somebody asked to stop."""
@@ -49,3 +77,12 @@ class JointCancellation(Cancellation):
     def is_set(self) -> bool:
         """Whether somebody asked to stop either."""
         return super().is_set() or (self._other is not None and self._other.is_set())
+
+    @contextmanager
+    def notifying(self, listener: Callable[[], None]) -> Iterator[None]:
+        """Call ``listener`` when somebody asks to stop either."""
+        with ExitStack() as both:
+            if self._other is not None:
+                both.enter_context(self._other.notifying(listener))
+            both.enter_context(super().notifying(listener))
+            yield

@@ -1,0 +1,105 @@
+"""The datastore that is a web server."""
+
+__all__ = ["HTTPSource", "basic_authorization"]
+
+import base64
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from cas.datastores.http.answer import Answer
+from cas.datastores.http.ranges import described, resumption_headers, verified_resumption
+from cas.datastores.http.transport import Transport
+from cas.datastores.http.urls import join_url, split_user
+from cas.datastores.port import Download, RemoteObject, Validator
+from cas.datastores.redaction import redact_url
+from cas.datastores.secret import NO_SECRET, Secret
+from cas.datastores.settings import Credentials, SourceSettings
+
+_OK = 200
+
+
+def basic_authorization(credentials: Credentials) -> Secret:
+    """Give the value of an ``Authorization`` header; empty without user and password.
+
+    Source: RFC 7617.
+    """
+    if not credentials.username and not credentials.password:
+        return NO_SECRET
+    pair = f"{credentials.username}:{credentials.password.reveal()}"
+    return Secret(f"Basic {base64.b64encode(pair.encode()).decode()}")
+
+
+class HTTPSource:
+    """Objects below one URL of http or https.
+
+    Args:
+        settings: Of the datastore.
+        sign: Gives the URL to use for a method and an object, for datastores that sign each
+            request; by default the path is put behind the datastore's URL.
+        authorize: Gives the ``Authorization`` header, asked before every request.
+    """
+
+    def __init__(
+        self,
+        settings: SourceSettings,
+        *,
+        sign: Callable[[str, str], str] | None = None,
+        authorize: Callable[[], Secret] | None = None,
+    ) -> None:
+        base, user, password = split_user(settings.url)
+        own = Credentials(username=user, password=Secret(password))
+        basic = basic_authorization(own if user else settings.credentials)
+        self._sign = sign or (lambda _, path: join_url(base, path))
+        self._authorize = authorize or (lambda: basic)
+        self._transport = Transport(settings.transport)
+        self._name = redact_url(settings.url.partition("?")[0])
+
+    @property
+    def name(self) -> str:
+        """The datastore's URL without secrets."""
+        return self._name
+
+    def stat(self, path: str, /) -> RemoteObject:
+        """Ask for the headers of an object."""
+        with self._exchange("HEAD", path, {}) as answer:
+            if answer.status != _OK:
+                raise answer.refusal()
+            return described(answer)
+
+    @contextmanager
+    def open(
+        self, path: str, /, *, offset: int = 0, validator: Validator | None = None
+    ) -> Iterator[Download]:
+        """Read an object from ``offset`` on; see :class:`cas.datastores.port.Source`."""
+        with self._exchange("GET", path, resumption_headers(offset, validator)) as answer:
+            if offset and validator is not None:
+                remote = verified_resumption(answer, offset, validator)
+            elif answer.status == _OK:
+                remote = described(answer)
+            else:
+                raise answer.refusal()
+            yield Download(remote, answer.chunks(), answer.abort)
+
+    @contextmanager
+    def _exchange(self, method: str, path: str, headers: dict[str, str]) -> Iterator[Answer]:
+        url = self._sign(method, path)
+        place = path.partition("?")[0]
+        with self._transport.exchange(
+            url,
+            what=f"{self._name}: {place}" if place else self._name,
+            method=method,
+            headers=headers,
+            authorization=self._authorize(),
+        ) as answer:
+            yield answer
+
+    def close(self) -> None:
+        """Give connections back. Idempotent."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

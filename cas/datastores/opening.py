@@ -1,0 +1,43 @@
+"""From settings to a datastore; each kind is loaded when the first of it is opened."""
+
+__all__ = ["open_source"]
+
+from urllib.parse import urlsplit
+
+from cas.datastores.port import Source
+from cas.datastores.redaction import redact_url
+from cas.datastores.settings import SourceSettings
+from cas.errors import ConfigError
+
+_KINDS = "docker, http, https, s3, azure, gs, sftp and file"
+
+
+def open_source(settings: SourceSettings) -> Source:
+    """Open a datastore; nothing is asked of it yet.
+
+    Raises:
+        ConfigError: The settings do not make sense together, or the URL has an unknown scheme.
+        SourceLibraryMissingError: Its kind needs an extra of the package.
+    """
+    match _scheme(settings.url):
+        case "http" | "https":
+            from cas.datastores.http.source import HTTPSource
+
+            return HTTPSource(settings)
+        case "file":
+            from cas.datastores.file import FileSource
+
+            return FileSource(settings)
+        case scheme:
+            raise ConfigError(
+                f"the datastore {redact_url(settings.url)!r} is of the unknown kind {scheme!r}; "
+                f"there are {_KINDS}"
+            )
+
+
+def _scheme(url: str) -> str:
+    try:
+        return urlsplit(url).scheme
+    except ValueError as error:
+        message = "the URL of a datastore does not parse; write scheme://host[:port]/path"
+        raise ConfigError(message) from error
