@@ -9,7 +9,7 @@ __all__ = ["Case", "require_root", "utc_now"]
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from types import TracebackType
@@ -21,7 +21,7 @@ from cas.fsops import processes
 from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.settings import Settings
-from cas.store.backing import Backing, Clock
+from cas.store.backing import Backing, Clock, ignore_size
 from cas.store.directories import require_directories
 from cas.store.guard import VaultGuard
 from cas.store.leasing import Leasing
@@ -79,7 +79,13 @@ class Case:
         ...     status = case.volumes.prepare(name, record.name, activate=True)
     """
 
-    def __init__(self, settings: Settings, containerd: Containerd, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        containerd: Containerd,
+        clock: Clock,
+        on_ingested: Callable[[int], None] = ignore_size,
+    ) -> None:
         """Wire the use cases; use :meth:`open`."""
         self.settings = settings
         self.containerd = containerd
@@ -102,6 +108,7 @@ class Case:
             identity=processes.current(),
             volumes=lambda: iter_records(layout),
             daemon_syncs_layers=containerd.facts.version >= (1, 7, 14),
+            on_ingested=on_ingested,
         )
         self.events = containerd.events
         self.locks = Locks(layout)
@@ -179,7 +186,12 @@ class Case:
 
     @classmethod
     def open(
-        cls, settings: Settings | None = None, *, writing: bool = True, clock: Clock = utc_now
+        cls,
+        settings: Settings | None = None,
+        *,
+        writing: bool = True,
+        clock: Clock = utc_now,
+        on_ingested: Callable[[int], None] = ignore_size,
     ) -> Self:
         """Connect to the store's containerd.
 
@@ -189,6 +201,7 @@ class Case:
                 the store carries its sentinel, and that room is kept back for removals. Give False
                 to only look.
             clock: Gives the current time, aware.
+            on_ingested: Told the size of each blob that is put into the store, by any thread.
 
         Raises:
             DeniedError: The process is not root.
@@ -215,7 +228,7 @@ class Case:
             wait_seconds=settings.wait_seconds,
         )
         try:
-            case = cls(settings, containerd, clock)
+            case = cls(settings, containerd, clock, on_ingested)
             if writing:
                 case.sentinel.ensure()
                 keep_reserve(settings.layout)

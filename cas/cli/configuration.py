@@ -23,6 +23,8 @@ _PLAIN = (
     "require_encryption",
     "require_confinement",
     "service",
+    "metrics_address",
+    "stop_seconds",
 )
 """Keys that are settings as they stand."""
 
@@ -52,6 +54,8 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     service: ServiceUse | None = None
     service_address: str | None = None
     allowed_directories: list[str] = []
+    metrics_address: str | None = None
+    stop_seconds: float | None = None
     owners: dict[str, str] = {}
     limits: _LimitsTable = msgspec.field(default_factory=_LimitsTable)
 
@@ -148,4 +152,6 @@ def load_settings(
         chosen["service"] = service
     if chosen.get("workers", 1) < 1:
         raise ConfigError(f"workers is {chosen['workers']}; at least 1 is needed")
+    if chosen.get("stop_seconds", 0) < 0:
+        raise ConfigError(f"stop_seconds is {chosen['stop_seconds']}; at least 0 is needed")
     return Settings(**chosen)

@@ -120,15 +120,18 @@ class Containerd:
             self._transport.in_namespace(namespace), self.facts, self.snapshots.snapshotter
         )
 
-    def health(self) -> None:
+    def health(self, seconds: float = ANSWER_SECONDS) -> None:
         """Make real calls to content and leases: containerd reports itself healthy without them.
+
+        Args:
+            seconds: How long each may take.
 
         Raises:
             DaemonUnavailableError: It does not answer.
             DeadlineExceededError: It does not answer in time.
             DaemonVersionError: It runs without a service, as it does when its database is broken.
         """
-        transport = self._transport.with_deadline(ANSWER_SECONDS)
+        transport = self._transport.with_deadline(seconds)
         Leases(transport).exists(LeaseID("cas-health"))
         with suppress(NotFoundError):
             ContentStore(transport).info(Digest.of(b""))

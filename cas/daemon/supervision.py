@@ -1,36 +1,35 @@
 """A containerd of the store's own: prepared, supervised, ended."""
 
-__all__ = ["prepare_containerd", "run_containerd"]
+__all__ = ["Supervision", "run_containerd", "tell_log_line"]
 
+import logging
 import os
+import re
 import threading
 from collections.abc import Callable
+from types import TracebackType
+from typing import Self
 
 from cas.app import require_root
 from cas.containerd.daemon import Daemon
 from cas.daemon.orphan import end_orphan, supervised_environment
+from cas.errors import CasError
 from cas.fsops import processes
 from cas.model.settings import Settings
 from cas.store.directories import require_directories
 from cas.store.guard import VaultGuard
 
+_containerd_log = logging.getLogger("cas.daemon.containerd")
+_CHATTER = re.compile(r"\blevel=(info|debug)\b")
 
-def prepare_containerd(settings: Settings, *, log: Callable[[str], None]) -> Daemon:
-    """See that the store's containerd may run, and end one that a killed supervisor left.
 
-    Args:
-        settings: Persist directory, binary, owners.
-        log: Receives containerd's log, line by line.
+def tell_log_line(line: str) -> None:
+    """Pass on a line of containerd's log: what is no warning only to whoever wants all."""
+    _containerd_log.log(logging.DEBUG if _CHATTER.search(line) else logging.WARNING, "%s", line)
 
-    Returns:
-        The supervisor, which has not started anything yet.
 
-    Raises:
-        DeniedError: The process is not root.
-        LayoutError: The layout was not initialised.
-        VaultLockedError: The vault is locked.
-        VaultNotEncryptedError: The vault is plain and encryption is required.
-    """
+def _prepare(settings: Settings, log: Callable[[str], None]) -> Daemon:
+    """See that the store's containerd may run, and end one that a killed supervisor left."""
     require_root()
     layout = settings.layout
     VaultGuard(layout, require_encryption=settings.require_encryption).check_writable()
@@ -51,6 +50,7 @@ def run_containerd(
         stop: Ends it.
 
     Raises:
+        DeniedError: The process is not root.
         ContainerdMissingError: There is no containerd binary.
         DaemonVersionError: It is too old.
         SocketPathError: The socket's path is too long for the kernel.
@@ -58,4 +58,61 @@ def run_containerd(
         LayoutError: The layout was not initialised.
         VaultLockedError: The vault is locked.
     """
-    prepare_containerd(settings, log=announce).run_forever(stop)
+    _prepare(settings, announce).run_forever(stop)
+
+
+class Supervision:
+    """The same beside other work: containerd runs as long as the context lasts.
+
+    Entering it raises what :func:`run_containerd` raises. Afterwards containerd is started again
+    whenever it ends.
+
+    Args:
+        settings: Persist directory, binary, owners.
+        log: Receives containerd's log, line by line.
+        give_up: Called when it cannot be started again; ``error`` tells why.
+
+    Attributes:
+        on_end: Called when containerd has ended by itself; may be replaced at any time.
+        error: Why it cannot be started any more; None while there is hope.
+    """
+
+    def __init__(
+        self, settings: Settings, *, log: Callable[[str], None], give_up: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._give_up = give_up
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.on_end: Callable[[], None] = lambda: None
+        self.error: CasError | None = None
+
+    def _tell_end(self) -> None:
+        self.on_end()
+
+    def _supervise(self, daemon: Daemon) -> None:
+        try:
+            daemon.run_forever(self._stop, on_end=self._tell_end)
+        except CasError as error:
+            self.error = error
+            self._give_up()
+
+    def __enter__(self) -> Self:
+        daemon = _prepare(self._settings, self._log)
+        daemon.start()
+        self._thread = threading.Thread(
+            target=self._supervise, args=(daemon,), name="cas-supervisor", daemon=True
+        )
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()

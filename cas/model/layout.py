@@ -148,6 +148,11 @@ class Layout:
         return self.run / "cas.sock"
 
     @property
+    def service_lock(self) -> Path:
+        """Held by the service that works on this directory."""
+        return self.run / "serve.lock"
+
+    @property
     def containerd_config(self) -> Path:
         """The configuration file that the supervisor writes."""
         return self.run / "containerd.toml"

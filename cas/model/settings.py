@@ -38,6 +38,9 @@ class Settings:
         service_address: The service's socket; None means the layout's own.
         allowed_directories: Where files may lie that callers of the service name, besides the
             verifier's directory; absolute.
+        metrics_address: Where the service tells its metrics, as HOST:PORT or an absolute path; None
+            for nowhere.
+        stop_seconds: How long a service that is to stop lets running calls go on.
         require_encryption: Refuse to write into a plain vault.
         require_confinement: Refuse to start an agent that cannot be confined in every way.
         owners: Role (``root``, ``downloader``, ``verifier``, ``volumemgr``) to user or group name.
@@ -54,6 +57,8 @@ class Settings:
     service: ServiceUse = ServiceUse.AUTO
     service_address: Path | None = None
     allowed_directories: tuple[Path, ...] = ()
+    metrics_address: str | None = None
+    stop_seconds: float = 20.0
     require_encryption: bool = False
     require_confinement: bool = False
     owners: dict[str, str] = field(

@@ -3,7 +3,7 @@
 Wired by ``cas.app``; nothing here does anything.
 """
 
-__all__ = ["Backing", "Clock"]
+__all__ = ["Backing", "Clock", "ignore_size"]
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,6 +28,10 @@ Clock = Callable[[], datetime]
 """Tells the time as an aware UTC datetime."""
 
 
+def ignore_size(size: int) -> None:
+    """Count nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Backing:
     """The parts of one store.
@@ -49,6 +53,7 @@ class Backing:
         volumes: Streams the records of all container volumes.
         daemon_syncs_layers: Whether containerd syncs unpacked files when it is asked to.
         namespace: The namespace's name.
+        on_ingested: Told the size of each blob that this process puts into the store.
     """
 
     content: ContentStore
@@ -67,3 +72,4 @@ class Backing:
     volumes: Callable[[], Iterator[VolumeRecord]]
     daemon_syncs_layers: bool
     namespace: str
+    on_ingested: Callable[[int], None] = ignore_size

@@ -4,7 +4,13 @@ What must be there is :meth:`cas.model.layout.Layout.directories`; here it meets
 here removes anything.
 """
 
-__all__ = ["Deviation", "create_directories", "find_deviations", "require_directories"]
+__all__ = [
+    "Deviation",
+    "create_directories",
+    "find_deviations",
+    "require_directories",
+    "require_group",
+]
 
 import grp
 import os
@@ -208,3 +214,17 @@ def _created(settings: Settings, *, repair: bool) -> Iterator[Path]:
         else:
             continue
         yield wanted.path
+
+
+def require_group(settings: Settings, role: str) -> int:
+    """Give the id of the group that a role's accounts are in.
+
+    Raises:
+        LayoutError: There is no such group.
+    """
+    group = _group_id(settings.owners[role])
+    if group is None:
+        raise LayoutError(
+            f"there is no group {settings.owners[role]!r}; run `cas layout init`", role=role
+        )
+    return group

@@ -183,6 +183,10 @@ class Leasing:
         finally:
             lease.release()
 
+    def unreleased(self) -> frozenset[LeaseID]:
+        """Leases that this process no longer needs and has not released, or not yet."""
+        return frozenset(_unreleased)
+
     def reap(self) -> list[LeaseID]:
         """Delete leases of ours that are abandoned, then collect once if any was.
 

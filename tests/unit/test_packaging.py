@@ -76,8 +76,8 @@ def test_source_archive_carries_declarations_but_no_stubs(
     assert not any(name.startswith("cas/_gen") for name in names)
 
 
-def test_wheel_contains_package_stubs_and_types_only(wheel: Path, sources: set[str]) -> None:
-    """A wheel has every module, a stub of each kind per declaration, and nothing beside cas."""
+def test_wheel_contains_package_stubs_types_and_units_only(wheel: Path, sources: set[str]) -> None:
+    """A wheel has every module, a stub of each kind per declaration, and what systemd wants."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     modules = {name for name in sources if name.endswith(".py")}
@@ -85,7 +85,12 @@ def test_wheel_contains_package_stubs_and_types_only(wheel: Path, sources: set[s
     endings = ("_pb2.py", "_pb2.pyi", "_pb2_grpc.py", "_pb2_grpc.pyi")
     stubs = {f"cas/_gen/{name}{ending}" for name in declared for ending in endings}
     assert modules | stubs | {"cas/py.typed"} <= names
-    assert {name.split("/")[0] for name in names} == {"cas", f"eve_cas-{__version__}.dist-info"}
+    home = f"eve_cas-{__version__}"
+    assert {name.split("/")[0] for name in names} == {"cas", f"{home}.dist-info", f"{home}.data"}
+    assert {name for name in names if name.startswith(f"{home}.data")} == {
+        f"{home}.data/data/lib/{name}"
+        for name in ("systemd/system/cas.service", "sysusers.d/cas.conf", "tmpfiles.d/cas.conf")
+    }
 
 
 def test_command_of_an_installation_prints_help_and_version(

@@ -152,7 +152,7 @@ class Ingest:
         task = _Task(intake, wanted, way, move=move, take=move)
         for _ in range(_ATTEMPTS):
             try:
-                return self._ingest(task)
+                return self._counted(self._ingest(task))
             except Changed as reason:
                 _log.info("file is copied, not taken over reason=%s", reason)
                 task = replace(task, take=False)
@@ -161,7 +161,7 @@ class Ingest:
                 if not source.repeatable:
                     raise
                 _log.info("blob is stored anew source=%s", source.name)
-        return self._ingest(task)
+        return self._counted(self._ingest(task))
 
     def settle(self) -> None:
         """Make everything that was ingested durable by name; call it before acknowledging.
@@ -203,6 +203,11 @@ class Ingest:
                 self._sentinel.ensure()
                 self._sentinel.require()
                 self._ready = True
+
+    def _counted(self, ingested: Ingested) -> Ingested:
+        if ingested.created:
+            self._backing.on_ingested(ingested.size)
+        return ingested
 
     def _ingest(self, task: _Task) -> Ingested:
         if task.intake.expected is None:

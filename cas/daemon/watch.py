@@ -1,0 +1,135 @@
+"""Looks after the service: does containerd answer, does the service, is there something to recover.
+
+What is seen goes to health, to the service manager and to the metrics. The watchdog is fed only
+while both answer; that recovery or a call takes long is no reason not to.
+"""
+
+__all__ = ["Served", "Watch"]
+
+import logging
+import threading
+from types import TracebackType
+from typing import Protocol, Self
+
+from cas.app import Case
+from cas.daemon.metrics import Metrics
+from cas.daemon.notification import ServiceManager
+from cas.daemon.recovery import RecoveryRunner
+from cas.errors import CasError
+
+_log = logging.getLogger(__name__)
+
+_LONGEST_PAUSE_SECONDS = 5.0
+_PAUSE_WHILE_DOWN_SECONDS = 0.2
+_LOOKS_PER_WATCHDOG = 3
+
+
+class Served(Protocol):
+    """What is looked after beside containerd."""
+
+    def set_serving(self, serving: bool, /) -> None:  # noqa: FBT001 (the value itself)
+        """Change what health says."""
+
+    def answers(self, seconds: float, /) -> bool:
+        """Whether a call is answered within so many seconds."""
+
+
+class Watch:
+    """Looks again and again, in a thread of its own as long as the context lasts.
+
+    Args:
+        case: The store.
+        served: What is served of it.
+        manager: Told.
+        metrics: Told.
+        recovery: Asked for when containerd was away.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        served: Served,
+        *,
+        manager: ServiceManager,
+        metrics: Metrics,
+        recovery: RecoveryRunner,
+    ) -> None:
+        self._case = case
+        self._served = served
+        self._manager = manager
+        self._metrics = metrics
+        self._recovery = recovery
+        self._pause = min(manager.watchdog_seconds / _LOOKS_PER_WATCHDOG, _LONGEST_PAUSE_SECONDS)
+        self._up = True
+        self._leaving = False
+        self._was_down = False
+        self._owed: frozenset[str] = frozenset()
+        self._wake = threading.Event()
+        self._ending = False
+        self._thread = threading.Thread(target=self._run, name="cas-watch", daemon=True)
+
+    def containerd_ended(self) -> None:
+        """Take note that containerd ended by itself; it is being started again."""
+        self._metrics.containerd_ended()
+        self._note(up=False)
+        self._wake.set()
+
+    def leave(self) -> None:
+        """From now on health says that the service is on its way out."""
+        self._leaving = True
+        self._served.set_serving(False)
+
+    def look(self) -> None:
+        """Look once, and do what follows."""
+        up = self._containerd_answers()
+        self._note(up=up)
+        if not up:
+            return
+        if self._was_down or self._recovery.pending or self._owes():
+            self._was_down = False
+            self._recovery.request()
+        if self._served.answers(self._pause):
+            self._manager.alive()
+
+    def _containerd_answers(self) -> bool:
+        try:
+            self._case.containerd.health(self._pause)
+        except CasError as error:
+            if self._up:
+                _log.warning("containerd does not answer error=%s", error)
+            return False
+        return True
+
+    def _note(self, *, up: bool) -> None:
+        if up and not self._up:
+            _log.info("containerd answers again")
+        self._up = up
+        self._was_down = self._was_down or not up
+        self._served.set_serving(up and not self._leaving)
+        self._metrics.containerd_is_up(up)
+        self._manager.status("serving" if up else "containerd does not answer")
+
+    def _owes(self) -> bool:
+        """Whether a lease could not be released, as when containerd went away for a moment only."""
+        before, self._owed = self._owed, self._case.leasing.unreleased()
+        return bool(before & self._owed)  # one that is just being released is gone by now
+
+    def _run(self) -> None:
+        while not self._ending:
+            self.look()
+            self._wake.wait(self._pause if self._up else _PAUSE_WHILE_DOWN_SECONDS)
+            self._wake.clear()
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ending = True
+        self._wake.set()
+        self._thread.join()

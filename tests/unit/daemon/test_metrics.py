@@ -1,0 +1,184 @@
+"""Metrics as Prometheus sees them, over real sockets."""
+
+import socket
+import urllib.request
+from collections.abc import Iterator
+from http.client import HTTPConnection
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from cas.daemon.metrics import Metrics, StoreSize
+from cas.daemon.metrics_server import open_metrics_server
+from cas.errors import ConfigError, InUseError, StorageError
+from cas.model.layout import Layout
+
+_NAME = "7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34"
+
+
+class _UnixConnection(HTTPConnection):
+    """HTTP to a path."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=30)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(30)
+        self.sock.connect(str(self._path))
+
+
+def _scrape(path: Path) -> str:
+    connection = _UnixConnection(path)
+    try:
+        connection.request("GET", "/metrics")
+        answer = connection.getresponse()
+        assert answer.status == 200
+        return answer.read().decode()
+    finally:
+        connection.close()
+
+
+def _samples(text: str) -> dict[tuple[str, ...], float]:
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+@pytest.fixture
+def path(metrics: Metrics, tmp_path: Path) -> Iterator[Path]:
+    """Where they are served."""
+    path = tmp_path / "metrics.sock"
+    with open_metrics_server(str(path), metrics.registry, group=0):
+        yield path
+    assert not path.exists()
+
+
+def test_calls_are_counted_by_method_and_code(metrics: Metrics, path: Path) -> None:
+    """With their duration, and those that still run."""
+    for code in ("OK", "OK", "NOT_FOUND"):
+        metrics.call_began("/cas.v1.Blobs/Get")
+        metrics.call_ended("/cas.v1.Blobs/Get", code, 0.02)
+    metrics.call_began("/cas.v1.Blobs/Get")
+    samples = _samples(_scrape(path))
+    assert samples["cas_rpc_calls_total", "/cas.v1.Blobs/Get", "OK"] == 2
+    assert samples["cas_rpc_calls_total", "/cas.v1.Blobs/Get", "NOT_FOUND"] == 1
+    assert samples["cas_rpc_seconds_count", "/cas.v1.Blobs/Get"] == 3
+    assert samples["cas_rpc_seconds_bucket", "/cas.v1.Blobs/Get", "0.025"] == 3
+    assert samples["cas_rpc_seconds_bucket", "/cas.v1.Blobs/Get", "0.01"] == 0
+    assert samples["cas_rpc_running", "/cas.v1.Blobs/Get"] == 1
+
+
+def test_containerd_recovery_and_ingested_bytes_are_counted(metrics: Metrics, path: Path) -> None:
+    """What an operator asks about after a bad night."""
+    metrics.containerd_is_up(True)
+    metrics.containerd_ended()
+    metrics.recovered("done")
+    metrics.recovered("failed")
+    metrics.ingested(1000)
+    samples = _samples(_scrape(path))
+    assert samples["cas_containerd_up",] == 1
+    assert samples["cas_containerd_restarts_total",] == 1
+    assert samples["cas_recoveries_total", "done"] == 1
+    assert samples["cas_recoveries_total", "failed"] == 1
+    assert samples["cas_ingested_bytes_total",] == 1000
+    assert samples["process_resident_memory_bytes",] > 0
+
+
+def test_store_is_told_without_asking_containerd(
+    metrics: Metrics, path: Path, tmp_path: Path
+) -> None:
+    """From directory entries; what cannot be seen is left out."""
+    layout = Layout(tmp_path)
+    blobs = tmp_path / "blobs"
+    (layout.volumes / f"{_NAME}#0").mkdir(parents=True)
+    layout.case.mkdir()
+    blobs.mkdir()
+    (blobs / "one").write_bytes(b"1")
+    (blobs / "three").write_bytes(b"333")
+    metrics.watch(layout, blobs)
+    samples = _samples(_scrape(path))
+    assert samples["cas_volumes",] == 1
+    assert samples["cas_blobs",] == 2
+    assert samples["cas_blob_bytes",] == 4
+    assert samples["cas_free_bytes",] > 0
+
+
+def test_store_size_of_an_absent_directory_is_nothing(tmp_path: Path) -> None:
+    """containerd makes it with the first blob."""
+    assert StoreSize.measure(tmp_path / "none") == StoreSize(0, 0)
+
+
+def test_server_at_a_path_is_for_the_group_only(path: Path) -> None:
+    """Members of volumemgr may look, others not."""
+    assert path.stat().st_mode & 0o777 == 0o660
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]"])
+def test_server_at_a_port_answers(metrics: Metrics, host: str) -> None:
+    """Where Prometheus comes over the network of the machine."""
+    family = socket.AF_INET6 if host.startswith("[") else socket.AF_INET
+    with socket.socket(family) as free:
+        free.bind((host.strip("[]"), 0))
+        port = free.getsockname()[1]
+    with (
+        open_metrics_server(f"{host}:{port}", metrics.registry, group=0),
+        urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=30) as answer,
+    ):
+        assert "cas_containerd_up" in answer.read().decode()
+
+
+def test_server_on_a_stale_socket_takes_its_place(metrics: Metrics, tmp_path: Path) -> None:
+    """A killed service leaves its socket."""
+    path = tmp_path / "metrics.sock"
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    with open_metrics_server(str(path), metrics.registry, group=0):
+        assert "cas_containerd_up" in _scrape(path)
+
+
+def test_server_on_a_path_in_use_is_refused(metrics: Metrics, path: Path, tmp_path: Path) -> None:
+    """Neither another server nor a file is put out of the way."""
+    with (
+        pytest.raises(InUseError, match="serves at"),
+        open_metrics_server(str(path), metrics.registry, group=0),
+    ):
+        pass
+    (tmp_path / "file").write_text("x")
+    with (
+        pytest.raises(InUseError, match="no socket"),
+        open_metrics_server(str(tmp_path / "file"), metrics.registry, group=0),
+    ):
+        pass
+    assert "cas_containerd_up" in _scrape(path)
+
+
+@pytest.mark.parametrize(
+    ("address", "error"),
+    [
+        ("nonsense", ConfigError),
+        ("localhost:", ConfigError),
+        (":port", ConfigError),
+        ("relative/path", ConfigError),
+        ("127.0.0.1:99999", StorageError),
+        ("/nowhere/at/all", StorageError),
+    ],
+)
+def test_server_at_an_impossible_address_says_so(
+    metrics: Metrics, address: str, error: type[Exception]
+) -> None:
+    """The address is in the message."""
+    with (
+        pytest.raises(error, match=address),
+        open_metrics_server(address, metrics.registry, group=0),
+    ):
+        pass
