@@ -134,7 +134,7 @@ class Case:
         """Turns layers into snapshots."""
         from cas.store.layers.unpack import Unpack
 
-        return Unpack(self.backing, self.locks)
+        return Unpack(self.backing, self.locks, workers=self.settings.workers)
 
     @cached_property
     def volumes(self) -> "Volumes":

@@ -32,7 +32,7 @@ class Settings:
         namespace: containerd namespace.
         snapshotter: containerd snapshotter plugin.
         containerd_binary: Name on PATH or absolute path of containerd.
-        workers: Blobs worked on at once.
+        workers: Blobs, and layers of an image, worked on at once.
         wait_seconds: How long to wait for containerd to answer at first.
         service: Whether commands go through the service.
         service_address: The service's socket; None means the layout's own.

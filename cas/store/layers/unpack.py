@@ -41,7 +41,7 @@ class Unpack:
         workers: Layers of one image unpacked at once, where that gives the same tree.
     """
 
-    def __init__(self, backing: Backing, locks: Locks, *, workers: int = 3) -> None:
+    def __init__(self, backing: Backing, locks: Locks, *, workers: int) -> None:
         self._backing = backing
         self._locks = locks
         self._durability = LayerDurability(backing)

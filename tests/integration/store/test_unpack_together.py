@@ -5,6 +5,7 @@ import logging
 import os
 import random
 import stat
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from cas.app import Case
 from cas.containerd.client import Containerd
 from cas.errors import InterruptedOperationError, LayerError
 from cas.model.cancellation import Cancellation
@@ -281,3 +283,19 @@ def test_staging_of_dead_session_is_swept_and_living_one_stays(tmp_path: Path) -
 def _any_layer() -> Layer:
     blob = Descriptor("application/vnd.oci.image.layer.v1.tar", Digest("a" * 64), 1)
     return Layer(blob, DiffID("a" * 64), ChainID("a" * 64))
+
+
+@pytest.mark.parametrize(("workers", "together"), [(1, False), (3, True)])
+def test_workers_of_the_settings_are_the_layers_at_once(
+    workers: int, together: bool, containerd: Containerd, settings: Settings
+) -> None:
+    """A device that is told to do one thing at a time unpacks one layer at a time."""
+    threads: set[str] = set()
+    recorder = Recorder(on_start=lambda _: threads.add(threading.current_thread().name))
+    reference = add_image(open_store(containerd, settings), build_image(busybox_layers()))
+
+    with Case.open(replace(settings, workers=workers)) as case, case.leasing.hold("test") as lease:
+        case.unpack.unpack(case.images.resolve(reference), lease, progress=recorder)
+
+    assert len(recorder.started) == len(busybox_layers())
+    assert (threads != {threading.current_thread().name}) is together
