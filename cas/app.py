@@ -139,9 +139,12 @@ class Case:
     @cached_property
     def volumes(self) -> "Volumes":
         """Use cases on container volumes."""
+        from cas.store.image.catalogue import ImageCatalogue
         from cas.volumes.volumes import Volumes
 
-        return Volumes(self.backing, self.locks, self.leasing, self.images, self.unpack)
+        # Not self.images: a command that makes a volume needs no archives.
+        images = ImageCatalogue(self.backing)
+        return Volumes(self.backing, self.locks, self.leasing, images, self.unpack)
 
     @cached_property
     def prune(self) -> "Prune":

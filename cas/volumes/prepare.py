@@ -36,7 +36,7 @@ from cas.model.reference import normalise_docker_name
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
-from cas.store.image.images import Images
+from cas.store.image.catalogue import ImageCatalogue
 from cas.store.image.resolution import ResolvedImage
 from cas.store.layers.durability import upper_directory
 from cas.store.layers.unpack import Unpack
@@ -64,7 +64,7 @@ class Preparation:
         self,
         backing: Backing,
         leasing: Leasing,
-        images: Images,
+        images: ImageCatalogue,
         unpack: Unpack,
         removal: Removal,
     ) -> None:

@@ -25,7 +25,7 @@ from cas.model.records import SnapshotUsage
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
-from cas.store.image.images import Images
+from cas.store.image.catalogue import ImageCatalogue
 from cas.store.layers.unpack import Unpack
 from cas.store.leasing import Leasing
 from cas.store.locking import Locks
@@ -60,7 +60,12 @@ class Volumes:
     """
 
     def __init__(
-        self, backing: Backing, locks: Locks, leasing: Leasing, images: Images, unpack: Unpack
+        self,
+        backing: Backing,
+        locks: Locks,
+        leasing: Leasing,
+        images: ImageCatalogue,
+        unpack: Unpack,
     ) -> None:
         self._backing = backing
         self._locks = locks

@@ -16,44 +16,31 @@ __all__ = [
     "ResolvedImage",
 ]
 
-import os
-from collections.abc import Iterable, Iterator
-from datetime import UTC
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from cas.errors import InUseError, UsageError
+from cas.errors import UsageError
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor, Platform
-from cas.model.labels import LAST_USED
-from cas.model.platforms import host_platform
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import ImageRecord
 from cas.model.reference import check_image_name
 from cas.store.backing import Backing
 from cas.store.content.ingest import Ingest
 from cas.store.content.sources import Reader
-from cas.store.filters import ImageFilters
 from cas.store.image.archives.tar_writer import Writable
+from cas.store.image.catalogue import ImageCatalogue
 from cas.store.image.details import ImageDetails, ImageInspection, PlatformDetails
 from cas.store.image.export import ArchiveFormat, ImageExport
 from cas.store.image.importing import ImageImport
 from cas.store.image.loading import BlobToLoad, ImageLoading
-from cas.store.image.names import ImageNames
 from cas.store.image.output import image_output
-from cas.store.image.resolution import ImageResolution, Layer, ResolvedImage
-from cas.store.leasing import Leasing
-from cas.store.locking import Locks
-from cas.store.sentinel import Sentinel
-
-_SHOWN_VOLUMES = 5
+from cas.store.image.resolution import Layer, ResolvedImage
 
 
-class Images:
-    """The images of one store; may be shared by threads.
-
-    References may be given in docker's short form: ``busybox`` finds
-    ``docker.io/library/busybox:latest`` unless an image has just that short name.
+class Images(ImageCatalogue):
+    """The images of one store, their archives and their details; may be shared by threads.
 
     Args:
         backing: The store.
@@ -64,12 +51,7 @@ class Images:
     def __init__(
         self, backing: Backing, *, workers: int = 4, platform: Platform | None = None
     ) -> None:
-        self._backing = backing
-        self._platform = platform or host_platform(os.uname().machine)
-        self._leasing = Leasing(backing)
-        self._names = ImageNames(backing, Locks(backing.layout))
-        self._sentinel = Sentinel(backing)
-        self._resolution = ImageResolution(backing.content, backing.limits)
+        super().__init__(backing, platform=platform)
         ingest = Ingest(backing)
         self._import = ImageImport(
             backing, leasing=self._leasing, ingest=ingest, names=self._names, workers=workers
@@ -82,11 +64,6 @@ class Images:
             link=self._import.link,
             workers=workers,
         )
-
-    @property
-    def platform(self) -> Platform:
-        """What images are resolved for unless the caller says otherwise."""
-        return self._platform
 
     def import_archive(
         self,
@@ -241,24 +218,6 @@ class Images:
                 progress=progress,
             )
 
-    def iter_images(self, filters: ImageFilters | None = None) -> Iterator[ImageRecord]:
-        """Stream the images that pass the filters, all without filters."""
-        for record in self._backing.images.iter_images():
-            if filters is None or filters.matches(record):
-                yield record
-
-    def get(self, reference: str) -> ImageRecord:
-        """Give the image.
-
-        Raises:
-            ImageNotFoundError: No image has the name.
-        """
-        return self._names.get(reference)
-
-    def exists(self, reference: str) -> bool:
-        """Whether an image has the name; a failed look-up raises."""
-        return self._names.find(reference) is not None
-
     def inspect(self, reference: str) -> ImageDetails:
         """Collect what there is to know of an image, also of one with holes.
 
@@ -267,24 +226,6 @@ class Images:
             IntegrityError: The image's own index or manifest is not valid.
         """
         return ImageInspection(self._backing, self._platform).inspect(self.get(reference))
-
-    def resolve(self, reference: str, platform: Platform | None = None) -> ResolvedImage:
-        """Find the manifest, config and layers of an image for one platform.
-
-        Args:
-            reference: The image.
-            platform: What it shall run on; None: this machine.
-
-        Raises:
-            ImageNotFoundError: No image has the name.
-            PlatformNotFoundError: The image has nothing for the platform.
-            ContentMissingError: A document is not in the store.
-            MalformedDocumentError: A document is not valid, or is an artifact's, or the layers
-                are not as many as the diff IDs.
-            LayerError: A layer is of a kind that cannot be unpacked.
-            CorruptBlobError: A stored document is not what its digest says.
-        """
-        return self._resolution.resolve(self.get(reference), platform or self._platform)
 
     def create(self, reference: str, target: Descriptor) -> ImageRecord:
         """Give a name to content whose blobs are in the store already.
@@ -314,68 +255,3 @@ class Images:
         with self._leasing.hold("replace") as lease:
             self._import.link(target, lease, self._platform)
             return self._names.replace(reference, target)
-
-    def tag(self, reference: str, new: str) -> ImageRecord:
-        """Give an image another name; a name that exists is moved. Idempotent.
-
-        Raises:
-            InvalidNameError: No image can have the new name.
-            ImageNotFoundError: No image has the old name.
-        """
-        check_image_name(new)
-        with self._leasing.hold("tag") as lease:
-            record = self.get(reference)
-            lease.pin_blob(record.target.digest)
-            # Had it been removed before the pin, its content might be gone already.
-            target = self.get(record.name).target
-            lease.pin_blob(target.digest)
-            return self._names.put(new, target)
-
-    def remove(self, reference: str, *, force: bool = False) -> bool:
-        """Remove a name; what nothing else needs goes with containerd's next collection.
-
-        Volumes made from the image go on working, since they hold their layers themselves; but
-        they could not be told apart from others of that name, so it takes ``force``.
-
-        Args:
-            reference: The image.
-            force: Remove it even if a volume was prepared from it.
-
-        Returns:
-            Whether there was one.
-
-        Raises:
-            InUseError: A volume was prepared from it, and ``force`` is not set.
-            StoreMetadataLostError: containerd's database was emptied; nothing is removed.
-        """
-        self._sentinel.require()
-        record = self._names.find(reference)
-        if record is None:
-            return False
-        if not force:
-            self._require_unused(record)
-        return self._names.remove(record.name)
-
-    def touch(self, reference: str) -> None:
-        """Remember, to the hour, that the image is in use; nothing if it is gone."""
-        record = self._names.find(reference)
-        if record is None:
-            return
-        hour = self._backing.clock().astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-        label = hour.strftime("%Y-%m-%dT%H:%M:%SZ")
-        if record.labels.get(LAST_USED) != label:
-            self._names.update_labels(record.name, {LAST_USED: label})
-
-    def _require_unused(self, record: ImageRecord) -> None:
-        users = [
-            str(volume.name) for volume in self._backing.volumes() if volume.image == record.name
-        ]
-        if users:
-            shown = ", ".join(users[:_SHOWN_VOLUMES])
-            more = f" and {len(users) - _SHOWN_VOLUMES} more" if users[_SHOWN_VOLUMES:] else ""
-            raise InUseError(
-                f"image {record.name!r} is used by volume {shown}{more}; remove the volumes "
-                "first, or force it",
-                reference=record.name,
-                volumes=", ".join(users),
-            )
