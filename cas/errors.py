@@ -29,6 +29,7 @@ that callers may decide by, so that nobody has to read messages:
     │   ├── AlreadyExistsError
     │   ├── VolumeConflictError       the name holds another image
     │   ├── InUseError                object has users
+    │   ├── ServiceMismatchError      the service works on another store
     │   ├── MountPointError           mount point occupied by something else
     │   ├── LockTimeoutError          someone else works on the object (temporary)
     │   ├── SourceChangedError        the object at its source is not the one begun (temporary)
@@ -114,6 +115,7 @@ __all__ = [
     "PlatformNotFoundError",
     "RateLimitedError",
     "ResumeUnsupportedError",
+    "ServiceMismatchError",
     "ServiceUnavailableError",
     "SizeMismatchError",
     "SnapshotNotFoundError",
@@ -279,6 +281,12 @@ class InUseError(ConflictError):
     """Something still uses the object."""
 
     reference = "in-use"
+
+
+class ServiceMismatchError(ConflictError):
+    """The service that answers works on another store than the one that was meant."""
+
+    reference = "service-mismatch"
 
 
 class MountPointError(ConflictError):

@@ -170,7 +170,7 @@ def ls(invocation: Invocation, filters: tuple[str, ...], sort: str | None) -> No
     from cas.store.filters import parse_blob_filters
 
     with invocation.case(writing=False) as case:
-        blobs = case.blobs.iter_blobs(parse_blob_filters(filters, now=case.now()))
+        blobs = case.blobs.iter_blobs(parse_blob_filters(filters, now=invocation.now()))
         # Sorting needs the whole list: about 500 bytes per blob.
         if sort == "size":
             blobs = iter(sorted(blobs, key=lambda blob: -blob.size))

@@ -143,7 +143,7 @@ def ls(invocation: Invocation, filters: tuple[str, ...]) -> None:
     with invocation.case(writing=False) as case:
         print_rows(
             invocation,
-            case.images.iter_images(parse_image_filters(filters, now=case.now())),
+            case.images.iter_images(parse_image_filters(filters, now=invocation.now())),
             columns=(
                 Column("NAME", 48, lambda record: record.name),
                 Column(

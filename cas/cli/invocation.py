@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cas.app import Case
+    from cas.rpc.client import Client
 
 
 class Invocation:
@@ -65,16 +67,28 @@ class Invocation:
         )
 
     @contextmanager
-    def case(self, *, writing: bool) -> Iterator["Case"]:
-        """Open the store for one command.
+    def case(self, *, writing: bool) -> Iterator["Case | Client"]:
+        """Open the store for one command: through its service where that answers, else directly.
 
         Args:
             writing: The command changes something, so vault and layout are checked first.
         """
+        from cas.cli.service import connect_service
+
+        settings = self.settings()
+        client = connect_service(settings)
+        if client is not None:
+            with client:
+                yield client
+            return
         from cas.app import Case
 
-        with Case.open(self.settings(), writing=writing) as case:
+        with Case.open(settings, writing=writing) as case:
             yield case
+
+    def now(self) -> datetime:
+        """The current time, aware UTC."""
+        return datetime.now(UTC)
 
     @contextmanager
     def progress(self) -> Iterator[Progress]:

@@ -57,7 +57,7 @@ def run_prune(
     if keep_at_most is not None or min_free is not None:
         goal = Goal(keep_at_most=keep_at_most, min_free=min_free)
     with invocation.case(writing=not dry_run) as case, invocation.progress() as progress:
-        selection = parse_selection(filters, now=case.now(), scope=Scope(scope))
+        selection = parse_selection(filters, now=invocation.now(), scope=Scope(scope))
         plan = case.prune.plan(selection, goal=goal)
         if dry_run:
             _print_plan(invocation, plan)

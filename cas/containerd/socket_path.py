@@ -11,8 +11,12 @@ MAX_SOCKET_BYTES = 107
 """Room in ``sockaddr_un`` for a path, its final NUL left out. Source: unix(7)."""
 
 
-def check_socket_path(socket: Path) -> None:
+def check_socket_path(socket: Path, *, option: str = "--address") -> None:
     """Refuse a path that the kernel would not take.
+
+    Args:
+        socket: The path.
+        option: How to name another socket.
 
     Raises:
         SocketPathError: It is longer than :data:`MAX_SOCKET_BYTES`.
@@ -21,7 +25,7 @@ def check_socket_path(socket: Path) -> None:
     if size > MAX_SOCKET_BYTES:
         raise SocketPathError(
             f"socket path {socket} has {size} bytes, at most {MAX_SOCKET_BYTES} are possible; "
-            "choose a shorter directory with --persist or a shorter socket with --address",
+            f"choose a shorter directory with --persist or a shorter socket with {option}",
             socket=socket,
             actual=size,
         )

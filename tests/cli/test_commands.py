@@ -311,7 +311,9 @@ def test_version_with_json_names_containerd(cas: RunCas) -> None:
     """The versions of both programs are told."""
     document = json.loads(cas("version", "--json").out)
 
-    assert list(document) == ["cas", "containerd", "socket", "content_root", "snapshotter"]
+    assert list(document) == [
+        *("cas", "containerd", "socket", "content_root", "snapshotter", "service")
+    ]
     assert document["containerd"]
 
 

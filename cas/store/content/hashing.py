@@ -4,15 +4,20 @@ hashlib and write(2) release the interpreter's lock, so that both run at once; h
 slower of the two and sets the speed.
 """
 
-__all__ = ["BackgroundHash", "digest_of"]
+__all__ = ["BackgroundHash", "digest_of", "holds"]
 
 import hashlib
 import threading
 from collections.abc import Iterable
 from queue import Full, Queue
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
+from cas.errors import SourceNotFoundError
 from cas.model.digest import Digest
+from cas.model.limits import CHUNK_BYTES
+
+if TYPE_CHECKING:
+    from cas.store.content.sources import Source
 
 _CHUNKS_IN_FLIGHT = 4
 _PAUSE_SECONDS = 0.5
@@ -79,3 +84,13 @@ def digest_of(chunks: Iterable[bytes]) -> tuple[Digest, int]:
         running.update(chunk)
         size += len(chunk)
     return Digest(running.hexdigest()), size
+
+
+def holds(source: "Source", digest: Digest) -> bool:
+    """Read a source and say whether it is there and has just these bytes."""
+    try:
+        with source.open() as reader:
+            found, _ = digest_of(iter(lambda: reader.read(CHUNK_BYTES), b""))
+    except SourceNotFoundError:
+        return False
+    return found == digest

@@ -20,19 +20,18 @@ from pathlib import Path
 from cas.errors import (
     DaemonVersionError,
     LockTimeoutError,
-    SourceNotFoundError,
     UsageError,
 )
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.labels import MEDIA_TYPE
-from cas.model.limits import CHUNK_BYTES, SMALL_BLOB_BYTES
+from cas.model.limits import SMALL_BLOB_BYTES
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import BlobInfo
 from cas.store.backing import Backing
 from cas.store.content.blob_files import BlobFiles
 from cas.store.content.existing import Existing, ExistingBlobs
-from cas.store.content.hashing import digest_of
+from cas.store.content.hashing import holds
 from cas.store.content.intake import Ingested, Intake, Received, Way
 from cas.store.content.placing import Changed, NotSeen, StagedBlob, TakenBlob
 from cas.store.content.seed import Seeding
@@ -353,7 +352,7 @@ class Ingest:
             removed = received.remove_source()
         elif not isinstance(source, FileSource):
             return
-        elif received is None and not _holds(source, digest):
+        elif received is None and not holds(source, digest):
             removed = False
         else:
             removed = source.remove()
@@ -373,12 +372,3 @@ def _read_head(reader: Reader, limit: int) -> bytes:
         chunks.append(chunk)
         missing -= len(chunk)
     return b"".join(chunks)
-
-
-def _holds(source: FileSource, digest: Digest) -> bool:
-    try:
-        with source.open() as reader:
-            found, _ = digest_of(iter(lambda: reader.read(CHUNK_BYTES), b""))
-    except SourceNotFoundError:
-        return False
-    return found == digest

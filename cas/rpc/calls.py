@@ -1,0 +1,258 @@
+"""How every call of the client goes out: deadline, errors of ours, and no call left half done.
+
+gRPC answers a cancellation at once, whatever the service still has to put away. So a call carries
+a name of its own, and whoever breaks one off (Ctrl-C, a cancellation, an iterator that is closed)
+asks the service to tell when the call of that name has been undone.
+"""
+
+__all__ = ["Calls"]
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager, suppress
+from typing import Literal, Protocol, TypeVar
+
+import grpc
+
+from cas._gen.cas.v1 import store_pb2, store_pb2_grpc, types_pb2
+from cas.errors import InternalError
+from cas.model.cancellation import Cancellation
+from cas.model.progress import Progress
+from cas.rpc.feed import AnsweredError, Feed, Send
+from cas.rpc.progress import ProgressReplay
+from cas.rpc.status import error_from_rpc
+
+_log = logging.getLogger(__name__)
+
+_NAME_KEY = "cas-call"
+_LOOK_SECONDS = 0.2
+"""How often a wait looks whether its caller has asked to stop."""
+_UNDO_SECONDS = 60.0
+"""How long to wait for the service to undo what was broken off."""
+
+_Request = TypeVar("_Request")
+_Response = TypeVar("_Response")
+
+
+class _Step(Protocol):
+    """An answer of a long call: progress, or something of the result."""
+
+    @property
+    def progress(self) -> types_pb2.Progress: ...
+
+    def HasField(self, field_name: Literal["progress"], /) -> bool: ...  # noqa: N802 (protobuf's)
+
+
+_AnyStep = TypeVar("_AnyStep", bound=_Step)
+
+
+class Calls:
+    """Makes calls on one channel; safe to share between threads.
+
+    Args:
+        channel: To the service.
+        seconds: Deadline of every call; None for none.
+    """
+
+    def __init__(self, channel: grpc.Channel, seconds: float | None = None) -> None:
+        self.channel = channel
+        self._seconds = seconds
+        self._store = store_pb2_grpc.StoreStub(channel)
+
+    def with_deadline(self, seconds: float | None) -> "Calls":
+        """Give the same channel with another deadline."""
+        return Calls(self.channel, seconds)
+
+    def unary(
+        self,
+        method: "grpc.UnaryUnaryMultiCallable[_Request, _Response]",
+        request: _Request,
+        *,
+        action: str,
+    ) -> _Response:
+        """Call and wait for the answer.
+
+        Args:
+            method: Of a stub.
+            request: Its message.
+            action: What is being done, for messages, such as ``list blobs``.
+
+        Raises:
+            CasError: What the service ended the call with.
+        """
+        name = _new_name()
+        call = method.future(request, timeout=self._seconds, metadata=_metadata(name))
+        with self._ended(call, name, action):
+            return _answer(call, None)
+
+    def stream(
+        self,
+        method: "grpc.UnaryStreamMultiCallable[_Request, _Response]",
+        request: _Request,
+        *,
+        action: str,
+        cancel: Cancellation | None = None,
+    ) -> Generator[_Response, None, None]:
+        """Call and yield the answers; a call whose iterator is closed early is cancelled.
+
+        Args:
+            method: Of a stub.
+            request: Its message.
+            action: What is being done, for messages.
+            cancel: Breaks the call off, from any thread, within a moment.
+
+        Raises:
+            CasError: What the service ended the call with.
+            InterruptedOperationError: ``cancel`` was set.
+        """
+        name = _new_name()
+        call = method(request, timeout=self._seconds, metadata=_metadata(name))
+        with self._ended(call, name, action), _watched(call, cancel):
+            yield from call
+
+    def steps(
+        self,
+        method: "grpc.UnaryStreamMultiCallable[_Request, _AnyStep]",
+        request: _Request,
+        *,
+        action: str,
+        progress: Progress,
+        cancel: Cancellation | None = None,
+    ) -> Generator[_AnyStep, None, None]:
+        """Call, tell progress, and yield the other answers; see :meth:`stream`."""
+        replay = ProgressReplay(progress)
+        with closing(self.stream(method, request, action=action, cancel=cancel)) as steps:
+            for step in steps:
+                if step.HasField("progress"):
+                    replay.hand_on(step.progress)
+                else:
+                    yield step
+
+    def outcome(
+        self,
+        method: "grpc.UnaryStreamMultiCallable[_Request, _AnyStep]",
+        request: _Request,
+        *,
+        action: str,
+        progress: Progress,
+        cancel: Cancellation | None = None,
+    ) -> _AnyStep:
+        """Call, tell progress, and give the one other answer; see :meth:`stream`.
+
+        Raises:
+            InternalError: There was none.
+        """
+        result = None
+        for step in self.steps(method, request, action=action, progress=progress, cancel=cancel):
+            result = step
+        if result is None:
+            raise InternalError(f"the service ended without an answer: {action}")
+        return result
+
+    def upload(
+        self,
+        method: "grpc.StreamUnaryMultiCallable[_Request, _Response]",
+        produce: Callable[[Send[_Request]], None],
+        *,
+        action: str,
+        cancel: Cancellation | None = None,
+    ) -> _Response:
+        """Call with what ``produce`` sends, in this thread, and wait for the answer.
+
+        Args:
+            method: Of a stub.
+            produce: Makes the messages and calls what it is given with each. What it raises
+                breaks the call off, which the service may first see as an end: only a last message
+                that says so makes an upload complete.
+            action: What is being done, for messages.
+            cancel: Looked at with every message, and while the answer is waited for.
+
+        Returns:
+            The answer, which may come before everything was sent.
+
+        Raises:
+            CasError: What the service ended the call with.
+        """
+        name = _new_name()
+        feed: Feed[_Request] = Feed()
+        call = method.future(iter(feed), timeout=self._seconds, metadata=_metadata(name))
+        try:
+            with self._ended(call, name, action):
+                with suppress(AnsweredError):
+                    produce(lambda request: feed.put(request, call, cancel))
+                    feed.put(None, call, cancel)
+                return _answer(call, cancel)
+        finally:
+            feed.abandon()
+
+    @contextmanager
+    def _ended(self, call: grpc.Call, name: str, action: str) -> Iterator[None]:
+        """Translate the call's error; leave with the call ended, undone if it was broken off."""
+        try:
+            yield
+        except grpc.RpcError as error:
+            raise error_from_rpc(error, action) from error
+        except BaseException:
+            # Its caller wants no answer any more.
+            call.cancel()
+            self._wait_until_undone(name, action)
+            raise
+
+    def _wait_until_undone(self, name: str, action: str) -> None:
+        try:
+            self._store.Wait(store_pb2.WaitRequest(call=name), timeout=_UNDO_SECONDS)
+        except grpc.RpcError as error:
+            _log.warning(
+                "service did not say that a call was undone action=%r code=%s",
+                action,
+                error.code().name,
+            )
+
+
+@contextmanager
+def _watched(call: grpc.Call, cancel: Cancellation | None) -> Iterator[None]:
+    """Break a call off when its caller asks to stop, though nothing comes of it.
+
+    Raises:
+        InterruptedOperationError: ``cancel`` was set.
+    """
+    if cancel is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_LOOK_SECONDS):
+            if cancel.is_set():
+                call.cancel()
+                return
+
+    watcher = threading.Thread(target=watch, name="cas-cancel", daemon=True)
+    watcher.start()
+    try:
+        yield
+    except grpc.RpcError:
+        cancel.check()
+        raise
+    finally:
+        ended.set()
+        watcher.join()
+
+
+def _answer(call: "grpc.Future[_Response]", cancel: Cancellation | None) -> _Response:
+    while True:
+        try:
+            return call.result(timeout=_LOOK_SECONDS)
+        except grpc.FutureTimeoutError:
+            if cancel is not None:
+                cancel.check()
+
+
+def _new_name() -> str:
+    return uuid.uuid4().hex
+
+
+def _metadata(name: str) -> tuple[tuple[str, str], ...]:
+    return ((_NAME_KEY, name),)

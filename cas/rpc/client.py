@@ -1,0 +1,257 @@
+"""The Python client of the service ``cas.v1``: the library's calls, made by somebody else.
+
+Methods, arguments, values and errors are those of :class:`cas.app.Case`, so that code which takes
+either need not know which. What nobody asks for is not imported.
+"""
+
+__all__ = ["Client"]
+
+import os
+from datetime import timedelta
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+from urllib.parse import quote
+
+import grpc
+
+from cas._gen.cas.v1 import store_pb2, store_pb2_grpc
+from cas.errors import ServiceMismatchError
+from cas.model.cancellation import Cancellation
+from cas.model.limits import Limits
+from cas.model.progress import NO_PROGRESS, Progress
+from cas.rpc.calls import Calls
+from cas.rpc.facts import ServiceFacts, service_facts
+from cas.rpc.probe import probe
+
+if TYPE_CHECKING:
+    from cas.rpc.account_client import UsageClient, WhyClient
+    from cas.rpc.blobs_client import BlobsClient
+    from cas.rpc.events_client import EventsClient
+    from cas.rpc.images_client import ImagesClient
+    from cas.rpc.prune_client import PruneClient
+    from cas.rpc.volumes_client import VolumesClient
+    from cas.store.check.report import CheckReport
+
+_ANSWER_SECONDS = 30.0
+"""Deadline of the first call."""
+_CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
+    # Lists come in messages of bounded size; an image's documents come in one.
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+    # The default back-off grows to two minutes: a service that was started again would seem dead.
+    ("grpc.initial_reconnect_backoff_ms", 50),
+    ("grpc.max_reconnect_backoff_ms", 100),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.default_authority", "localhost"),
+    ("grpc.enable_http_proxy", 0),
+)
+
+
+class Client:
+    """A connection to the service; get one from :meth:`connect`.
+
+    A context manager; closing it twice is harmless. It may be shared between threads. A connection
+    that breaks comes back by itself: calls meanwhile raise ``ServiceUnavailableError``, and may be
+    repeated, since every call may. A call that its caller breaks off (an exception such as
+    ``KeyboardInterrupt``, a ``Cancellation``, an iterator that is closed early) is undone by the
+    service before control comes back, if that takes less than a minute.
+
+    Attributes:
+        facts: What the service said of itself.
+
+    Example:
+        >>> with Client.connect(Path("/run/cas/cas.sock")) as client:
+        ...     [record] = client.images.import_archive(Path("alpine.tar"))
+        ...     status = client.volumes.prepare(name, record.name, activate=True)
+    """
+
+    def __init__(self, calls: Calls, facts: ServiceFacts, limits: Limits) -> None:
+        """Wrap a connection; use :meth:`connect`."""
+        self.facts = facts
+        self._calls = calls
+        self._limits = limits
+        self._stub = store_pb2_grpc.StoreStub(calls.channel)
+
+    @classmethod
+    def connect(
+        cls, socket: Path, *, seconds: float = _ANSWER_SECONDS, limits: Limits | None = None
+    ) -> Self:
+        """Connect and ask the service who it is.
+
+        Args:
+            socket: The service's unix socket.
+            seconds: How long to wait for the answer.
+            limits: What documents of images may be; None for the defaults.
+
+        Raises:
+            ServiceUnavailableError: Nobody answers on the socket.
+            DeadlineExceededError: Somebody accepts calls and does not answer them.
+            DeniedError: The socket may not be used by this user.
+            SocketPathError: The path is too long for a socket.
+        """
+        probe(socket)
+        channel = grpc.insecure_channel(f"unix://{quote(str(socket))}", options=_CHANNEL_OPTIONS)
+        try:
+            calls = Calls(channel)
+            facts = _ask(calls.with_deadline(seconds), f"talk to the service on {socket}")
+        except BaseException:
+            channel.close()
+            raise
+        return cls(calls, facts, limits or Limits())
+
+    def require_store(self, *, persist: Path, namespace: str, address: Path | None = None) -> None:
+        """Make sure that the service works on one store and no other.
+
+        Args:
+            persist: The persist directory; symbolic links are followed.
+            namespace: containerd's namespace.
+            address: containerd's socket; None for any.
+
+        Raises:
+            ServiceMismatchError: It serves another one.
+        """
+        facts = self.facts
+        same = (
+            _real(facts.persist) == _real(persist)
+            and facts.namespace == namespace
+            and (address is None or _real(facts.address) == _real(address))
+        )
+        if not same:
+            raise ServiceMismatchError(
+                f"the service works on {facts.persist}, namespace {facts.namespace!r}, containerd "
+                f"{facts.address}, and not on {persist}, namespace {namespace!r}; ask another "
+                "service, or none",
+                persist=facts.persist,
+                namespace=facts.namespace,
+                address=facts.address,
+            )
+
+    def with_deadline(self, seconds: float | None) -> "Client":
+        """Give the same connection with a deadline for every call; closing either closes both.
+
+        A call that does not end in time raises ``DeadlineExceededError``; the service notices, and
+        undoes what it has begun.
+        """
+        return Client(self._calls.with_deadline(seconds), self.facts, self._limits)
+
+    @cached_property
+    def blobs(self) -> "BlobsClient":
+        """Use cases on blobs."""
+        from cas.rpc.blobs_client import BlobsClient
+
+        return BlobsClient(self._calls, self.facts)
+
+    @cached_property
+    def images(self) -> "ImagesClient":
+        """Use cases on images."""
+        from cas.rpc.images_client import ImagesClient
+
+        return ImagesClient(self._calls, self.facts, self._limits)
+
+    @cached_property
+    def volumes(self) -> "VolumesClient":
+        """Use cases on container volumes."""
+        from cas.rpc.volumes_client import VolumesClient
+
+        return VolumesClient(self._calls)
+
+    @cached_property
+    def prune(self) -> "PruneClient":
+        """Plans and does removals."""
+        from cas.rpc.prune_client import PruneClient
+
+        return PruneClient(self._calls)
+
+    @cached_property
+    def usage(self) -> "UsageClient":
+        """Accounts for the disk."""
+        from cas.rpc.account_client import UsageClient
+
+        return UsageClient(self._calls)
+
+    @cached_property
+    def events(self) -> "EventsClient":
+        """What happens in the store, whoever does it."""
+        from cas.rpc.events_client import EventsClient
+
+        return EventsClient(self._calls)
+
+    @cached_property
+    def why(self) -> "WhyClient":
+        """Explains what keeps an object."""
+        from cas.rpc.account_client import WhyClient
+
+        return WhyClient(self._calls)
+
+    def check_store(
+        self,
+        *,
+        read_data: bool = False,
+        max_duration: timedelta | None = None,
+        fix: bool = False,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> "CheckReport":
+        """Verify the invariants, and with ``fix`` repair until nothing repairable is left.
+
+        See :func:`cas.store.check.report.check_store` for the arguments and the errors.
+        """
+        from cas.rpc.account_client import check_store
+
+        return check_store(
+            self._calls,
+            read_data=read_data,
+            max_duration=max_duration,
+            fix=fix,
+            cancel=cancel,
+            progress=progress,
+        )
+
+    def recover(self) -> None:
+        """Finish or undo what killed operations left; work that is under way is left alone.
+
+        Idempotent.
+
+        Raises:
+            UnavailableError: The service or its containerd does not answer.
+            StorageError: A leftover cannot be removed.
+        """
+        self._calls.unary(self._stub.Recover, store_pb2.RecoverRequest(), action="recover")
+
+    def collect_garbage(self) -> None:
+        """Let containerd remove, now, what nothing refers to; returns when it has.
+
+        Works on a full disk.
+
+        Raises:
+            StoreMetadataLostError: containerd's database was emptied; nothing is deleted then.
+            UnavailableError: The service or its containerd does not answer.
+        """
+        request = store_pb2.CollectGarbageRequest()
+        self._calls.unary(self._stub.CollectGarbage, request, action="collect garbage")
+
+    def close(self) -> None:
+        """Close the connection; running calls end, and are undone by the service. Idempotent."""
+        self._calls.channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _ask(calls: Calls, action: str) -> ServiceFacts:
+    stub = store_pb2_grpc.StoreStub(calls.channel)
+    return service_facts(calls.unary(stub.Version, store_pb2.VersionRequest(), action=action))
+
+
+def _real(path: Path) -> str:
+    return os.path.realpath(path)

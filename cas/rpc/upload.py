@@ -1,0 +1,194 @@
+"""What the client sends: files, streams and directories, in chunks of at most 1 MiB.
+
+An image that lies in a directory goes as a tar that is made on the way. Into it comes what the
+image's own documents name, found by the rules that hold for reading the directory directly. What
+the documents are worth is for the service to judge: one that cannot be read leads no further here.
+"""
+
+__all__ = ["iter_chunks", "send_archive"]
+
+import stat
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, suppress
+from pathlib import Path
+
+from cas.errors import IntegrityError, SizeMismatchError
+from cas.fsops.translation import translated
+from cas.model.descriptor import Descriptor
+from cas.model.digest import Digest
+from cas.model.documents import (
+    children,
+    parse_docker_archive,
+    parse_document,
+    parse_layout_index,
+)
+from cas.model.limits import CHUNK_BYTES, Limits
+from cas.model.media_types import is_index, is_manifest
+from cas.model.progress import Progress
+from cas.store.content.sources import FileSource, Reader, Source, StreamSource
+from cas.store.image.archives.archive import INDEX, LAYOUT, MANIFEST, blob_name, clean_name
+from cas.store.image.archives.directory import DirectoryArchive
+from cas.store.image.archives.tar_writer import TarWriter
+
+_ACTION = "upload"
+
+
+def iter_chunks(source: Source, progress: Progress) -> Generator[bytes, None, None]:
+    """Read a source to its end.
+
+    Yields:
+        Chunks of at most 1 MiB.
+
+    Raises:
+        SourceNotFoundError: There is no such file.
+        DeniedError: It may not be read.
+        UsageError: It is a directory.
+        StorageError: Reading failed.
+    """
+    progress.start(_ACTION, source.name, source.size_hint)
+    try:
+        with source.open() as reader:
+            while chunk := reader.read(CHUNK_BYTES):
+                yield chunk
+                progress.advance(_ACTION, source.name, len(chunk))
+    finally:
+        progress.finish(_ACTION, source.name)
+
+
+def send_archive(
+    source: Path | Reader,
+    send: Callable[[bytes], None],
+    *,
+    origin: str,
+    limits: Limits,
+    progress: Progress,
+) -> None:
+    """Send an archive of images; one that is unpacked in a directory goes as a tar.
+
+    Args:
+        source: A file, an OCI layout or what a docker archive unpacks to, or an open stream.
+        send: Takes chunks of at most 1 MiB.
+        origin: What messages call a stream.
+        limits: What documents may be.
+        progress: Told of every chunk.
+
+    Raises:
+        SourceNotFoundError: Nothing is at the path.
+        DeniedError: A file may not be read.
+        MalformedArchiveError: A file of a directory lies outside of it.
+        SizeMismatchError: A file of a directory changed while it was read.
+        StorageError: Reading failed.
+    """
+    if isinstance(source, Path) and _is_directory(source):
+        _send_directory(source, send, limits, progress)
+        return
+    whole: Source
+    whole = FileSource(source) if isinstance(source, Path) else StreamSource(source, origin)
+    with closing(iter_chunks(whole, progress)) as chunks:
+        for chunk in chunks:
+            send(chunk)
+
+
+def _is_directory(path: Path) -> bool:
+    with translated("inspect", path, source=True):
+        return stat.S_ISDIR(path.stat().st_mode)
+
+
+def _send_directory(
+    path: Path, send: Callable[[bytes], None], limits: Limits, progress: Progress
+) -> None:
+    out = _Chunks(send)
+    tar = TarWriter(out)
+    with DirectoryArchive(path) as archive:
+        for name in dict.fromkeys(_names(archive, limits)):
+            file = archive.find(name)
+            if file is not None:
+                with closing(iter_chunks(file.source(), progress)) as chunks:
+                    tar.add_chunks(name, file.size, _exactly(chunks, file.size, name))
+    tar.finish()
+    out.flush()
+
+
+class _Chunks:
+    """Joins small writes, so that they travel in one message."""
+
+    def __init__(self, send: Callable[[bytes], None]) -> None:
+        self._send = send
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def write(self, data: bytes, /) -> None:
+        if self._size + len(data) > CHUNK_BYTES:
+            self.flush()
+        self._parts.append(data)
+        self._size += len(data)
+
+    def flush(self) -> None:
+        if self._parts:
+            self._send(b"".join(self._parts))
+        self._parts, self._size = [], 0
+
+
+def _names(archive: DirectoryArchive, limits: Limits) -> Iterator[str]:
+    """Name the files that belong to the images, documents first; some may not be there."""
+    if archive.find(LAYOUT) is not None:
+        yield from (LAYOUT, INDEX)
+        with suppress(IntegrityError):
+            entries = parse_layout_index(_read(archive, INDEX, limits), limits).manifests
+            yield from map(blob_name, _blobs(archive, entries, limits))
+        return
+    yield MANIFEST
+    with suppress(IntegrityError):
+        for entry in parse_docker_archive(_read(archive, MANIFEST, limits), limits):
+            yield from map(clean_name, (entry.config, *entry.layers))
+
+
+def _blobs(
+    archive: DirectoryArchive, roots: tuple[Descriptor, ...], limits: Limits
+) -> Iterator[Digest]:
+    """Give what the roots reach, each blob once."""
+    waiting = deque(roots)
+    seen: set[Digest] = set()
+    while waiting and len(seen) < limits.archive_members:
+        descriptor = waiting.popleft()
+        if descriptor.digest in seen:
+            continue
+        seen.add(descriptor.digest)
+        yield descriptor.digest
+        if descriptor in roots or _refers_to_others(descriptor):
+            waiting.extend(_children(archive, descriptor, limits))
+
+
+def _refers_to_others(descriptor: Descriptor) -> bool:
+    return is_manifest(descriptor.media_type) or is_index(descriptor.media_type)
+
+
+def _children(
+    archive: DirectoryArchive, descriptor: Descriptor, limits: Limits
+) -> Iterator[Descriptor]:
+    with suppress(IntegrityError):
+        raw = _read(archive, blob_name(descriptor.digest), limits)
+        document = parse_document(raw, descriptor, limits)
+        yield from (child.descriptor for child in children(document))
+
+
+def _read(archive: DirectoryArchive, name: str, limits: Limits) -> bytes:
+    file = archive.find(name)
+    return b"" if file is None else file.read(limits.document_bytes)
+
+
+def _exactly(chunks: Iterator[bytes], size: int, name: str) -> Iterator[bytes]:
+    count = 0
+    for chunk in chunks:
+        count += len(chunk)
+        if count > size:
+            break
+        yield chunk
+    if count != size:
+        raise SizeMismatchError(
+            f"{name!r} had {size} bytes and now has {count} or more: it changes while it is read; "
+            "try again when it is complete",
+            expected=size,
+            actual=count,
+        )

@@ -1,0 +1,255 @@
+"""Calls that are broken off, answered early or never, against a service that does as it is told."""
+
+import logging
+import threading
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+import grpc
+import pytest
+
+from cas._gen.cas.v1 import blobs_pb2, blobs_pb2_grpc, store_pb2, store_pb2_grpc, types_pb2
+from cas.errors import (
+    DeadlineExceededError,
+    InternalError,
+    InterruptedOperationError,
+    SourceNotFoundError,
+)
+from cas.model.cancellation import Cancellation
+from cas.model.progress import NO_PROGRESS
+from cas.rpc.calls import Calls
+from cas.rpc.feed import Send
+
+WAIT_SECONDS = 20.0
+
+
+class _Store(store_pb2_grpc.StoreServicer):
+    """Checks for ever, and takes its time to undo it."""
+
+    def __init__(self) -> None:
+        self.under_way = threading.Event()
+        self.broken_off = threading.Event()
+        self.may_undo = threading.Event()
+        self.undone = threading.Event()
+        self.names: set[str] = set()
+        self.holds_back = False
+
+    def Check(  # noqa: N802
+        self, request: store_pb2.CheckRequest, context: grpc.ServicerContext
+    ) -> Iterator[store_pb2.CheckResponse]:
+        self.names.add(str(dict(context.invocation_metadata())["cas-call"]))
+        context.add_callback(self.broken_off.set)
+        if request.read_data:
+            yield store_pb2.CheckResponse(progress=types_pb2.Progress())
+        self.under_way.set()
+        assert self.broken_off.wait(WAIT_SECONDS)
+        assert self.may_undo.wait(WAIT_SECONDS)
+        self.undone.set()
+
+    def Wait(  # noqa: N802
+        self, request: store_pb2.WaitRequest, context: grpc.ServicerContext
+    ) -> store_pb2.WaitResponse:
+        if request.call not in self.names:
+            return store_pb2.WaitResponse()
+        if self.holds_back:
+            context.add_callback(self.may_undo.set)
+        else:
+            self.may_undo.set()
+        assert self.undone.wait(WAIT_SECONDS)
+        return store_pb2.WaitResponse()
+
+    def Usage(  # noqa: N802
+        self, request: store_pb2.UsageRequest, context: grpc.ServicerContext
+    ) -> Iterator[store_pb2.UsageResponse]:
+        yield store_pb2.UsageResponse(progress=types_pb2.Progress())
+
+
+class _Blobs(blobs_pb2_grpc.BlobsServicer):
+    """Answers an upload whose digest it was told, and keeps what else it gets."""
+
+    def __init__(self) -> None:
+        self.received: list[bytes] = []
+        self.whole = False
+        self.begun = threading.Event()
+        self.ended = threading.Event()
+
+    def Upload(  # noqa: N802
+        self,
+        request_iterator: Iterator[blobs_pb2.UploadBlobRequest],
+        context: grpc.ServicerContext,
+    ) -> blobs_pb2.IngestedBlob:
+        context.add_callback(self.ended.set)
+        header = next(request_iterator).header
+        if header.digest:
+            return blobs_pb2.IngestedBlob(digest=header.digest)
+        for request in request_iterator:
+            self.received.append(request.data)
+            self.begun.set()
+            self.whole = request.HasField("end")
+        return blobs_pb2.IngestedBlob(size=sum(map(len, self.received)))
+
+
+@pytest.fixture
+def store() -> _Store:
+    """The half that answers for the store."""
+    return _Store()  # type: ignore[abstract]  # the rest is not there
+
+
+@pytest.fixture
+def blobs() -> _Blobs:
+    """The half that takes blobs."""
+    return _Blobs()  # type: ignore[abstract]  # the rest is not there
+
+
+@pytest.fixture
+def calls(store: _Store, blobs: _Blobs, tmp_path: Path) -> Iterator[Calls]:
+    """Calls to both."""
+    address = f"unix:{tmp_path}/socket"
+    with ThreadPoolExecutor(4) as pool:
+        server = grpc.server(pool)
+        store_pb2_grpc.add_StoreServicer_to_server(store, server)
+        blobs_pb2_grpc.add_BlobsServicer_to_server(blobs, server)
+        server.add_insecure_port(address)
+        server.start()
+        with grpc.insecure_channel(address) as channel:
+            yield Calls(channel)
+        server.stop(None).wait()
+
+
+def _check(
+    calls: Calls, cancel: Cancellation | None = None, *, begun: bool = True
+) -> Generator[store_pb2.CheckResponse, None, None]:
+    return calls.stream(
+        store_pb2_grpc.StoreStub(calls.channel).Check,
+        store_pb2.CheckRequest(read_data=begun),
+        action="check",
+        cancel=cancel,
+    )
+
+
+def _upload(calls: Calls, *requests: blobs_pb2.UploadBlobRequest) -> blobs_pb2.IngestedBlob:
+    def produce(send: Send[blobs_pb2.UploadBlobRequest]) -> None:
+        for request in requests:
+            send(request)
+
+    return calls.upload(blobs_pb2_grpc.BlobsStub(calls.channel).Upload, produce, action="ingest")
+
+
+def test_stream_that_is_closed_early_is_undone_before_the_caller_goes_on(
+    calls: Calls, store: _Store
+) -> None:
+    """Whoever stops looking can rely on nothing being under way."""
+    with closing(_check(calls)) as answers:
+        next(answers)
+        assert store.under_way.wait(WAIT_SECONDS)
+
+    assert store.undone.is_set()
+
+
+def test_cancellation_by_another_thread_ends_a_silent_call(calls: Calls, store: _Store) -> None:
+    """Though no answer comes that would wake the caller."""
+    cancel = Cancellation()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(list, _check(calls, cancel, begun=False))
+        assert store.under_way.wait(WAIT_SECONDS)
+        cancel.set()
+
+        with pytest.raises(InterruptedOperationError):
+            answer.result(WAIT_SECONDS)
+
+    assert store.undone.is_set()
+
+
+def test_interrupt_in_the_caller_is_passed_on_when_the_call_is_undone(
+    calls: Calls, store: _Store
+) -> None:
+    """Ctrl-C comes out as Ctrl-C."""
+    answers = _check(calls)
+    next(answers)
+    assert store.under_way.wait(WAIT_SECONDS)
+
+    with pytest.raises(KeyboardInterrupt):
+        answers.throw(KeyboardInterrupt)
+
+    assert store.undone.is_set()
+
+
+def test_service_that_cannot_tell_of_an_end_is_warned_of(
+    calls: Calls, store: _Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The caller goes on, and whoever reads the log knows that it may be too early."""
+    monkeypatch.setattr("cas.rpc.calls._UNDO_SECONDS", 0.1)
+    store.holds_back = True
+
+    with caplog.at_level(logging.WARNING, "cas"), closing(_check(calls)) as answers:
+        next(answers)
+        assert store.under_way.wait(WAIT_SECONDS)
+
+    assert "did not say that a call was undone" in caplog.text
+
+
+def test_deadline_ends_a_call(calls: Calls, store: _Store) -> None:
+    """A silent service does not hold a caller who has set one."""
+    with pytest.raises(DeadlineExceededError):
+        list(_check(calls.with_deadline(0.2), begun=False))
+    store.may_undo.set()
+
+
+def test_long_call_without_a_result_is_an_error(calls: Calls) -> None:
+    """Progress alone is no answer."""
+    with pytest.raises(InternalError, match="without an answer"):
+        calls.outcome(
+            store_pb2_grpc.StoreStub(calls.channel).Usage,
+            store_pb2.UsageRequest(),
+            action="measure",
+            progress=NO_PROGRESS,
+        )
+
+
+def test_upload_arrives_whole_and_in_order(calls: Calls, blobs: _Blobs) -> None:
+    """Header first, then every chunk."""
+    chunks = [bytes([number]) * 1000 for number in range(50)]
+
+    answer = _upload(
+        calls,
+        blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader()),
+        *(blobs_pb2.UploadBlobRequest(data=chunk) for chunk in chunks),
+        blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd()),
+    )
+
+    assert (answer.size, blobs.received) == (50_000, [*chunks, b""])
+    assert blobs.whole
+
+
+def test_upload_that_is_answered_early_sends_no_more(calls: Calls, blobs: _Blobs) -> None:
+    """A blob that is there costs no bytes."""
+    sent = []
+
+    def produce(send: Send[blobs_pb2.UploadBlobRequest]) -> None:
+        send(blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader(digest="d")))
+        while True:
+            send(blobs_pb2.UploadBlobRequest(data=bytes(1024 * 1024)))
+            sent.append(1)
+
+    answer = calls.upload(blobs_pb2_grpc.BlobsStub(calls.channel).Upload, produce, action="ingest")
+
+    assert answer.digest == "d"
+    assert len(sent) < 100
+
+
+def test_upload_whose_source_fails_is_never_taken_for_complete(calls: Calls, blobs: _Blobs) -> None:
+    """No message says that it is, and the caller sees its own error."""
+
+    def produce(send: Send[blobs_pb2.UploadBlobRequest]) -> None:
+        send(blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader()))
+        send(blobs_pb2.UploadBlobRequest(data=b"half"))
+        assert blobs.begun.wait(WAIT_SECONDS)
+        raise SourceNotFoundError("gone")
+
+    with pytest.raises(SourceNotFoundError, match="gone"):
+        calls.upload(blobs_pb2_grpc.BlobsStub(calls.channel).Upload, produce, action="ingest")
+
+    assert blobs.ended.wait(WAIT_SECONDS)
+    assert not blobs.whole
