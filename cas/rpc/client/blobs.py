@@ -15,7 +15,7 @@ from cas.model.digest import Digest
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import BlobInfo
 from cas.rpc import values
-from cas.rpc.blob_ingest_client import BlobIngestClient
+from cas.rpc.client.blob_ingest import BlobIngestClient
 from cas.rpc.status import error_from_message
 from cas.store.filters import BlobFilters
 

@@ -9,7 +9,7 @@ from cas.errors import UsageError
 from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.rpc import store_values
-from cas.rpc.calls import Calls
+from cas.rpc.client.calls import Calls
 from cas.store.prune.plan import Goal, PrunePlan
 from cas.store.prune.prune import PruneResult
 from cas.store.prune.selection import Scope, Selection

@@ -10,7 +10,7 @@ from cas._gen.cas.v1 import store_pb2, store_pb2_grpc
 from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.rpc import store_values
-from cas.rpc.calls import Calls
+from cas.rpc.client.calls import Calls
 from cas.store.account.usage import StoreUsage
 from cas.store.account.why import Explanation
 from cas.store.check.report import CheckReport

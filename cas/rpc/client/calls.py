@@ -20,7 +20,7 @@ from cas._gen.cas.v1 import store_pb2, store_pb2_grpc, types_pb2
 from cas.errors import InternalError
 from cas.model.cancellation import Cancellation
 from cas.model.progress import Progress
-from cas.rpc.feed import AnsweredError, Feed, Send
+from cas.rpc.client.feed import AnsweredError, Feed, Send
 from cas.rpc.progress import ProgressReplay
 from cas.rpc.status import error_from_rpc
 

@@ -21,17 +21,17 @@ from cas.errors import ServiceMismatchError
 from cas.model.cancellation import Cancellation
 from cas.model.limits import Limits
 from cas.model.progress import NO_PROGRESS, Progress
-from cas.rpc.calls import Calls
-from cas.rpc.facts import ServiceFacts, service_facts
+from cas.rpc.client.calls import Calls
+from cas.rpc.client.facts import ServiceFacts, service_facts
 from cas.rpc.probe import probe
 
 if TYPE_CHECKING:
-    from cas.rpc.account_client import UsageClient, WhyClient
-    from cas.rpc.blobs_client import BlobsClient
-    from cas.rpc.events_client import EventsClient
-    from cas.rpc.images_client import ImagesClient
-    from cas.rpc.prune_client import PruneClient
-    from cas.rpc.volumes_client import VolumesClient
+    from cas.rpc.client.account import UsageClient, WhyClient
+    from cas.rpc.client.blobs import BlobsClient
+    from cas.rpc.client.events import EventsClient
+    from cas.rpc.client.images import ImagesClient
+    from cas.rpc.client.prune import PruneClient
+    from cas.rpc.client.volumes import VolumesClient
     from cas.store.check.report import CheckReport
 
 _ANSWER_SECONDS = 30.0
@@ -139,49 +139,49 @@ class Client:
     @cached_property
     def blobs(self) -> "BlobsClient":
         """Use cases on blobs."""
-        from cas.rpc.blobs_client import BlobsClient
+        from cas.rpc.client.blobs import BlobsClient
 
         return BlobsClient(self._calls, self.facts)
 
     @cached_property
     def images(self) -> "ImagesClient":
         """Use cases on images."""
-        from cas.rpc.images_client import ImagesClient
+        from cas.rpc.client.images import ImagesClient
 
         return ImagesClient(self._calls, self.facts, self._limits)
 
     @cached_property
     def volumes(self) -> "VolumesClient":
         """Use cases on container volumes."""
-        from cas.rpc.volumes_client import VolumesClient
+        from cas.rpc.client.volumes import VolumesClient
 
         return VolumesClient(self._calls)
 
     @cached_property
     def prune(self) -> "PruneClient":
         """Plans and does removals."""
-        from cas.rpc.prune_client import PruneClient
+        from cas.rpc.client.prune import PruneClient
 
         return PruneClient(self._calls)
 
     @cached_property
     def usage(self) -> "UsageClient":
         """Accounts for the disk."""
-        from cas.rpc.account_client import UsageClient
+        from cas.rpc.client.account import UsageClient
 
         return UsageClient(self._calls)
 
     @cached_property
     def events(self) -> "EventsClient":
         """What happens in the store, whoever does it."""
-        from cas.rpc.events_client import EventsClient
+        from cas.rpc.client.events import EventsClient
 
         return EventsClient(self._calls)
 
     @cached_property
     def why(self) -> "WhyClient":
         """Explains what keeps an object."""
-        from cas.rpc.account_client import WhyClient
+        from cas.rpc.client.account import WhyClient
 
         return WhyClient(self._calls)
 
@@ -198,7 +198,7 @@ class Client:
 
         See :func:`cas.store.check.report.check_store` for the arguments and the errors.
         """
-        from cas.rpc.account_client import check_store
+        from cas.rpc.client.account import check_store
 
         return check_store(
             self._calls,

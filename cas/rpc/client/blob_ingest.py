@@ -15,10 +15,10 @@ from cas.model.cancellation import Cancellation, JointCancellation
 from cas.model.digest import Digest
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.rpc import values
-from cas.rpc.calls import Calls
-from cas.rpc.facts import ServiceFacts
-from cas.rpc.feed import Send
-from cas.rpc.upload import iter_chunks
+from cas.rpc.client.calls import Calls
+from cas.rpc.client.facts import ServiceFacts
+from cas.rpc.client.feed import Send
+from cas.rpc.client.upload import iter_chunks
 from cas.store.content.hashing import holds
 from cas.store.content.intake import Ingested
 from cas.store.content.sources import BytesSource, FileSource, Reader, Source, StreamSource

@@ -11,7 +11,7 @@ from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.volume_name import VolumeName
 from cas.rpc import values
-from cas.rpc.calls import Calls
+from cas.rpc.client.calls import Calls
 from cas.rpc.status import error_from_message
 from cas.volumes.status import VolumeStatus, VolumeUsage
 

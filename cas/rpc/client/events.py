@@ -9,7 +9,7 @@ from cas._gen.cas.v1 import store_pb2, store_pb2_grpc
 from cas.errors import InterruptedOperationError, ServiceUnavailableError
 from cas.model.cancellation import Cancellation
 from cas.model.events import Event, EventKind
-from cas.rpc.calls import Calls
+from cas.rpc.client.calls import Calls
 from cas.rpc.values import instant, member
 
 

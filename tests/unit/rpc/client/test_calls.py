@@ -19,8 +19,8 @@ from cas.errors import (
 )
 from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS
-from cas.rpc.calls import Calls
-from cas.rpc.feed import Send
+from cas.rpc.client.calls import Calls
+from cas.rpc.client.feed import Send
 
 WAIT_SECONDS = 20.0
 
@@ -180,7 +180,7 @@ def test_service_that_cannot_tell_of_an_end_is_warned_of(
     calls: Calls, store: _Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The caller goes on, and whoever reads the log knows that it may be too early."""
-    monkeypatch.setattr("cas.rpc.calls._UNDO_SECONDS", 0.1)
+    monkeypatch.setattr("cas.rpc.client.calls._UNDO_SECONDS", 0.1)
     store.holds_back = True
 
     with caplog.at_level(logging.WARNING, "cas"), closing(_check(calls)) as answers:

@@ -17,9 +17,9 @@ from cas.model.limits import Limits
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import ImageRecord
 from cas.rpc import messages, values
-from cas.rpc.calls import Calls
-from cas.rpc.facts import ServiceFacts
-from cas.rpc.feed import Send
+from cas.rpc.client.calls import Calls
+from cas.rpc.client.facts import ServiceFacts
+from cas.rpc.client.feed import Send
 from cas.store.filters import ImageFilters
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class ImagesClient:
         cancel: Cancellation | None,
         progress: Progress,
     ) -> list[ImageRecord]:
-        from cas.rpc.upload import send_archive
+        from cas.rpc.client.upload import send_archive
 
         def produce(send: Send[images_pb2.UploadImageRequest]) -> None:
             send(images_pb2.UploadImageRequest(header=header))
