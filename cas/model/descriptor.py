@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from cas.errors import MalformedDocumentError
 from cas.model.digest import Digest
+from cas.model.media_types import is_nondistributable_layer
 
 _NO_ANNOTATIONS: Mapping[str, str] = MappingProxyType({})
 
@@ -34,6 +35,7 @@ class Descriptor:
         size: Bytes, 0 or more.
         platform: Only on the entries of an index.
         annotations: As in the document.
+        urls: Where the blob can be had if neither registry nor archive has it.
 
     Raises:
         MalformedDocumentError: Empty media type or negative size.
@@ -46,6 +48,7 @@ class Descriptor:
     size: int
     platform: Platform | None = None
     annotations: Mapping[str, str] = field(default_factory=lambda: _NO_ANNOTATIONS, compare=False)
+    urls: tuple[str, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if not self.media_type or self.size < 0:
@@ -55,3 +58,8 @@ class Descriptor:
                 digest=self.digest,
                 size=self.size,
             )
+
+    @property
+    def may_be_absent(self) -> bool:
+        """Whether an image without the blob is as it should be: only its owner gives it out."""
+        return bool(self.urls) and is_nondistributable_layer(self.media_type)

@@ -43,6 +43,7 @@ class DescriptorForm(msgspec.Struct, rename="camel"):
     media_type: str = ""
     platform: PlatformForm | None = None
     annotations: dict[str, str] | None = None
+    urls: list[str] | None = None
 
 
 class ManifestForm(msgspec.Struct, rename="camel"):

@@ -316,7 +316,14 @@ def _descriptor(form: DescriptorForm, what: str, limits: Limits) -> Descriptor:
         platform = normalise(
             form.platform.os, form.platform.architecture, form.platform.variant or ""
         )
-    return Descriptor(form.media_type, digest, form.size, platform, form.annotations or {})
+    return Descriptor(
+        form.media_type,
+        digest,
+        form.size,
+        platform,
+        form.annotations or {},
+        tuple(form.urls or ()),
+    )
 
 
 def _parsed(parse: Callable[[str], _Value], text: str, what: str) -> _Value:

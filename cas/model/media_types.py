@@ -17,6 +17,7 @@ __all__ = [
     "is_index",
     "is_layer",
     "is_manifest",
+    "is_nondistributable_layer",
     "is_unpackable_layer",
 ]
 
@@ -36,14 +37,18 @@ DOCKER_LAYER_ZSTD = f"{DOCKER_LAYER}.zstd"
 
 _OCI_LAYERS = "application/vnd.oci.image.layer."
 
+_NONDISTRIBUTABLE = (
+    f"{_OCI_LAYERS}nondistributable.",
+    "application/vnd.docker.image.rootfs.foreign.",
+)
 
 _LAYERS = frozenset(
     base + suffix
     for base, suffixes in (
         (OCI_LAYER, ("", "+gzip", "+zstd")),
-        (f"{_OCI_LAYERS}nondistributable.v1.tar", ("", "+gzip", "+zstd")),
+        (f"{_NONDISTRIBUTABLE[0]}v1.tar", ("", "+gzip", "+zstd")),
         (DOCKER_LAYER, ("", ".gzip", ".zstd")),
-        ("application/vnd.docker.image.rootfs.foreign.diff.tar", ("", ".gzip", ".zstd")),
+        (f"{_NONDISTRIBUTABLE[1]}diff.tar", ("", ".gzip", ".zstd")),
     )
     for suffix in suffixes
 )
@@ -67,6 +72,14 @@ def is_config(media_type: str) -> bool:
 def is_layer(media_type: str) -> bool:
     """Whether it counts as layer, also of a kind that cannot be unpacked (say, encrypted)."""
     return media_type in _LAYERS or media_type.startswith(_OCI_LAYERS)
+
+
+def is_nondistributable_layer(media_type: str) -> bool:
+    """Whether it is a layer that registries and archives may lack, as its owner gives it out.
+
+    Source: OCI image specification, "Non-Distributable Layers"; docker calls them foreign.
+    """
+    return media_type.startswith(_NONDISTRIBUTABLE)
 
 
 def is_unpackable_layer(media_type: str) -> bool:

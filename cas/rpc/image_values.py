@@ -43,6 +43,7 @@ def platform_details(message: images_pb2.ImagePlatform) -> PlatformDetails:
         manifest=descriptor(message.manifest),
         size=message.size,
         missing=tuple(map(Digest.parse, message.missing)),
+        not_fetched=tuple(map(Digest.parse, message.not_fetched)),
     )
 
 

@@ -172,6 +172,7 @@ def platform_details(value: "PlatformDetails") -> images_pb2.ImagePlatform:
         manifest=descriptor(value.manifest),
         size=value.size,
         missing=map(str, value.missing),
+        not_fetched=map(str, value.not_fetched),
     )
 
 

@@ -61,6 +61,11 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm/v7", "ri
 
 Json = dict[str, Any]
 
+_FOREIGN = {
+    "layer.v1.tar": "layer.nondistributable.v1.tar",
+    "rootfs.diff.tar": "rootfs.foreign.diff.tar",
+}
+
 
 def host_platform() -> str:
     """This machine as ``os/architecture[/variant]``."""
@@ -137,6 +142,17 @@ class BuiltImage:
         """The same image with blobs missing."""
         kept = {digest: data for digest, data in self.blobs.items() if digest not in digests}
         return replace(self, blobs=kept)
+
+    def with_foreign_layer(self, number: int, urls: Sequence[str]) -> "BuiltImage":
+        """The same single image, one layer of which only its owner gives out."""
+        manifest = json.loads(self.manifest)
+        layer = manifest["layers"][number]
+        for ours, foreign in _FOREIGN.items():
+            layer["mediaType"] = layer["mediaType"].replace(ours, foreign)
+        layer["urls"] = list(urls)
+        raw = encode(manifest)
+        blobs = self.without(self.digest).blobs | {digest_of(raw): raw}
+        return replace(self, root=descriptor(str(self.root["mediaType"]), raw), blobs=blobs)
 
     def index_document(self, annotations: Mapping[str, str] | None = None) -> Json:
         """What ``index.json`` says."""

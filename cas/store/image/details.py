@@ -35,17 +35,20 @@ class PlatformDetails:
         manifest: Its descriptor.
         size: Bytes of manifest, config and layers, each blob once; 0 if the manifest is absent.
         missing: Blobs of it that are not in the store; the manifest itself if that is absent.
+        not_fetched: Layers that are not in the store and need not be: only their owner gives them
+            out.
     """
 
     platform: Platform | None
     manifest: Descriptor
     size: int
     missing: tuple[Digest, ...]
+    not_fetched: tuple[Digest, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether everything of it is in the store."""
-        return not self.missing
+        return not self.missing and not self.not_fetched
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,18 +172,23 @@ class ImageInspection:
         sizes: dict[Digest, int],
     ) -> PlatformDetails:
         own = {descriptor.digest: descriptor.size}
-        missing = []
+        absent: dict[Digest, Descriptor] = {}
         for blob in (manifest.config, *manifest.layers):
             size = contents.size(blob.digest)
             if size is None:
-                missing.append(blob.digest)
+                absent[blob.digest] = blob
             else:
                 own[blob.digest] = size
         sizes.update(own)
         if platform is None and manifest.config.digest in own:
             platform = self._platform_of_config(manifest)
-        unique = tuple(dict.fromkeys(missing))
-        return PlatformDetails(platform, descriptor, sum(own.values()), unique)
+        return PlatformDetails(
+            platform,
+            descriptor,
+            sum(own.values()),
+            missing=tuple(each for each, blob in absent.items() if not blob.may_be_absent),
+            not_fetched=tuple(each for each, blob in absent.items() if blob.may_be_absent),
+        )
 
     def _platform_of_config(self, manifest: Manifest) -> Platform | None:
         if not is_config(manifest.config.media_type):
@@ -208,6 +216,7 @@ def _platform_form(details: PlatformDetails) -> dict[str, object]:
         "size": details.size,
         "complete": details.complete,
         "missing": [str(digest) for digest in details.missing],
+        "not_fetched": [str(digest) for digest in details.not_fetched],
     }
 
 

@@ -101,7 +101,8 @@ class ImageGraph:
         """List the blobs of an image, children before parents, each once.
 
         Entries of an index whose manifest or a part of it is absent are left out, as long as at
-        least one manifest is complete and the one for the platform is not there in part.
+        least one manifest is complete and the one for the platform is not there in part. Absent
+        layers that only their owner gives out are left out as well.
 
         Args:
             root: The manifest or index.
@@ -172,12 +173,17 @@ class ImageGraph:
     def _visit_manifest(
         self, descriptor: Descriptor, manifest: Manifest, walk: _Walk, depth: int
     ) -> _Visited:
-        listed = children(manifest)
-        for child in listed:
+        listed: list[Child] = []
+        labels = {MEDIA_TYPE: descriptor.media_type, DOWNLOADED: "true"}
+        for number, child in enumerate(children(manifest)):
             # Nothing of an incomplete manifest may come in, so look before anything is planned.
-            if not self._contents.has(child.descriptor):
+            if self._contents.has(child.descriptor):
+                listed.append(child)
+                labels[child.label] = str(child.descriptor.digest)
+            elif child.descriptor.may_be_absent:
+                labels |= _hole(child, number)
+            else:
                 return _Visited(None, child.descriptor)
-        level = 1
         for child in listed:
             if is_manifest(child.descriptor.media_type) or is_index(child.descriptor.media_type):
                 raise MalformedDocumentError(
@@ -186,9 +192,7 @@ class ImageGraph:
                     digest=descriptor.digest,
                 )
             self._visit(child.descriptor, walk, depth + 1)
-        labels = {child.label: str(child.descriptor.digest) for child in listed}
-        labels |= {MEDIA_TYPE: descriptor.media_type, DOWNLOADED: "true"}
-        return _Visited(PlannedBlob(descriptor, labels, level), manifests=1)
+        return _Visited(PlannedBlob(descriptor, labels, level=1), manifests=1)
 
     def _visit_index(
         self, descriptor: Descriptor, index: Index, walk: _Walk, depth: int
@@ -253,7 +257,10 @@ class ImageGraph:
 
 
 def _edge(child: Child, number: int, result: _Visited) -> dict[str, str]:
-    digest = str(child.descriptor.digest)
     if result.blob is None:
-        return {f"{NOT_FETCHED}.{number}": digest}
-    return {child.label: digest}
+        return _hole(child, number)
+    return {child.label: str(child.descriptor.digest)}
+
+
+def _hole(child: Child, number: int) -> dict[str, str]:
+    return {f"{NOT_FETCHED}.{number}": str(child.descriptor.digest)}

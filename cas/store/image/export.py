@@ -38,7 +38,7 @@ from cas.store.image.archives.decompression import Decompressed
 from cas.store.image.archives.tar_writer import TarWriter, Writable
 from cas.store.image.contents import StoreContents
 from cas.store.image.document_walk import ImageGraph
-from cas.store.image.resolution import ImageResolution, Layer, ResolvedImage
+from cas.store.image.resolution import ImageResolution, Layer, ResolvedImage, missing_layer
 from cas.store.leasing import Lease, Leasing
 
 _ACTION = "export"
@@ -108,12 +108,13 @@ class _ExportRun:
     def write_oci(self, record: ImageRecord, platform: Platform) -> None:
         contents = StoreContents(self._backing, self._lease)
         blobs = ImageGraph(contents, self._backing.limits, platform).plan(record.target)
-        docker = self._docker_manifest(record, platform)
+        planned = {blob.descriptor.digest: blob.descriptor for blob in blobs}
+        docker = self._docker_manifest(record, platform, frozenset(planned))
         self._tar.add_bytes(LAYOUT, _encode({"imageLayoutVersion": "1.0.0"}))
         self._tar.add_directory("blobs")
         self._tar.add_directory("blobs/sha256")
         # One blob may have two types in one image, and is one file all the same.
-        for blob in {blob.descriptor.digest: blob.descriptor for blob in blobs}.values():
+        for blob in planned.values():
             self._tar.add_chunks(blob_name(blob.digest), blob.size, self._blob(blob))
         self._tar.add_bytes(INDEX, _encode(_layout_index(record)))
         if docker is not None:
@@ -122,6 +123,10 @@ class _ExportRun:
 
     def write_docker(self, record: ImageRecord, platform: Platform) -> None:
         resolved = self._resolution.resolve(record, platform)
+        contents = StoreContents(self._backing, self._lease)
+        for layer in resolved.layers:
+            if not contents.has(layer.descriptor):
+                raise missing_layer(layer.descriptor)
         self._tar.add_bytes(_docker_config(resolved), resolved.config_raw)
         for layer in {layer.diff_id: layer for layer in resolved.layers}.values():
             self._write_docker_layer(layer)
@@ -142,11 +147,15 @@ class _ExportRun:
         size = sum(map(len, self._plain(layer)))
         self._tar.add_chunks(name, size, self._plain(layer))
 
-    def _docker_manifest(self, record: ImageRecord, platform: Platform) -> bytes | None:
+    def _docker_manifest(
+        self, record: ImageRecord, platform: Platform, exported: frozenset[Digest]
+    ) -> bytes | None:
         """What makes ``docker load`` read an OCI layout; None if the image is not for it."""
         try:
             resolved = self._resolution.resolve(record, platform)
         except _NOT_FOR_DOCKER:
+            return None
+        if not exported.issuperset(layer.descriptor.digest for layer in resolved.layers):
             return None
         return _archive_manifest(
             record,

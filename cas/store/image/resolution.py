@@ -5,7 +5,7 @@ present, so that a device chooses the same manifest today and after more content
 is believed only if its bytes hash to its digest.
 """
 
-__all__ = ["ImageResolution", "Layer", "ResolvedImage", "read_document"]
+__all__ = ["ImageResolution", "Layer", "ResolvedImage", "missing_layer", "read_document"]
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -123,6 +123,20 @@ def read_document(content: BlobReader, descriptor: Descriptor, limits: Limits) -
             actual=len(raw),
         )
     return raw
+
+
+def missing_layer(layer: Descriptor) -> ContentMissingError:
+    """Make the error that says that a layer is not in the store, and how it may come there."""
+    if layer.may_be_absent:
+        return ContentMissingError(
+            f"layer {layer.digest} is given out by its owner only and was not fetched; get it from "
+            f"{layer.urls[0][:200]!r} and store it with 'cas blob ingest'",
+            digest=layer.digest,
+        )
+    return ContentMissingError(
+        f"layer {layer.digest} is not in the store; import or pull the image again",
+        digest=layer.digest,
+    )
 
 
 class ImageResolution:

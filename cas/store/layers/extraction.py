@@ -16,7 +16,6 @@ from pathlib import Path
 from cas.errors import (
     BlobNotFoundError,
     CasError,
-    ContentMissingError,
     DiffIDMismatchError,
     LimitExceededError,
     NoSpaceError,
@@ -28,7 +27,7 @@ from cas.model.labels import DURABLE, SNAPSHOT_REF
 from cas.model.progress import Progress
 from cas.model.records import Mount
 from cas.store.backing import Backing
-from cas.store.image.resolution import Layer
+from cas.store.image.resolution import Layer, missing_layer
 from cas.store.layers.chain import LayerChain
 from cas.store.layers.durability import LayerDurability, upper_directory
 from cas.store.layers.extraction_key import extraction_key
@@ -167,10 +166,7 @@ class LayerExtraction:
                 self._apply(layer, mounts, lease, sync, watch)
             progress.advance("unpack", item, layer.descriptor.size)
         except BlobNotFoundError as error:
-            raise ContentMissingError(
-                f"layer {item} is not in the store; import or pull the image again",
-                digest=layer.descriptor.digest,
-            ) from error
+            raise missing_layer(layer.descriptor) from error
         finally:
             progress.finish("unpack", item)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from cas.containerd.client import Containerd
-from cas.errors import BlobNotFoundError, InterruptedOperationError
+from cas.errors import BlobNotFoundError, ContentMissingError, InterruptedOperationError
 from cas.fsops.locks import lock
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
@@ -21,7 +21,7 @@ from cas.store.check.check import Check
 from cas.store.check.findings import Finding, Problem
 from cas.store.check.repair import Repair, Repaired
 from cas.store.sentinel import Sentinel
-from tests.support.images import BuiltImage, build_image
+from tests.support.images import BuiltImage, build_image, layered_image
 from tests.support.layers import file
 from tests.support.stores import utc_now
 from tests.support.volumes import add_image, open_store, volume_name
@@ -197,6 +197,17 @@ def test_every_missing_layer_is_named_at_once(shop: Shop) -> None:
         shop.store.backing.content.delete(Digest.parse(digest))
     found = shop.problems()
     assert sorted(found) == sorted((Problem.IMAGE_CONTENT_MISSING, digest) for digest in gone)
+
+
+def test_layer_that_only_its_owner_gives_out_is_not_missed(shop: Shop, tmp_path: Path) -> None:
+    """A hole that is known is no finding; unpacking says where to get the layer."""
+    image = layered_image(2).with_foreign_layer(1, ["https://example.com/layer"])
+    archive = image.without(image.layers[1].digest).write_oci_tar(tmp_path / "image.tar")
+    shop.store.images.import_archive(archive)
+    assert shop.check(read_data=True) == []
+    with pytest.raises(ContentMissingError, match=r"https://example\.com/layer.*blob ingest"):
+        shop.store.unpack_image(image.name)
+    assert shop.check() == []
 
 
 def test_missing_labels_are_found_and_set_again(shop: Shop) -> None:

@@ -406,6 +406,25 @@ def test_export_of_an_image_that_lost_content_is_refused(
     assert not (tmp_path / "out.tar").exists()
 
 
+def test_export_without_a_layer_that_only_its_owner_gives_out(
+    images: Images, add: Add, tmp_path: Path
+) -> None:
+    """The archive has the same hole, and none that docker would fall into."""
+    whole = layered_image(2).with_foreign_layer(0, ["https://example.com/layer"])
+    image = add(whole.without(whole.layers[0].digest))
+    images.export(image.name, tmp_path / "oci.tar")
+    with tarfile.open(tmp_path / "oci.tar") as archive:
+        names = archive.getnames()
+    assert f"blobs/sha256/{whole.layers[0].digest.removeprefix('sha256:')}" not in names
+    assert f"blobs/sha256/{whole.layers[1].digest.removeprefix('sha256:')}" in names
+    assert "manifest.json" not in names
+    [record] = images.import_archive(tmp_path / "oci.tar")
+    assert str(record.target.digest) == image.digest
+    with pytest.raises(ContentMissingError, match=r"https://example\.com/layer"):
+        images.export(image.name, tmp_path / "docker.tar", format="docker")
+    assert not (tmp_path / "docker.tar").exists()
+
+
 def test_export_stopped_by_the_caller_leaves_nothing(
     images: Images, backing: Backing, add: Add, tmp_path: Path
 ) -> None:

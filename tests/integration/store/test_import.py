@@ -335,6 +335,26 @@ def test_import_index_with_holes_marks_what_was_not_fetched(
     assert_whole(backing, complete)
 
 
+def test_import_without_a_layer_that_only_its_owner_gives_out(
+    images: Images, backing: Backing, tmp_path: Path
+) -> None:
+    """Registries and archives leave such layers out; the hole is known and can be filled."""
+    complete = layered_image(2).with_foreign_layer(0, ["https://example.com/layer"])
+    gone = Digest.parse(complete.layers[0].digest)
+    lacking = complete.without(str(gone)).write_oci_tar(tmp_path / "lacking.tar")
+
+    [record] = images.import_archive(lacking)
+
+    [details] = images.inspect(record.name).platforms
+    assert (details.complete, details.missing, details.not_fetched) == (False, (), (gone,))
+    images.import_archive(complete.write_oci_tar(tmp_path / "complete.tar"))
+    [details] = images.inspect(record.name).platforms
+    assert (details.complete, details.not_fetched) == (True, ())
+    labels = labels_of(backing, Digest.parse(complete.digest))
+    assert not [key for key in labels if "not-fetched" in key]
+    assert_whole(backing, complete)
+
+
 def test_import_partial_after_complete_keeps_what_is_there(
     images: Images, backing: Backing, tmp_path: Path
 ) -> None:

@@ -9,6 +9,7 @@ from cas.model.media_types import (
     is_index,
     is_layer,
     is_manifest,
+    is_nondistributable_layer,
     is_unpackable_layer,
 )
 
@@ -73,3 +74,10 @@ def test_encrypted_layer_is_a_layer_that_cannot_be_unpacked() -> None:
     media_type = "application/vnd.oci.image.layer.v1.tar+gzip+encrypted"
     assert is_layer(media_type)
     assert not is_unpackable_layer(media_type)
+
+
+def test_layer_that_may_not_be_distributed_is_known_in_both_families() -> None:
+    """OCI's and docker's types of such layers are told from the ordinary ones."""
+    foreign = {media_type for media_type in KINDS if is_nondistributable_layer(media_type)}
+    assert foreign == {"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"}
+    assert is_nondistributable_layer("application/vnd.oci.image.layer.nondistributable.v1.tar+zstd")

@@ -178,6 +178,28 @@ def test_plan_single_image_with_any_hole_is_refused(absent: int) -> None:
         plan(image.without(missing))
 
 
+@pytest.mark.parametrize("docker", [False, True])
+def test_plan_absent_layer_that_only_its_owner_gives_out_is_marked(docker: bool) -> None:
+    """A layer that may not be distributed is a hole that is known, as registries leave it."""
+    ordinary = build_image(amd64().layers, platform="linux/amd64", docker=docker)
+    image = ordinary.with_foreign_layer(0, ["https://example.com/layer"])
+    gone = image.layers[0].digest
+    labels = plan(image.without(gone))[image.digest].labels
+    assert labels["cas.lfedge.org/not-fetched.1"] == gone
+    assert gone not in [value for key, value in labels.items() if "gc.ref" in key]
+    assert plan(image).keys() == image.blobs.keys()
+
+
+def test_plan_absent_layer_without_a_source_is_refused() -> None:
+    """What nobody could get later is missing, whatever its type says."""
+    image = amd64().with_foreign_layer(0, [])
+    with pytest.raises(ContentMissingError, match=image.layers[0].digest):
+        plan(image.without(image.layers[0].digest))
+    other = amd64().with_foreign_layer(0, ["https://example.com/layer"])
+    with pytest.raises(ContentMissingError, match=other.layers[1].digest):
+        plan(other.without(other.layers[1].digest))
+
+
 def test_plan_nested_index_is_followed() -> None:
     """Indexes in indexes count; the label of a nested one is containerd's."""
     nested = build_index([arm64()])
