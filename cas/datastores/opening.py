@@ -1,13 +1,15 @@
 """From settings to a datastore; each kind is loaded when the first of it is opened."""
 
-__all__ = ["open_source"]
+__all__ = ["open_registry", "open_source"]
 
 from urllib.parse import urlsplit
 
-from cas.datastores.port import Source
+from cas.datastores.port import Registry, Source
 from cas.datastores.redaction import redact_url
+from cas.datastores.retry import Pace
 from cas.datastores.settings import SourceSettings
 from cas.errors import ConfigError
+from cas.model.cancellation import Cancellation
 
 _KINDS = "docker, http, https, s3, azure, gs, sftp and file"
 
@@ -24,6 +26,8 @@ def open_source(settings: SourceSettings) -> Source:
             from cas.datastores.http.source import HTTPSource
 
             return HTTPSource(settings)
+        case "docker" | "oci":
+            return open_registry(settings)
         case "file":
             from cas.datastores.file import FileSource
 
@@ -33,6 +37,24 @@ def open_source(settings: SourceSettings) -> Source:
                 f"the datastore {redact_url(settings.url)!r} is of the unknown kind {scheme!r}; "
                 f"there are {_KINDS}"
             )
+
+
+def open_registry(
+    settings: SourceSettings, *, pace: Pace | None = None, cancellation: Cancellation | None = None
+) -> Registry:
+    """Open a registry, of which more can be asked than of other datastores.
+
+    Args:
+        settings: URL ``docker://<registry>`` or ``oci://<registry>``.
+        pace: Time.
+        cancellation: Ends the pauses between attempts.
+
+    Raises:
+        ConfigError: The settings do not make sense together.
+    """
+    from cas.datastores.registry.registry import OCIRegistry
+
+    return OCIRegistry(settings, pace=pace, cancellation=cancellation)
 
 
 def _scheme(url: str) -> str:

@@ -10,7 +10,7 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
@@ -83,12 +83,13 @@ def answer(status: int, headers: Mapping[str, str] | None = None, body: bytes = 
     return behave
 
 
-def raw(parts: Iterator[bytes] | bytes) -> Behaviour:
-    """Send bytes instead of an answer, for ever if there is no end to them."""
+def raw(data: bytes, *, forever: bytes = b"") -> Behaviour:
+    """Send bytes instead of an answer, and then some more again and again."""
 
     def behave(request: Request, line: Line) -> None:
-        for part in (parts,) if isinstance(parts, bytes) else parts:
-            line.send(part)
+        line.send(data)
+        while forever:
+            line.send(forever)
 
     return behave
 

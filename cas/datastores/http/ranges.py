@@ -16,6 +16,7 @@ from cas.datastores.http.answer import Answer
 from cas.datastores.port import RemoteObject, Validator
 from cas.errors import ResumeUnsupportedError, SourceChangedError, SourceProtocolError
 
+_DIGEST = "digest"
 _ETAG = "etag"
 _LAST_MODIFIED = "last-modified"
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
@@ -68,11 +69,15 @@ def _is_strong_date(modified: str, now: str) -> bool:
 def resumption_headers(offset: int, validator: Validator | None) -> dict[str, str]:
     """Ask for the bytes from ``offset`` on of exactly the object that the validator is of.
 
+    An object that is named by its digest needs no condition.
+
     Raises:
         ResumeUnsupportedError: The validator is not one of HTTP.
     """
     if offset == 0:
         return {}
+    if validator is not None and validator.kind == _DIGEST:
+        return {"Range": f"bytes={offset}-"}
     condition = {_ETAG: "If-Match", _LAST_MODIFIED: "If-Unmodified-Since"}
     if validator is None or validator.kind not in condition:
         raise ResumeUnsupportedError("the object has no validator that HTTP knows; begin anew")
@@ -91,7 +96,7 @@ def verified_resumption(answer: Answer, offset: int, validator: Validator) -> Re
         raise SourceChangedError(f"{answer.what}: the object has no more than {offset} bytes now")
     if answer.status not in (_OK, _PARTIAL):
         raise answer.refusal()
-    actual = _validator_of_kind(validator.kind, answer.headers)
+    actual = _proof(validator, answer.headers)
     if actual is not None and actual != validator.value:
         raise SourceChangedError(
             f"{answer.what}: the object was replaced while it was read",
@@ -105,8 +110,11 @@ def verified_resumption(answer: Answer, offset: int, validator: Validator) -> Re
     return RemoteObject(_total(answer, offset), validator, described(answer).media_type)
 
 
-def _validator_of_kind(kind: str, headers: Mapping[str, str]) -> str | None:
-    value = headers.get("ETag" if kind == _ETAG else "Last-Modified")
+def _proof(validator: Validator, headers: Mapping[str, str]) -> str | None:
+    """What an answer says about the state of its object, in the terms of the validator."""
+    if validator.kind == _DIGEST:
+        return validator.value  # the name says it
+    value = headers.get("ETag" if validator.kind == _ETAG else "Last-Modified")
     return None if value is None else value.strip()
 
 

@@ -52,7 +52,7 @@ class HTTPSource:
         basic = basic_authorization(own if user else settings.credentials)
         self._sign = sign or (lambda _, path: join_url(base, path))
         self._authorize = authorize or (lambda: basic)
-        self._transport = Transport(settings.transport)
+        self._transport = Transport(settings.transport, base)
         self._name = redact_url(settings.url.partition("?")[0])
 
     @property

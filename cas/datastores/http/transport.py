@@ -37,10 +37,16 @@ class _Request:
 
 
 class Transport:
-    """Talks HTTP by one set of settings; may be used by several threads at once."""
+    """Talks HTTP by one set of settings; may be used by several threads at once.
 
-    def __init__(self, settings: TransportSettings) -> None:
+    Args:
+        settings: For every call.
+        home: URL of the host that the settings' headers are for.
+    """
+
+    def __init__(self, settings: TransportSettings, home: str) -> None:
         self._settings = settings
+        self._home = _origin(home)
         self._pools = Pools(settings)
 
     @contextmanager
@@ -56,7 +62,7 @@ class Transport:
     ) -> Iterator[Answer]:
         """Send a request and give the answer, whatever its status, after redirects.
 
-        The settings' headers and the authorization go to the origin of ``url`` only.
+        The authorization goes to the origin of ``url`` only, the settings' headers to their own.
 
         Args:
             url: http or https, without user.
@@ -83,12 +89,15 @@ class Transport:
             answer.close()
 
     def _follow(self, request: _Request) -> Answer:
-        home = _origin(request.url)
+        first = _origin(request.url)
         url = request.url
         for _ in range(_MAX_REDIRECTS + 1):
             headers = {**_COMMON, **request.headers}
-            if origin_of(url) == home:
-                headers.update(self._secrets(request.authorization))
+            if origin_of(url) == self._home:
+                own = self._settings.headers
+                headers.update({name: value.reveal() for name, value in own.items()})
+            if request.authorization and origin_of(url) == first:
+                headers["Authorization"] = request.authorization.reveal()
             answer = self._send(url, request, headers)
             if answer.status not in _REDIRECTS or request.method == "POST":
                 return answer
@@ -110,12 +119,6 @@ class Transport:
                 decode_content=False,
             )
         return Answer(response, url, request.what)
-
-    def _secrets(self, authorization: Secret) -> dict[str, str]:
-        own = {name: value.reveal() for name, value in self._settings.headers.items()}
-        if authorization:
-            own["Authorization"] = authorization.reveal()
-        return own
 
     def _refuse_plain_credentials(self, url: str, authorization: Secret) -> None:
         scheme, host, _ = _origin(url)

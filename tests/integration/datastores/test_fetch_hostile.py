@@ -1,8 +1,5 @@
 """What a hostile or broken server can do to a transfer: a documented error, and nothing left."""
 
-import itertools
-from collections.abc import Iterator
-
 import pytest
 
 from cas.errors import (
@@ -25,10 +22,6 @@ from tests.support.hostile_server import (
     raw,
     resource,
 )
-
-
-def _forever(part: bytes) -> Iterator[bytes]:
-    return itertools.repeat(part)
 
 
 def _hold(_: Request, line: Line) -> None:
@@ -61,11 +54,11 @@ FATAL: list[tuple[str, list[Behaviour], int | None, type[CasError]]] = [
     ("page-instead", [resource(b"<html>", headers={"Content-Type": "text/html"})], len(BODY),
      SizeMismatchError),
     ("announced-too-large", [resource(b"", length=65 * MIB)], None, LimitExceededError),
-    ("endless", [raw(itertools.chain([HEAD + b"\r\n"], _forever(bytes(MIB))))], None,
+    ("endless", [raw(HEAD + b"\r\n", forever=bytes(MIB))], None,
      LimitExceededError),
-    ("header-flood", [raw(itertools.chain([HEAD], _forever(b"X-A: b\r\n")))], None,
+    ("header-flood", [raw(HEAD, forever=b"X-A: b\r\n")], None,
      SourceProtocolError),
-    ("header-line-without-end", [raw(itertools.chain([HEAD], _forever(b"a" * 65536)))], None,
+    ("header-line-without-end", [raw(HEAD, forever=b"a" * 65536)], None,
      SourceProtocolError),
     ("no-http", [raw(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")], None, SourceProtocolError),
     ("redirect-nowhere", [answer(302)], None, SourceProtocolError),
