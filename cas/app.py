@@ -114,6 +114,7 @@ class Case:
         self.locks = Locks(layout)
         self.leasing = Leasing(self.backing)
         self.sentinel = Sentinel(self.backing)
+        self.guard = VaultGuard(layout, require_encryption=settings.require_encryption)
 
     @cached_property
     def blobs(self) -> "Blobs":

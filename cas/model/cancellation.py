@@ -1,10 +1,12 @@
 """How a caller stops work that runs in another thread."""
 
-__all__ = ["Cancellation", "JointCancellation"]
+__all__ = ["Cancellation", "JointCancellation", "begin_operation", "current_operation"]
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 
 from cas.errors import InterruptedOperationError
 
@@ -16,14 +18,17 @@ class Cancellation:
     operation then unwinds as after any error: what it had begun is undone.
     """
 
-    __slots__ = ("_event", "_listeners")
+    __slots__ = ("_event", "_listeners", "_set_at")
 
     def __init__(self) -> None:
         self._event = threading.Event()
+        self._set_at: float | None = None
         self._listeners: dict[object, Callable[[], None]] = {}
 
     def set(self) -> None:
         """Ask every operation that was given this flag to stop; returns at once."""
+        if self._set_at is None:
+            self._set_at = time.monotonic()
         self._event.set()
         # No lock: a signal handler may have interrupted whoever holds it.
         for listener in tuple(self._listeners.values()):
@@ -55,6 +60,10 @@ class Cancellation:
         """Whether somebody asked to stop."""
         return self._event.is_set()
 
+    def seconds_since(self) -> float | None:
+        """How long ago somebody asked to stop first; None if nobody did."""
+        return None if self._set_at is None else time.monotonic() - self._set_at
+
     def check(self) -> None:
         """Return if nobody asked to stop.
 
@@ -78,6 +87,12 @@ class JointCancellation(Cancellation):
         """Whether somebody asked to stop either."""
         return super().is_set() or (self._other is not None and self._other.is_set())
 
+    def seconds_since(self) -> float | None:
+        """How long ago somebody asked to stop either first; None if nobody did."""
+        own = super().seconds_since()
+        others = None if self._other is None else self._other.seconds_since()
+        return max((each for each in (own, others) if each is not None), default=None)
+
     @contextmanager
     def notifying(self, listener: Callable[[], None]) -> Iterator[None]:
         """Call ``listener`` when somebody asks to stop either."""
@@ -86,3 +101,21 @@ class JointCancellation(Cancellation):
                 both.enter_context(self._other.notifying(listener))
             both.enter_context(super().notifying(listener))
             yield
+
+
+_operation: ContextVar[Cancellation | None] = ContextVar("cas_operation", default=None)
+
+
+def begin_operation(cancel: Cancellation) -> None:
+    """Let everything that this context does from now on belong to an operation with this flag.
+
+    What only waits (for a lock, for containerd) looks at it there, so that a flag need not be
+    handed through every call. Threads that work for the operation have to be given a copy of the
+    context.
+    """
+    _operation.set(cancel)
+
+
+def current_operation() -> Cancellation | None:
+    """Give the flag of the operation that this context belongs to; None if to none."""
+    return _operation.get()

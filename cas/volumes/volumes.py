@@ -183,6 +183,10 @@ class Volumes:
         Returns:
             Every volume, with the error if it could not be mounted.
         """
+        return list(self.activate_each())
+
+    def activate_each(self) -> Iterator[tuple[VolumeName, CasError | None]]:
+        """Mount every volume, one after the other, and yield what became of each."""
         return self._each(self.activate)
 
     def deactivate_all(self) -> list[tuple[VolumeName, CasError | None]]:
@@ -191,6 +195,10 @@ class Volumes:
         Returns:
             Every volume, with the error if it could not be unmounted.
         """
+        return list(self.deactivate_each())
+
+    def deactivate_each(self) -> Iterator[tuple[VolumeName, CasError | None]]:
+        """Unmount every volume, one after the other, and yield what became of each."""
         return self._each(self.deactivate)
 
     def remove(self, name: VolumeName, *, force: bool = False) -> bool:
@@ -244,18 +252,16 @@ class Volumes:
 
     def _each(
         self, act: Callable[[VolumeName], object]
-    ) -> list[tuple[VolumeName, CasError | None]]:
-        outcomes: list[tuple[VolumeName, CasError | None]] = []
+    ) -> Iterator[tuple[VolumeName, CasError | None]]:
         for name in list(iter_names(self._backing.layout)):
             try:
                 act(name)
             except VolumeNotFoundError:
                 continue  # removed meanwhile
             except CasError as error:
-                outcomes.append((name, error))
+                yield name, error
             else:
-                outcomes.append((name, None))
-        return outcomes
+                yield name, None
 
     def _require(self, name: VolumeName) -> None:
         if not self._exists(name):
