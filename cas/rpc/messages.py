@@ -8,6 +8,7 @@ __all__ = [
     "blob",
     "blob_media_type",
     "descriptor",
+    "event",
     "explanation",
     "file_system",
     "finding",
@@ -45,6 +46,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, types_pb2, volumes_pb2
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import Digest
+from cas.model.events import Event
 from cas.model.labels import MEDIA_TYPE
 from cas.model.records import BlobInfo, ImageRecord
 from cas.model.volume_record import VolumeRecord
@@ -355,3 +357,8 @@ def explanation(value: "Explanation") -> store_pb2.Explanation:
         chain=map(keeper, value.chain),
         roots=map(keeper, value.roots),
     )
+
+
+def event(value: Event) -> store_pb2.Event:
+    """Write what happened."""
+    return store_pb2.Event(time=instant(value.time), kind=value.kind, object=text(value.object))

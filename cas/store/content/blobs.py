@@ -7,7 +7,7 @@ an image lives through the image. What is returned or yielded as stored is durab
 __all__ = ["Blobs"]
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -224,7 +224,9 @@ class Blobs:
             raise InvalidNameError(f"label {empty!r} has no value; remove it instead", value=empty)
         return self._backing.content.update_labels(digest, changes)
 
-    def read(self, digest: Digest, *, offset: int = 0, size: int = 0) -> Iterator[bytes]:
+    def read(
+        self, digest: Digest, *, offset: int = 0, size: int = 0
+    ) -> Generator[bytes, None, None]:
         """Stream a blob's bytes in chunks of at most 1 MiB; the whole of it is verified.
 
         See :meth:`cas.store.content.reading.BlobReading.read` for ranges and errors.

@@ -3,7 +3,7 @@
 __all__ = ["BlobReading"]
 
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 
 from cas.errors import CorruptBlobError, UsageError
@@ -29,7 +29,9 @@ class BlobReading:
         self._backing = backing
         self._files = files
 
-    def read(self, digest: Digest, *, offset: int = 0, size: int = 0) -> Iterator[bytes]:
+    def read(
+        self, digest: Digest, *, offset: int = 0, size: int = 0
+    ) -> Generator[bytes, None, None]:
         """Stream a blob's bytes; the whole of it is verified as it passes, a part cannot be.
 
         Args:

@@ -1,0 +1,229 @@
+"""From a declared service and its servicer to gRPC's handlers; the outermost border of a call.
+
+Every call, whatever it is, passes here: it is counted, asked whether the store may be written,
+given its :class:`Call`, and whatever it raises becomes a status. Nothing else escapes.
+"""
+
+__all__ = ["Dispatcher", "Servicer"]
+
+import keyword
+import logging
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import grpc
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+
+from cas.errors import CasError, InternalError, InterruptedOperationError, UsageError
+from cas.model.cancellation import begin_operation
+from cas.rpc.server.call import Call
+from cas.rpc.server.registry import CallObserver, RunningCalls
+from cas.rpc.status import error_status
+from cas.store.guard import VaultGuard
+
+_log = logging.getLogger(__name__)
+
+_WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
+
+
+class Servicer(Protocol):
+    """The methods of one service: ``list_media_types`` for ``ListMediaTypes``.
+
+    Each takes the request (an iterator of requests if it is a stream) and the :class:`Call`, and
+    gives the response (an iterator of responses if it is a stream).
+
+    Attributes:
+        SERVICE: The declaration.
+        READING: Methods that change nothing, and so work whatever state the vault is in.
+        LINGERING: Methods that only wait for something to happen.
+    """
+
+    SERVICE: ServiceDescriptor
+    READING: frozenset[str]
+    LINGERING: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Method:
+    """One method of one service.
+
+    Args:
+        path: As in ``/cas.v1.Blobs/Get``.
+        request: Class of its requests.
+        behaviour: The servicer's method.
+        reads: It changes nothing.
+        lingers: It only waits.
+    """
+
+    path: str
+    request: type[Message]
+    behaviour: Callable[[Any, Call], Any]
+    reads: bool
+    lingers: bool
+
+
+class Dispatcher:
+    """Makes handlers for one server.
+
+    Args:
+        guard: Says whether the store may be written.
+        calls: Where calls are counted.
+        observer: Is told of each call.
+    """
+
+    def __init__(self, guard: VaultGuard, calls: RunningCalls, observer: CallObserver) -> None:
+        self._guard = guard
+        self._calls = calls
+        self._observer = observer
+
+    def handlers(self, servicer: Servicer) -> grpc.GenericRpcHandler:
+        """Give the handlers of a service.
+
+        Raises:
+            AttributeError: The servicer lacks a method that is declared; a mistake in this package.
+        """
+        service = servicer.SERVICE
+        made = {method.name: self._handler(servicer, method) for method in service.methods}
+        return grpc.method_handlers_generic_handler(service.full_name, made)
+
+    def _handler(
+        self, servicer: Servicer, declared: MethodDescriptor
+    ) -> "grpc.RpcMethodHandler[Any, Any]":
+        name = _python_name(declared.name)
+        method = _Method(
+            path=f"/{declared.containing_service.full_name}/{declared.name}",
+            request=GetMessageClass(declared.input_type),
+            behaviour=getattr(servicer, name),
+            reads=name in servicer.READING,
+            lingers=name in servicer.LINGERING,
+        )
+        # Requests come as bytes: what does not parse is the caller's mistake, not gRPC's failure.
+        if declared.server_streaming:
+            return grpc.unary_stream_rpc_method_handler(
+                lambda raw, context: self._stream(method, raw, context),
+                response_serializer=_serialise,
+            )
+        if declared.client_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                lambda raw, context: self._single(method, raw, context),
+                response_serializer=_serialise,
+            )
+        return grpc.unary_unary_rpc_method_handler(
+            lambda raw, context: self._single(method, raw, context),
+            response_serializer=_serialise,
+        )
+
+    def _single(
+        self, method: _Method, raw: bytes | Iterator[bytes], context: grpc.ServicerContext
+    ) -> object:
+        with self._answering(method, context) as call:
+            return method.behaviour(_request(method, raw, call), call)
+
+    def _stream(
+        self, method: _Method, raw: bytes, context: grpc.ServicerContext
+    ) -> Iterator[object]:
+        with self._answering(method, context) as call:
+            responses = method.behaviour(_request(method, raw, call), call)
+            with closing(responses):
+                for response in responses:
+                    with call.at_peer():
+                        yield response
+
+    @contextmanager
+    def _answering(self, method: _Method, context: grpc.ServicerContext) -> Iterator[Call]:
+        """Count a call and turn what it raises into its status."""
+        call = Call(method.path, context)
+        begun = time.monotonic()
+        self._observer.call_began(method.path)
+        code = "CANCELLED"  # unless it comes to its end
+        try:
+            with self._calls.admitted(call, lingers=method.lingers):
+                # gRPC runs each call in a context of its own, which ends with it.
+                begin_operation(call.cancellation)
+                if not method.reads:
+                    self._guard.check_writable()
+                yield call
+            code = "OK"
+        except CasError as error:
+            code = error.grpc_status
+            _end(context, _told(call, error))
+        except Exception as error:  # noqa: BLE001 - the outermost border
+            code = InternalError.grpc_status
+            _end(context, _defect(call, error))
+        finally:
+            self._observer.call_ended(method.path, code, time.monotonic() - begun)
+
+
+def _python_name(declared: str) -> str:
+    name = _WORD_START.sub("_", declared).lower()
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
+def _request(
+    method: _Method, raw: bytes | Iterator[bytes], call: Call
+) -> Message | Iterator[Message]:
+    if isinstance(raw, bytes):
+        return _parsed(method, raw)
+    return _received(method, raw, call)
+
+
+def _received(method: _Method, raw: Iterator[bytes], call: Call) -> Iterator[Message]:
+    while True:
+        try:
+            with call.at_peer():
+                message = next(raw, None)
+        except grpc.RpcError:
+            raise InterruptedOperationError("the caller went away in the middle of it") from None
+        if message is None:
+            return
+        yield _parsed(method, message)
+
+
+def _parsed(method: _Method, raw: bytes) -> Message:
+    try:
+        return method.request.FromString(raw)
+    except DecodeError as error:
+        raise UsageError(
+            f"the request of {method.path} is no {method.request.DESCRIPTOR.full_name}: {error}"
+        ) from error
+
+
+def _serialise(response: Message) -> bytes:
+    return response.SerializeToString()
+
+
+def _told(call: Call, error: CasError) -> CasError:
+    """Log a failure, once; what callers do to themselves is of no interest to an operator."""
+    level = logging.INFO if error.grpc_status in _CALLERS_OWN else logging.WARNING
+    _log.log(
+        level,
+        "call failed method=%s reference=%s error=%s",
+        call.method,
+        error.reference,
+        error.message,
+    )
+    return error
+
+
+_CALLERS_OWN = frozenset(
+    {"CANCELLED", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED"}
+)
+
+
+def _defect(call: Call, error: Exception) -> CasError:
+    _log.error("defect in call method=%s", call.method, exc_info=error)
+    return InternalError(
+        f"internal error in {call.method}: {type(error).__name__}: {error}; this is a defect of "
+        "cas, please report it with the service's log"
+    )
+
+
+def _end(context: grpc.ServicerContext, error: CasError) -> NoReturn:
+    context.abort_with_status(error_status(error))
+    raise error  # never reached: abort raises

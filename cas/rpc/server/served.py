@@ -1,0 +1,116 @@
+"""What a server serves, and what every servicer is given; :class:`cas.app.Case` fits."""
+
+__all__ = ["ListenedEvents", "ServedStore", "Workshop"]
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from cas.containerd.client import Containerd
+from cas.model.cancellation import Cancellation
+from cas.model.events import Event
+from cas.model.progress import Progress
+from cas.model.settings import Settings
+from cas.rpc.server.gate import Gate
+from cas.rpc.server.paths import AllowedPaths
+from cas.rpc.server.workers import Workers
+from cas.store.account.usage import Usage
+from cas.store.account.why import Why
+from cas.store.check.report import CheckReport
+from cas.store.content.blobs import Blobs
+from cas.store.guard import VaultGuard
+from cas.store.image.images import Images
+from cas.store.prune.prune import Prune
+from cas.volumes.volumes import Volumes
+
+
+class ListenedEvents(Protocol):
+    """What happens in a store."""
+
+    def subscribe(self, cancel: Cancellation, /) -> AbstractContextManager[Iterator[Event]]:
+        """Listen, as long as the context lasts."""
+
+
+class ServedStore(Protocol):
+    """An opened store; see :class:`cas.app.Case` for what the parts do."""
+
+    @property
+    def settings(self) -> Settings:
+        """What it was opened with."""
+
+    @property
+    def containerd(self) -> Containerd:
+        """The connection."""
+
+    @property
+    def events(self) -> ListenedEvents:
+        """What happens in it."""
+
+    @property
+    def guard(self) -> VaultGuard:
+        """Says whether it may be written."""
+
+    @property
+    def blobs(self) -> Blobs:
+        """Use cases on blobs."""
+
+    @property
+    def images(self) -> Images:
+        """Use cases on images."""
+
+    @property
+    def volumes(self) -> Volumes:
+        """Use cases on volumes."""
+
+    @property
+    def prune(self) -> Prune:
+        """Plans and does removals."""
+
+    @property
+    def usage(self) -> Usage:
+        """Accounts for the disk."""
+
+    @property
+    def why(self) -> Why:
+        """Explains what keeps an object."""
+
+    def check_store(
+        self,
+        *,
+        read_data: bool = False,
+        max_duration: timedelta | None = None,
+        fix: bool = False,
+        cancel: Cancellation | None = None,
+        progress: Progress = ...,
+    ) -> CheckReport:
+        """Verify the invariants, and repair when asked to."""
+
+    def recover(self) -> None:
+        """Finish or undo what killed operations left."""
+
+    def collect_garbage(self) -> None:
+        """Let containerd remove what nothing refers to."""
+
+    def now(self) -> datetime:
+        """The time as the store sees it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What the servicers of one server share.
+
+    Args:
+        store: What they serve.
+        workers: Threads for work that reports while it goes on.
+        bulk: Bounds the calls that move content, and with them memory.
+        account: Bounds the calls that hold a picture of the whole store in memory.
+        paths: What a path in a request may be.
+    """
+
+    store: ServedStore
+    workers: Workers
+    bulk: Gate
+    account: Gate
+    paths: AllowedPaths

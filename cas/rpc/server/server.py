@@ -1,0 +1,189 @@
+"""The server: a unix socket with everything behind it."""
+
+__all__ = ["Server"]
+
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from cas.rpc.server.blobs import BlobsServicer
+from cas.rpc.server.dispatch import Dispatcher, Servicer
+from cas.rpc.server.gate import Gate
+from cas.rpc.server.images import ImagesServicer
+from cas.rpc.server.paths import AllowedPaths
+from cas.rpc.server.prune import PruneCalls
+from cas.rpc.server.registry import NO_OBSERVER, CallObserver, RunningCalls, watched
+from cas.rpc.server.served import ServedStore, Workshop
+from cas.rpc.server.socket_file import SocketFile
+from cas.rpc.server.standard import StandardServices
+from cas.rpc.server.store import StoreServicer
+from cas.rpc.server.volumes import VolumesServicer
+from cas.rpc.server.workers import Workers
+
+_log = logging.getLogger(__name__)
+
+_WORKING = 128
+"""Calls at once; the next are refused and may come again."""
+_LINGERING = 64
+"""Calls that only wait, such as listeners for events."""
+_REFUSING = 16
+"""Threads that tell others that there is no room."""
+_BULK = 8
+"""Calls that move content at once: each may hold some chunks of 1 MiB per worker."""
+_ACCOUNTS = 2
+"""Calls at once that hold a picture of the whole store."""
+_STALLED_SECONDS = 300.0
+_WATCH_SECONDS = 10.0
+_UNDO_SECONDS = 60.0
+"""How long work that was broken off at the end may take to undo what it began."""
+
+_MESSAGE_BYTES = 4 * 1024 * 1024 + 64 * 1024
+"""Largest request: a document of an image with something around it."""
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),
+    # Fixed windows: otherwise every stream may grow to hold many MiB that nobody has read yet.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 256 * 1024),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_allowed_incoming_connections", 1024),
+)
+
+
+class Server:
+    """Serves one store on one unix socket, as long as its context lasts.
+
+    Leaving the context without :meth:`stop` breaks calls off.
+
+    Args:
+        store: What is served; opened before and closed after by the caller.
+        socket: Where; at most one server at a time.
+        mode: Permission bits of the socket.
+        gid: Its group; None leaves it to the process.
+        observer: Is told of each call.
+        stalled_seconds: How long a caller may neither read nor send although it is its turn.
+
+    Example:
+        >>> with Case.open(settings) as case, Server(case, settings.service_socket) as server:
+        ...     server.set_serving(True)
+        ...     stop.wait()
+        ...     server.stop(grace_seconds=30)
+    """
+
+    def __init__(
+        self,
+        store: ServedStore,
+        socket: Path,
+        *,
+        mode: int = 0o660,
+        gid: int | None = None,
+        observer: CallObserver = NO_OBSERVER,
+        stalled_seconds: float = _STALLED_SECONDS,
+    ) -> None:
+        self._socket = SocketFile(socket, mode=mode, gid=gid)
+        self._calls = RunningCalls(
+            working=_WORKING, lingering=_LINGERING, stalled_seconds=stalled_seconds
+        )
+        self._watch_seconds = min(_WATCH_SECONDS, stalled_seconds / 4)
+        self._workers = Workers(_WORKING)
+        self._threads = ThreadPoolExecutor(_WORKING + _LINGERING + _REFUSING, "cas-rpc")
+        servicers = self._servicers(store)
+        self._standard = StandardServices(
+            [servicer.SERVICE.full_name for servicer in servicers], self._calls
+        )
+        self._grpc = grpc.server(
+            self._threads, options=_OPTIONS, maximum_concurrent_rpcs=2 * (_WORKING + _LINGERING)
+        )
+        dispatcher = Dispatcher(store.guard, self._calls, observer)
+        self._grpc.add_generic_rpc_handlers(list(map(dispatcher.handlers, servicers)))
+        self._standard.register(self._grpc)
+        self._resources = ExitStack()
+
+    def _servicers(self, store: ServedStore) -> Sequence[Servicer]:
+        settings = store.settings
+        shop = Workshop(
+            store=store,
+            workers=self._workers,
+            bulk=Gate(_BULK),
+            account=Gate(_ACCOUNTS),
+            paths=AllowedPaths((settings.layout.verifier, *settings.allowed_directories)),
+        )
+        prune = PruneCalls(shop)
+        return (
+            BlobsServicer(shop, prune),
+            ImagesServicer(shop, prune),
+            VolumesServicer(shop),
+            StoreServicer(shop, prune, self._calls, message_bytes=_MESSAGE_BYTES),
+        )
+
+    def __enter__(self) -> Self:
+        """Listen and answer; health says that it is not serving yet.
+
+        Raises:
+            InUseError: Another server has the socket.
+            SocketPathError: Its path is too long.
+            StorageError: It cannot be made.
+        """
+        with ExitStack() as stack:
+            self._socket.claim()
+            stack.callback(self._socket.release)
+            stack.callback(self._end, 0.0)
+            self._socket.bind(self._grpc.add_insecure_port)
+            self._grpc.start()
+            stack.enter_context(watched(self._calls, self._watch_seconds))
+            self._resources = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._resources.close()
+
+    def set_serving(self, serving: bool) -> None:  # noqa: FBT001 - the value itself
+        """Tell those who ask for health whether calls are worth making; calls are answered anyway.
+
+        Args:
+            serving: Whether the store can be worked with.
+        """
+        self._standard.set_serving(serving=serving)
+
+    @property
+    def running(self) -> int:
+        """Calls that work right now."""
+        return self._calls.count
+
+    def stop(self, grace_seconds: float) -> bool:
+        """Take no new calls, let running ones end, break off what is left, and wait for its end.
+
+        Idempotent. Listeners for events are ended at once.
+
+        Args:
+            grace_seconds: How long running calls may take.
+
+        Returns:
+            Whether everything has ended; False if work that was broken off does not come to its
+            end within a minute, such as with a containerd that hangs.
+        """
+        ended = self._end(grace_seconds)
+        self._resources.close()
+        return ended
+
+    def _end(self, grace_seconds: float) -> bool:
+        self._standard.close()
+        self._calls.close()
+        self._grpc.stop(grace_seconds).wait()
+        ended = self._calls.await_end(_UNDO_SECONDS)
+        if not ended:
+            _log.warning("calls do not end count=%s", self._calls.count)
+        self._workers.close()
+        self._threads.shutdown(wait=ended)
+        return ended

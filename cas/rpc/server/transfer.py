@@ -1,0 +1,165 @@
+"""Bytes between a caller and the library: what is sent to us to be read, what we write to be sent.
+
+Both hold no more than a few chunks, however slow the other side is.
+"""
+
+__all__ = ["UploadedBytes", "first_message", "written"]
+
+import queue
+from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future, wait
+from typing import TypeVar
+
+from cas._gen.cas.v1 import blobs_pb2, images_pb2
+from cas.errors import UsageError
+from cas.model.cancellation import Cancellation
+from cas.model.limits import CHUNK_BYTES
+from cas.rpc.server.call import Call
+from cas.rpc.server.gate import Gate
+from cas.rpc.server.workers import Workers
+from cas.store.image.archives.tar_writer import Writable
+
+_POLL_SECONDS = 0.1
+_QUEUED_CHUNKS = 2
+_GATHERED_BYTES = CHUNK_BYTES // 4
+"""Small writes, such as headers of a tar, travel together."""
+
+
+_Step = blobs_pb2.UploadBlobRequest | images_pb2.UploadImageRequest
+_Request = TypeVar("_Request", blobs_pb2.UploadBlobRequest, images_pb2.UploadImageRequest)
+
+
+def first_message(requests: Iterator[_Request]) -> _Request:
+    """Give the header that an upload begins with.
+
+    Raises:
+        UsageError: There is none.
+    """
+    first = next(requests, None)
+    if first is None or first.WhichOneof("step") != "header":
+        raise UsageError("an upload begins with a header; this one does not")
+    return first
+
+
+class UploadedBytes:
+    """The chunks of an upload, read as a file.
+
+    Args:
+        requests: What follows the header.
+    """
+
+    def __init__(
+        self,
+        requests: Iterator[blobs_pb2.UploadBlobRequest] | Iterator[images_pb2.UploadImageRequest],
+    ) -> None:
+        self._requests: Iterator[_Step] = requests
+        self._rest = memoryview(b"")
+
+    def read(self, size: int) -> bytes:
+        """At most ``size`` bytes, none at the end only.
+
+        Raises:
+            UsageError: A chunk is too large, or something else than a chunk came.
+            InterruptedOperationError: The caller went away.
+        """
+        while not self._rest:
+            message = next(self._requests, None)
+            if message is None:
+                return b""
+            self._rest = memoryview(_chunk(message))
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return bytes(taken)
+
+
+def _chunk(message: _Step) -> bytes:
+    if message.WhichOneof("step") != "data":
+        raise UsageError("after the header of an upload only data may come")
+    if len(message.data) > CHUNK_BYTES:
+        raise UsageError(
+            f"a chunk of {len(message.data)} bytes is larger than {CHUNK_BYTES} bytes; send "
+            "smaller ones",
+            actual=len(message.data),
+            expected=CHUNK_BYTES,
+        )
+    return message.data
+
+
+def written(
+    call: Call, workers: Workers, gate: Gate, work: Callable[[Writable], object]
+) -> Generator[bytes, None, None]:
+    """Yield what the work writes, in chunks of at most 1 MiB.
+
+    Args:
+        call: The call that it is done for.
+        workers: Where it is done.
+        gate: What it has to pass first.
+        work: Is given something to write to.
+
+    Raises:
+        Whatever the work raises, after what it had written.
+    """
+    pipe = _Pipe(call.cancellation)
+
+    def act() -> None:
+        with gate.entered(call.cancellation):
+            work(pipe)
+            pipe.flush()
+
+    future = workers.begin(act)
+    try:
+        yield from pipe.chunks(future)
+        future.result()
+    finally:
+        if not future.done():
+            call.cancellation.set()
+            wait([future])
+
+
+class _Pipe:
+    """Written by the work, read by the thread that serves the call."""
+
+    def __init__(self, cancel: Cancellation) -> None:
+        self._cancel = cancel
+        self._gathered = bytearray()
+        self._queue: queue.Queue[bytes] = queue.Queue(_QUEUED_CHUNKS)
+
+    def write(self, data: bytes, /) -> int:
+        """Take all of the data, waiting for the reader.
+
+        Raises:
+            InterruptedOperationError: The caller went away.
+        """
+        if len(data) >= _GATHERED_BYTES:
+            self.flush()
+            for start in range(0, len(data), CHUNK_BYTES):
+                self._put(data[start : start + CHUNK_BYTES])
+        else:
+            self._gathered += data
+            if len(self._gathered) >= _GATHERED_BYTES:
+                self.flush()
+        return len(data)
+
+    def flush(self) -> None:
+        """Hand over what is gathered."""
+        if self._gathered:
+            data, self._gathered = bytes(self._gathered), bytearray()
+            self._put(data)
+
+    def chunks(self, future: "Future[None]") -> Iterator[bytes]:
+        """Yield what is written until the work is done."""
+        while True:
+            done = future.done()
+            try:
+                yield self._queue.get(timeout=0 if done else _POLL_SECONDS)
+            except queue.Empty:
+                if done:
+                    return
+
+    def _put(self, chunk: bytes) -> None:
+        while True:
+            self._cancel.check()
+            try:
+                self._queue.put(chunk, timeout=_POLL_SECONDS)
+            except queue.Full:
+                continue
+            return

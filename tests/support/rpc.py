@@ -1,0 +1,111 @@
+"""A service of a test's own, and the generated stubs to talk to it as a stranger would."""
+
+__all__ = ["Service", "error_info", "failing", "last", "serve"]
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import ErrorInfo
+from grpc_status import rpc_status
+
+from cas._gen.cas.v1 import blobs_pb2_grpc, images_pb2_grpc, store_pb2_grpc, volumes_pb2_grpc
+from cas.app import Case
+from cas.rpc.server import Server
+
+_Message = TypeVar("_Message")
+_PRIVATE: Sequence[tuple[str, int]] = (("grpc.use_local_subchannel_pool", 1),)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running server with a channel to it.
+
+    Attributes:
+        case: What it serves.
+        server: The server.
+        channel: A connection.
+        socket: Where it listens.
+        allowed: A directory whose files callers may name.
+    """
+
+    case: Case
+    server: Server
+    channel: grpc.Channel
+    socket: Path
+    allowed: Path
+
+    @property
+    def blobs(self) -> blobs_pb2_grpc.BlobsStub:
+        """Stub."""
+        return blobs_pb2_grpc.BlobsStub(self.channel)
+
+    @property
+    def images(self) -> images_pb2_grpc.ImagesStub:
+        """Stub."""
+        return images_pb2_grpc.ImagesStub(self.channel)
+
+    @property
+    def volumes(self) -> volumes_pb2_grpc.VolumesStub:
+        """Stub."""
+        return volumes_pb2_grpc.VolumesStub(self.channel)
+
+    @property
+    def store(self) -> store_pb2_grpc.StoreStub:
+        """Stub."""
+        return store_pb2_grpc.StoreStub(self.channel)
+
+    def connect(self) -> grpc.Channel:
+        """A connection of its own."""
+        return connect(self.socket)
+
+
+def connect(socket: Path) -> grpc.Channel:
+    """Connect as a stranger would, with gRPC's own limits."""
+    return grpc.insecure_channel(f"unix:{quote(str(socket))}", options=_PRIVATE)
+
+
+@contextmanager
+def serve(case: Case, allowed: Path, **options: Any) -> Iterator[Service]:
+    """Serve a store as long as the context lasts."""
+    socket = case.settings.persist / f"{case.settings.namespace}.sock"
+    with (
+        Server(case, socket, **options) as server,
+        connect(socket) as channel,
+    ):
+        server.set_serving(True)
+        yield Service(case, server, channel, socket, allowed)
+
+
+def last(steps: Iterable[_Message]) -> _Message:
+    """The last message of a stream, which holds the result."""
+    *_, message = steps
+    return message
+
+
+def error_info(error: grpc.RpcError) -> ErrorInfo:
+    """The details that an error carries."""
+    assert isinstance(error, grpc.Call)
+    status = rpc_status.from_call(error)
+    assert status is not None, error
+    [packed] = status.details
+    info = ErrorInfo()
+    assert packed.Unpack(info)
+    return info
+
+
+@contextmanager
+def failing(code: grpc.StatusCode, reference: str) -> Iterator[Callable[[], grpc.RpcError]]:
+    """Expect a call to fail with a status and our reference; gives the error afterwards."""
+    caught: list[grpc.RpcError] = []
+    with pytest.raises(grpc.RpcError) as raised:
+        yield lambda: caught[0]
+    caught.append(raised.value)
+    assert raised.value.code() is code, raised.value
+    info = error_info(raised.value)
+    assert (info.reason, info.domain) == (reference, "cas.lfedge.org"), raised.value
