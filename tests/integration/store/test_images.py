@@ -293,6 +293,7 @@ def test_inspect_complete_image_tells_all(images: Images, add: Add) -> None:
             "size": sum(map(len, each.blobs.values())),
             "complete": True,
             "missing": [],
+            "not_fetched": [],
         }
         for platform, each in (("linux/amd64", one), ("linux/arm64", two))
     ]
