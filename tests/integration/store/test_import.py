@@ -38,6 +38,7 @@ from cas.model.settings import Settings
 from cas.store.backing import Backing
 from cas.store.content.sources import Reader
 from cas.store.image.images import Images
+from tests.support.bad_images import corrupt, nested, resized, with_manifest
 from tests.support.images import (
     BuiltImage,
     Compression,
@@ -513,33 +514,9 @@ def test_import_of_images_failing_at_the_second_name_leaves_the_first_as_it_was(
     assert_whole(backing, older)
 
 
-def corrupt(image: BuiltImage, digest: str) -> BuiltImage:
-    """One blob with a flipped byte."""
-    data = bytearray(image.blobs[digest])
-    data[len(data) // 2] ^= 1
-    return replace(image, blobs=image.blobs | {digest: bytes(data)})
-
-
-def resized(image: BuiltImage, digest: str) -> BuiltImage:
-    """One blob with a byte too many."""
-    return replace(image, blobs=image.blobs | {digest: image.blobs[digest] + b"x"})
-
-
 def rewritten(change: Callable[[dict[str, object]], object]) -> BuiltImage:
     """An image whose manifest was changed, with right digests."""
-    image = amd64()
-    document = json.loads(image.manifest)
-    change(document)
-    raw = encode(document)
-    digest = str(Digest.of(raw))
-    root = {**image.root, "digest": digest, "size": len(raw)}
-    return replace(image, root=root, blobs=image.blobs | {digest: raw})
-
-
-def deep(image: BuiltImage) -> BuiltImage:
-    for _ in range(6):
-        image = build_index([image])
-    return image
+    return with_manifest(amd64(), change)
 
 
 LAYER, CONFIG, MANIFEST = (
@@ -578,7 +555,7 @@ BAD_IMAGES: dict[str, tuple[Callable[[], BuiltImage], type[CasError]]] = {
         lambda: rewritten(lambda document: document.update(annotations={"a": "x" * 5_000_000})),
         LimitExceededError,
     ),
-    "nested too deeply": (lambda: deep(amd64()), LimitExceededError),
+    "nested too deeply": (lambda: nested(amd64(), 6), LimitExceededError),
     "index of nothing": (lambda: build_index([]), MalformedDocumentError),
 }  # fmt: skip
 
