@@ -2,6 +2,7 @@
 
 __all__ = ["Cas", "CasProcess", "Result", "write_configuration"]
 
+import signal
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
@@ -82,6 +83,10 @@ class CasProcess:
             if not count:
                 return True
         return False
+
+    def interrupt(self) -> None:
+        """What Ctrl-C does."""
+        self._process.send_signal(signal.SIGINT)
 
     def kill(self) -> None:
         """Kill it, unless it has ended."""
