@@ -5,7 +5,7 @@ here once and handed down; nothing below reads the environment, the clock or the
 cases are imported when they are first asked for: a command pays for what it uses.
 """
 
-__all__ = ["Case", "require_root", "utc_now"]
+__all__ = ["Case", "open_vaults", "require_root", "utc_now"]
 
 import os
 import platform
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from cas.store.image.images import Images
     from cas.store.layers.unpack import Unpack
     from cas.store.prune.prune import Prune
+    from cas.vault.passphrase import AskPassphrase
+    from cas.vault.vaults import Vaults
     from cas.volumes.volumes import Volumes
 
 
@@ -321,3 +323,22 @@ class Case:
         self.sentinel.require()
         with room_to_remove(self.settings.layout):
             self.backing.leases.collect_garbage()
+
+
+def open_vaults(settings: Settings, *, ask: "AskPassphrase", clock: Clock = utc_now) -> "Vaults":
+    """Give the use cases on the encrypted directories; touches nothing yet.
+
+    Args:
+        settings: Persist directory, and who keeps keys.
+        ask: Gives a passphrase, where a vault has one.
+        clock: Gives the current time, aware.
+
+    Raises:
+        DeniedError: The process is not root.
+    """
+    from cas.vault.vaults import Vaults
+
+    require_root()
+    # The library for TPMs would print what becomes an error of ours anyway.
+    os.environ.setdefault("TSS2_LOG", "all+NONE")
+    return Vaults(settings, clock=clock, ask=ask)

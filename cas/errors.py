@@ -49,12 +49,17 @@ that callers may decide by, so that nobody has to read messages:
     ├── VaultError               7   FAILED_PRECONDITION
     │   ├── VaultLockedError
     │   ├── VaultNotEncryptedError
-    │   └── EncryptionUnsupportedError  the file system cannot encrypt
+    │   ├── EncryptionUnsupportedError  the file system cannot encrypt
+    │   ├── PcrMismatchError          the TPM keeps the key: the machine's state changed
+    │   ├── KeyMismatchError          what was given is not the vault's key, or does not open it
+    │   └── SealedKeyError            a sealed key is damaged or another keeper's
     ├── UnavailableError         8   UNAVAILABLE (temporary)
     │   ├── ServiceUnavailableError   cas's own service cannot be reached or is full
     │   ├── DaemonUnavailableError    containerd cannot be reached
     │   ├── DaemonVersionError        containerd too old or lacking a service (not temporary)
     │   ├── DaemonError               containerd answered something we have no word for
+    │   ├── TpmUnavailableError       there is no TPM, or it is busy
+    │   ├── TpmError                  it answered with a failure (not temporary)
     │   ├── DeadlineExceededError
     │   ├── EventsLostError           a listener was too slow
     │   ├── ContainerdMissingError    no containerd binary (not temporary)
@@ -102,6 +107,7 @@ __all__ = [
     "InternalError",
     "InterruptedOperationError",
     "InvalidNameError",
+    "KeyMismatchError",
     "LayerError",
     "LayoutError",
     "LeaseNotFoundError",
@@ -112,9 +118,11 @@ __all__ = [
     "MountPointError",
     "NoSpaceError",
     "NotFoundError",
+    "PcrMismatchError",
     "PlatformNotFoundError",
     "RateLimitedError",
     "ResumeUnsupportedError",
+    "SealedKeyError",
     "ServiceMismatchError",
     "ServiceUnavailableError",
     "SizeMismatchError",
@@ -128,6 +136,8 @@ __all__ = [
     "SourceUnavailableError",
     "StorageError",
     "StoreMetadataLostError",
+    "TpmError",
+    "TpmUnavailableError",
     "UnavailableError",
     "UntrustedTLSError",
     "UsageError",
@@ -421,6 +431,24 @@ class EncryptionUnsupportedError(VaultError):
     reference = "encryption-unsupported"
 
 
+class PcrMismatchError(VaultError):
+    """The TPM keeps the key back: the machine was not started as when it was sealed."""
+
+    reference = "pcr-mismatch"
+
+
+class KeyMismatchError(VaultError):
+    """A key, key file or passphrase that was given is not the vault's."""
+
+    reference = "key-mismatch"
+
+
+class SealedKeyError(VaultError):
+    """A sealed key is damaged, or was sealed by another keeper."""
+
+    reference = "sealed-key-unusable"
+
+
 class UnavailableError(CasError):
     """A peer that the operation needs does not answer."""
 
@@ -454,6 +482,19 @@ class DaemonError(UnavailableError):
     """containerd failed in a way that has no name here; its own words are in the message."""
 
     reference = "containerd-failed"
+
+
+class TpmUnavailableError(UnavailableError):
+    """There is no TPM, or somebody else keeps it busy."""
+
+    reference = "tpm-unavailable"
+
+
+class TpmError(UnavailableError):
+    """The TPM answered with a failure, or cannot do what is needed."""
+
+    reference = "tpm-failed"
+    temporary = False
 
 
 class DeadlineExceededError(UnavailableError):

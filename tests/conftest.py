@@ -28,6 +28,8 @@ from tests.support.daemon import (
     settings_for,
 )
 from tests.support.loopfs import LoopFileSystem
+from tests.support.swtpm import SoftwareTpm
+from tests.support.vaults import VaultMachine
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -120,6 +122,21 @@ def loop_ext4() -> Iterator[Callable[[int], LoopFileSystem]]:
             return stack.enter_context(LoopFileSystem(directory, size, features))
 
         yield make
+
+
+@pytest.fixture
+def software_tpm() -> Iterator[SoftwareTpm]:
+    """A running TPM of the test's own."""
+    with persist_directory() as directory, SoftwareTpm(directory / "tpm") as tpm:
+        yield tpm
+
+
+@pytest.fixture
+def machine(
+    loop_ext4: Callable[..., LoopFileSystem], software_tpm: SoftwareTpm, containerd_binary: str
+) -> VaultMachine:
+    """A device whose disk can be encrypted, with a TPM and nothing on it."""
+    return VaultMachine(loop_ext4(64 * 1024 * 1024, "encrypt"), software_tpm, containerd_binary)
 
 
 def _check_nothing_is_left(settings: Settings) -> None:

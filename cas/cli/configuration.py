@@ -10,7 +10,9 @@ import msgspec
 
 from cas.errors import ConfigError
 from cas.model.limits import Limits
+from cas.model.pcrs import check_pcrs
 from cas.model.settings import ServiceUse, Settings
+from cas.model.vault_settings import ProviderName, VaultSettings
 
 DEFAULT_CONFIG = Path("/etc/cas/config.toml")
 _MAX_CONFIG_BYTES = 1024 * 1024
@@ -41,6 +43,14 @@ class _LimitsTable(msgspec.Struct, forbid_unknown_fields=True):
     min_free_bytes: int | None = None
 
 
+class _VaultTable(msgspec.Struct, forbid_unknown_fields=True):
+    provider: ProviderName | None = None
+    unsealed_provider: ProviderName | None = None
+    pcrs: list[int] | None = None
+    tcti: str | None = None
+    key_file: str | None = None
+
+
 class _File(msgspec.Struct, forbid_unknown_fields=True):
     persist: str | None = None
     address: str | None = None
@@ -58,6 +68,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     stop_seconds: float | None = None
     owners: dict[str, str] = {}
     limits: _LimitsTable = msgspec.field(default_factory=_LimitsTable)
+    vault: _VaultTable = msgspec.field(default_factory=_VaultTable)
 
 
 def _read(path: Path) -> _File:
@@ -109,6 +120,17 @@ def _limits(file: _File) -> Limits:
     return Limits(**{key: value for key, value in given.items() if value is not None})
 
 
+def _vault(table: _VaultTable) -> VaultSettings:
+    given = {
+        key: value for key, value in msgspec.structs.asdict(table).items() if value is not None
+    }
+    if table.pcrs is not None:
+        given["pcrs"] = check_pcrs(table.pcrs)
+    if table.key_file is not None:
+        given["key_file"] = _absolute(table.key_file, "key_file")
+    return VaultSettings(**given)
+
+
 def load_settings(
     config: Path | None,
     *,
@@ -137,6 +159,7 @@ def load_settings(
     chosen = _plain_values(file)
     chosen["owners"] = _owners(file)
     chosen["limits"] = _limits(file)
+    chosen["vault"] = _vault(file.vault)
     if (directory := persist or file.persist) is not None:
         chosen["persist"] = _absolute(directory, "persist")
     if (socket := address or file.address) is not None:

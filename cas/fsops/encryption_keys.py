@@ -60,10 +60,14 @@ def _opened(place: Path, action: str) -> Iterator[int]:
             os.close(descriptor)
 
 
+def _specifier(identifier: bytes) -> bytearray:
+    kind = _BY_IDENTIFIER if len(identifier) == _IDENTIFIER_BYTES else _BY_DESCRIPTOR
+    return bytearray(_SPECIFIER.pack(kind, 0, identifier))
+
+
 def key_status_of(descriptor: int, identifier: bytes) -> KeyStatus:
     """Ask about a key through any open file of its file system. Raises ``OSError``."""
-    kind = _BY_IDENTIFIER if len(identifier) == _IDENTIFIER_BYTES else _BY_DESCRIPTOR
-    buffer = bytearray(_SPECIFIER.pack(kind, 0, identifier)).ljust(_STATUS_BYTES, b"\0")
+    buffer = _specifier(identifier).ljust(_STATUS_BYTES, b"\0")
     fcntl.ioctl(descriptor, _GET_KEY_STATUS, buffer, True)  # noqa: FBT003 - positional only
     (status,) = _NUMBER.unpack_from(buffer, _STATUS_OFFSET)
     return KeyStatus(status)
@@ -135,7 +139,8 @@ def remove_key(place: Path, identifier: bytes) -> bool:
     be called again when they are not.
 
     Args:
-        place: Any directory of the file system.
+        place: A directory of the file system that is not encrypted under the key: it is open
+            meanwhile, and would be found in use.
         identifier: Of the key.
 
     Returns:
@@ -146,7 +151,7 @@ def remove_key(place: Path, identifier: bytes) -> bool:
         DeniedError: The process is not root.
         StorageError: Any other failed system call.
     """
-    argument = bytearray(_SPECIFIER.pack(_BY_IDENTIFIER, 0, identifier)).ljust(_REMOVE_BYTES, b"\0")
+    argument = _specifier(identifier).ljust(_REMOVE_BYTES, b"\0")
     with _opened(place, "remove a key from") as descriptor:
         effect(Effect.KEY, place)
         try:

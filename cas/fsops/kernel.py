@@ -44,6 +44,7 @@ _CLONE_FS = 0x00000200
 _FICLONE = 0x40049409
 _MCL_CURRENT = 1
 _MCL_FUTURE = 2
+_MCL_ONFAULT = 4
 _PR_SET_DUMPABLE = 4
 
 # Numbers from 424 on are the same on every architecture; C libraries have wrappers only lately.
@@ -207,8 +208,8 @@ def lock_memory(memory: mmap.mmap) -> None:
 
 
 def lock_all_memory() -> None:
-    """``mlockall``: every page of the process, and every one to come."""
-    _call(_libc().mlockall, _MCL_CURRENT | _MCL_FUTURE)
+    """``mlockall``: every page that the process uses, now or later, stays in memory."""
+    _call(_libc().mlockall, _MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
 
 
 def forbid_dumps() -> None:

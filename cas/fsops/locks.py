@@ -8,7 +8,7 @@ follow one another can keep an exclusive one waiting.
 A process that forks without exec hands its locks on to the child until the parent releases them.
 """
 
-__all__ = ["FileLock", "lock"]
+__all__ = ["FileLock", "is_locked", "lock"]
 
 import fcntl
 import os
@@ -165,3 +165,21 @@ def lock(
         yield
     finally:
         held.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Tell whether somebody holds a lock alone, at this moment; makes no file.
+
+    Raises:
+        DeniedError: The process may not open the lock file.
+        StorageError: A system call failed.
+    """
+    with translated("look at the lock", path):
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _flock(descriptor, shared=True)
+        finally:
+            os.close(descriptor)

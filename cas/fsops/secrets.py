@@ -123,6 +123,10 @@ class Secret:
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        if hasattr(self, "_view"):
+            self.close()
+
     def __repr__(self) -> str:
         return f"<Secret of {self.size} bytes>"
 

@@ -10,6 +10,7 @@ __all__ = [
     "free_bytes",
     "iter_allocated",
     "release_reserve",
+    "remove_empty_directories",
     "remove_tree",
 ]
 
@@ -19,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from cas.errors import InUseError
+from cas.errors import ConflictError, InUseError
 from cas.fsops.cursor import Cursor, MountCrossedError
 from cas.fsops.durable import sync_directory
 from cas.fsops.effects import Effect, effect
@@ -60,6 +61,38 @@ def remove_tree(path: Path) -> bool:
     if path.parent.is_dir():
         sync_directory(path.parent)
     return removed
+
+
+def remove_empty_directories(path: Path) -> None:
+    """Remove the directories in ``path`` if there is nothing but directories, at any depth.
+
+    After a failure some of them may be gone; nothing else ever goes. Not followed by a sync.
+
+    Args:
+        path: Stays itself.
+
+    Raises:
+        ConflictError: It holds something else, which is named; nothing was removed.
+        InUseError: Something is mounted below it.
+        StorageError: A system call failed.
+    """
+    with translated("empty", path):
+        found = list(os.walk(path, topdown=False, onerror=_raise))
+        for directory, directories, files in found:
+            links = [name for name in directories if (Path(directory) / name).is_symlink()]
+            for name in (*files, *links):
+                raise ConflictError(
+                    f"{str(path)!r} is not empty: it holds {str(Path(directory) / name)!r}; move "
+                    "what it holds away",
+                    path=path,
+                )
+        for directory, _, _ in found[:-1]:
+            effect(Effect.UNLINK, directory)
+            os.rmdir(directory)
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _refuse_mounts(path: Path) -> None:

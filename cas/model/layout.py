@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cas.model.digest import Digest
 from cas.model.transfer_name import TransferName
+from cas.model.vault_settings import VaultName
 from cas.model.volume_name import VolumeName
 
 DEFAULT_PERSIST = Path("/persist")
@@ -125,6 +126,33 @@ class Layout:
         """Encrypted with a key that does not depend on PCRs."""
         return self.persist / "unsealed-vault"
 
+    def vault_directory(self, name: VaultName) -> Path:
+        """The directory that is encrypted under one vault's key."""
+        return self.persist / name.value
+
+    @property
+    def vault_keys(self) -> Path:
+        """What opens the vaults, which therefore lies in none of them."""
+        return self.persist / "vault-keys"
+
+    def sealed_key(self, name: VaultName) -> Path:
+        """How a vault's key is had; nothing in it is a key in clear."""
+        return self.vault_keys / f"{name.value}.json"
+
+    def unlock_record(self, name: VaultName) -> Path:
+        """How a vault was opened in this boot."""
+        return self.run / f"{name.value}-unlocked.json"
+
+    @property
+    def vaults_lock(self) -> Path:
+        """Held by whoever makes, opens, locks or reseals a vault."""
+        return self.locks / "vaults"
+
+    @property
+    def vault_closing(self) -> Path:
+        """Held while the vault is being locked: users stop, and new ones are refused."""
+        return self.locks / "vault-closing"
+
     @property
     def run(self) -> Path:
         """containerd's state and socket, and our locks; lost at reboot where it is a tmpfs."""
@@ -218,5 +246,6 @@ class Layout:
             LayoutDirectory(self.persist / "clear", "root", "volumemgr", 0o750),
             LayoutDirectory(self.clear_volumes, "root", "volumemgr", 0o750),
             LayoutDirectory(self.unsealed_vault, "root", "root", 0o700),
+            LayoutDirectory(self.vault_keys, "root", "root", 0o700),
             LayoutDirectory(self.persist / "checkpoint", "root", "root", 0o700),
         )

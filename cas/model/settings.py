@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cas.model.layout import DEFAULT_PERSIST, Layout
 from cas.model.limits import Limits
+from cas.model.vault_settings import VaultSettings
 
 DEFAULT_NAMESPACE = "eve-user-apps"
 DEFAULT_SNAPSHOTTER = "overlayfs"
@@ -42,6 +43,7 @@ class Settings:
             for nowhere.
         stop_seconds: How long a service that is to stop lets running calls go on.
         require_encryption: Refuse to write into a plain vault.
+        vault: How vaults are made.
         require_confinement: Refuse to start an agent that cannot be confined in every way.
         owners: Role (``root``, ``downloader``, ``verifier``, ``volumemgr``) to user or group name.
         limits: Limits against hostile input.
@@ -60,6 +62,7 @@ class Settings:
     metrics_address: str | None = None
     stop_seconds: float = 20.0
     require_encryption: bool = False
+    vault: VaultSettings = field(default_factory=VaultSettings)
     require_confinement: bool = False
     owners: dict[str, str] = field(
         default_factory=lambda: {

@@ -21,10 +21,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cas.errors import DeniedError, LayoutError
+from cas.errors import DeniedError, LayoutError, VaultLockedError
 from cas.fsops.durable import make_directory, set_owner_and_mode
+from cas.fsops.encryption import EncryptionState, encryption_state
 from cas.model.layout import LayoutDirectory
 from cas.model.settings import Settings
+from cas.model.vault_settings import VaultName
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ class Deviation:
     Args:
         path: The directory.
         problem: ``missing``, ``symlink``, ``not-a-directory``, ``file-system``, ``owner``,
-            ``group``, ``mode`` or ``unknown-owner``.
+            ``group``, ``mode``, ``unknown-owner``, or ``locked`` for a vault below which nothing
+            can be seen.
         expected: What the layout wants.
         actual: What is there.
         fixable: Whether ``cas layout check --fix`` repairs it.
@@ -114,8 +117,21 @@ def find_deviations(settings: Settings) -> Iterator[Deviation]:
     Yields:
         Deviations in the order of the layout.
     """
+    locked = _locked_vaults(settings)
     for wanted in settings.layout.directories():
-        yield from _examine(settings, wanted)
+        if wanted.path in locked:
+            yield Deviation(wanted.path, "locked", "an open vault", "a locked one", fixable=False)
+        if locked.isdisjoint(wanted.path.parents):
+            yield from _examine(settings, wanted)
+
+
+def _locked_vaults(settings: Settings) -> set[Path]:
+    vaults = (settings.layout.vault_directory(name) for name in VaultName)
+    return {
+        vault
+        for vault in vaults
+        if vault.is_dir() and encryption_state(vault) is EncryptionState.ENCRYPTED_LOCKED
+    }
 
 
 def require_directories(settings: Settings, paths: Collection[Path]) -> None:
@@ -187,9 +203,16 @@ def create_directories(settings: Settings, *, repair: bool = False) -> list[Path
     Raises:
         DeniedError: The process is not root.
         LayoutError: Something that is no directory is in the way, or an account cannot be made.
+        VaultLockedError: A vault is locked; nothing was created.
     """
     if os.geteuid() != 0:
         raise DeniedError("creating the layout needs root; run it as root")
+    for vault in _locked_vaults(settings):
+        raise VaultLockedError(
+            f"the vault {str(vault)!r} is locked, so that its directories cannot be seen; unlock "
+            "it first, by `cas vault unlock`",
+            path=vault,
+        )
     # The parent of the persist directory is not ours; a missing one is made as mkdir -p does.
     settings.persist.parent.mkdir(parents=True, exist_ok=True)
     make_directory(settings.persist, mode=0o755)

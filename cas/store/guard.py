@@ -10,7 +10,9 @@ import logging
 from cas.errors import LayoutError, VaultLockedError, VaultNotEncryptedError
 from cas.fsops.durable import make_directory, write_file
 from cas.fsops.encryption import EncryptionState, encryption_state
+from cas.fsops.locks import is_locked
 from cas.model.layout import Layout
+from cas.model.vault_settings import VaultName
 
 _log = logging.getLogger(__name__)
 
@@ -31,14 +33,16 @@ class VaultGuard:
     def check_writable(self) -> EncryptionState:
         """Return when writing is allowed; a plain vault is warned of once per boot.
 
-        Asks the kernel anew at each call, since a vault may be locked at any time.
+        Asks the kernel anew at each call, since a vault may be locked at any time. A vault that
+        somebody is locking right now counts as locked, and a plain one whose key was sealed is
+        not what it must be: its file system was exchanged, or its making was not finished.
 
         Returns:
             ``ENCRYPTED_UNLOCKED`` or ``PLAIN``.
 
         Raises:
-            VaultLockedError: The vault is encrypted and its key is not loaded.
-            VaultNotEncryptedError: It is plain and encryption is required.
+            VaultLockedError: The vault is encrypted and its key is not loaded, or about to go.
+            VaultNotEncryptedError: It is plain, and encryption is required or its key was sealed.
             LayoutError: There is no vault directory.
         """
         if not self._vault.is_dir():
@@ -49,13 +53,26 @@ class VaultGuard:
         state = encryption_state(self._vault)
         if state is EncryptionState.ENCRYPTED_LOCKED:
             raise VaultLockedError(
-                f"the vault {str(self._vault)!r} is locked; unlock it first", path=self._vault
+                f"the vault {str(self._vault)!r} is locked; unlock it first, by `cas vault unlock`",
+                path=self._vault,
+            )
+        if is_locked(self._layout.vault_closing):
+            raise VaultLockedError(
+                f"the vault {str(self._vault)!r} is being locked; unlock it when that is done",
+                path=self._vault,
             )
         if state is EncryptionState.PLAIN:
             self._judge_plain()
         return state
 
     def _judge_plain(self) -> None:
+        sealed = self._layout.sealed_key(VaultName.VAULT)
+        if sealed.exists():
+            raise VaultNotEncryptedError(
+                f"the vault {str(self._vault)!r} is not encrypted although {str(sealed)!r} has its "
+                "key; see whether the right file system is mounted, and run `cas vault init`",
+                path=self._vault,
+            )
         if self._require_encryption:
             raise VaultNotEncryptedError(
                 f"the vault {str(self._vault)!r} is not encrypted and the configuration requires "

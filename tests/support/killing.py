@@ -9,8 +9,16 @@ from contextlib import suppress
 from cas.fsops.effects import Effect, observed
 
 
-def kill_at(number: int, action: Callable[[], object]) -> bool:
-    """Run ``action`` in a child that dies before its change ``number``; False if it has fewer."""
+def kill_at(
+    number: int, action: Callable[[], object], *, last: Callable[[], object] = lambda: None
+) -> bool:
+    """Run ``action`` in a child that dies before its change ``number``; False if it has fewer.
+
+    Args:
+        number: Of changes that it makes.
+        action: What it does.
+        last: What happens right before it dies.
+    """
     child = os.fork()
     if child == 0:
         left = number
@@ -19,6 +27,7 @@ def kill_at(number: int, action: Callable[[], object]) -> bool:
             nonlocal left
             left -= 1
             if left < 0:
+                last()
                 os._exit(77)
 
         with suppress(BaseException), observed(die):

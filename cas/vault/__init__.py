@@ -1,0 +1,1 @@
+"""Encrypted directories and their keys: made, opened, locked, resealed; beside the agents."""

@@ -1,0 +1,90 @@
+"""Makes an open vault free of users and takes its key; what is half done is not called locked."""
+
+__all__ = ["lock_directory", "release_vault"]
+
+import time
+
+from cas.containerd.root_directory import find_root_holder
+from cas.errors import InUseError, InvalidNameError
+from cas.fsops.durable import sync_file_system
+from cas.fsops.holders import holders
+from cas.fsops.mounts import MountPoint, mounts_below, unmount
+from cas.model.layout import Layout
+from cas.model.volume_name import VolumeName
+from cas.store.locking import Locks
+from cas.vault.directory import VaultDirectory
+
+_POLL_SECONDS = 0.02
+
+
+def release_vault(layout: Layout, *, wait_seconds: float) -> None:
+    """Deactivate every volume of the vault, and see its containerd end.
+
+    The caller holds the lock that says that the vault is closing, on which supervisors stop their
+    containerd. Idempotent. After a failure some volumes may be inactive.
+
+    Args:
+        layout: Where.
+        wait_seconds: For containerd to end.
+
+    Raises:
+        InUseError: A process uses a volume, something else is mounted in the vault, or a
+            containerd that nobody supervises does not end.
+        StorageError: A system call failed.
+    """
+    for mount in mounts_below(layout.vault):
+        _deactivate(layout, mount)
+    deadline = time.monotonic() + wait_seconds
+    while (holder := find_root_holder(layout.case)) is not None:
+        if time.monotonic() > deadline:
+            raise InUseError(
+                f"{holder.command} (pid {holder.pid}) still runs on {str(layout.case)!r} after "
+                f"{wait_seconds:g} s; stop it, then lock again",
+                path=layout.case,
+                pid=holder.pid,
+            )
+        time.sleep(_POLL_SECONDS)
+
+
+def _deactivate(layout: Layout, mount: MountPoint) -> None:
+    name = _volume_of(layout, mount)
+    if name is None:
+        raise InUseError(
+            f"{mount.fs_type} is mounted at {str(mount.path)!r}, which is no volume; unmount it, "
+            "then lock again",
+            path=mount.path,
+        )
+    with Locks(layout).volume(name):
+        sync_file_system(mount.path)
+        unmount(mount.path)
+
+
+def _volume_of(layout: Layout, mount: MountPoint) -> VolumeName | None:
+    try:
+        name = VolumeName.parse(mount.path.parent.name)
+    except InvalidNameError:
+        return None
+    expected = layout.volume_rootfs(name)
+    return name if mount.path == expected.parent.resolve() / expected.name else None
+
+
+def lock_directory(vault: VaultDirectory) -> None:
+    """Take the key of an encrypted directory from the kernel, and see that nothing is readable.
+
+    Idempotent, so that what is half locked can be locked. After a failure new files are refused
+    all the same.
+
+    Raises:
+        InUseError: Files in it are still open; it is half locked.
+        StorageError: A system call failed.
+    """
+    if vault.remove_key():
+        vault.forget_unlock()
+        return
+    users = ", ".join(f"process {pid} ({name})" for pid, name in holders(vault.path))
+    raise InUseError(
+        f"{str(vault.path)!r} is half locked: its key is gone and what is open can still be read, "
+        f"by {users or 'somebody unseen, as in another mount namespace'}; stop that and lock again",
+        path=vault.path,
+        users=users,
+    )
