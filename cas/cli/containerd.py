@@ -31,17 +31,12 @@ def run(invocation: Invocation) -> None:
     Example:
       cas --persist /tmp/p layout init && cas --persist /tmp/p containerd run
     """
-    import signal
-    import threading
-
+    from cas.cli.stop_signals import stop_on_signals
     from cas.daemon.supervision import run_containerd
 
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    run_containerd(
-        invocation.settings(), announce=lambda line: click.echo(line, err=True), stop=stop
-    )
+    settings = invocation.settings()
+    with stop_on_signals() as stop:
+        run_containerd(settings, announce=lambda line: click.echo(line, err=True), stop=stop)
 
 
 @command.command()

@@ -25,6 +25,7 @@ COMMANDS = {
     "image": ("cas.cli.image", "Images: import, export, list, inspect, tag, remove, prune."),
     "layout": ("cas.cli.layout", "Create, show and check the directories of the layout."),
     "prune": ("cas.cli.prune", "Remove what nothing refers to."),
+    "serve": ("cas.cli.serve", "Serve the store to other programs on a unix socket."),
     "vault": ("cas.cli.vault", "Vaults: encrypt, unlock, lock, reseal, recover."),
     "version": ("cas.cli.version", "Show the versions of cas and of its containerd."),
     "volume": ("cas.cli.volume", "Volumes: prepare, activate, deactivate, list, remove."),

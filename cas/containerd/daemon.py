@@ -33,6 +33,7 @@ from cas.errors import (
     DaemonUnavailableError,
     DaemonVersionError,
     DeniedError,
+    InterruptedOperationError,
     InUseError,
     StorageError,
 )
@@ -96,10 +97,13 @@ class Daemon:
         """Tell whether the child lives."""
         return self._process is not None and self._process.poll() is None
 
-    def start(self) -> None:
+    def start(self, stop: threading.Event | None = None) -> None:
         """Start containerd and wait until it answers real calls. Nothing happens if it runs.
 
         After a failure no child is left.
+
+        Args:
+            stop: Ends the wait early.
 
         Raises:
             ContainerdMissingError: There is no such binary.
@@ -110,13 +114,14 @@ class Daemon:
             SocketPathError: ``persist`` or ``address`` is too long.
             DeniedError: This user is not root.
             StorageError: Its directories or its configuration cannot be written.
+            InterruptedOperationError: ``stop`` was set.
         """
         if self.is_running():
             return
         binary = self._prepare()
         self._spawn(binary)
         try:
-            self._await_answer()
+            self._await_answer(stop)
         except BaseException:
             self.kill()
             raise
@@ -156,7 +161,10 @@ class Daemon:
         Raises:
             CasError: The first start failed, or a later one in a way that does not pass.
         """
-        self.start()
+        try:
+            self.start(stop)
+        except InterruptedOperationError:
+            return
         pause = _FIRST_PAUSE_SECONDS
         try:
             while True:
@@ -170,7 +178,7 @@ class Daemon:
                 if stop.wait(pause):
                     return
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
-                self._restart()
+                self._restart(stop)
         finally:
             self.stop()
 
@@ -259,12 +267,14 @@ class Daemon:
     def _tail(self) -> str:
         lines = list(self._lines)
         telling = [line for line in lines if _CHATTER.search(line) is None]
-        return " | ".join(telling or lines) or "(it logged nothing)"
+        return " | ".join(telling or lines[-1:]) or "(it logged nothing)"
 
-    def _await_answer(self) -> None:
+    def _await_answer(self, stop: threading.Event | None) -> None:
         deadline = time.monotonic() + self.settings.wait_seconds
         while not _accepts(self.socket):
             self._check_alive()
+            if stop is not None and stop.is_set():
+                raise InterruptedOperationError("containerd was stopped while it was starting")
             if time.monotonic() > deadline:
                 raise DaemonUnavailableError(
                     f"containerd did not listen on {self.socket} after "
@@ -306,9 +316,9 @@ class Daemon:
                 return False
         return True
 
-    def _restart(self) -> None:
+    def _restart(self, stop: threading.Event) -> None:
         try:
-            self.start()
+            self.start(stop)
         except CasError as error:
             if not error.temporary:
                 raise

@@ -13,7 +13,7 @@ from typing import Self
 from cas.app import require_root
 from cas.containerd.daemon import Daemon
 from cas.daemon.orphan import end_orphan, supervised_environment
-from cas.errors import CasError
+from cas.errors import CasError, InterruptedOperationError
 from cas.fsops import processes
 from cas.model.settings import Settings
 from cas.store.directories import require_directories
@@ -65,42 +65,44 @@ class Supervision:
     """The same beside other work: containerd runs as long as the context lasts.
 
     Entering it raises what :func:`run_containerd` raises. Afterwards containerd is started again
-    whenever it ends.
+    whenever it ends; if that is impossible, ``stop`` is set, and leaving raises the reason.
 
     Args:
         settings: Persist directory, binary, owners.
         log: Receives containerd's log, line by line.
-        give_up: Called when it cannot be started again; ``error`` tells why.
+        stop: Ends the wait for the first start; there is no containerd then.
 
     Attributes:
         on_end: Called when containerd has ended by itself; may be replaced at any time.
-        error: Why it cannot be started any more; None while there is hope.
     """
 
     def __init__(
-        self, settings: Settings, *, log: Callable[[str], None], give_up: Callable[[], None]
+        self, settings: Settings, *, log: Callable[[str], None], stop: threading.Event
     ) -> None:
         self._settings = settings
         self._log = log
-        self._give_up = give_up
-        self._stop = threading.Event()
+        self._stop = stop
+        self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self.on_end: Callable[[], None] = lambda: None
-        self.error: CasError | None = None
+        self._error: CasError | None = None
 
     def _tell_end(self) -> None:
         self.on_end()
 
     def _supervise(self, daemon: Daemon) -> None:
         try:
-            daemon.run_forever(self._stop, on_end=self._tell_end)
+            daemon.run_forever(self._end, on_end=self._tell_end)
         except CasError as error:
-            self.error = error
-            self._give_up()
+            self._error = error
+            self._stop.set()
 
     def __enter__(self) -> Self:
         daemon = _prepare(self._settings, self._log)
-        daemon.start()
+        try:
+            daemon.start(self._stop)
+        except InterruptedOperationError:
+            return self
         self._thread = threading.Thread(
             target=self._supervise, args=(daemon,), name="cas-supervisor", daemon=True
         )
@@ -113,6 +115,8 @@ class Supervision:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stop.set()
+        self._end.set()
         if self._thread is not None:
             self._thread.join()
+        if error is None and self._error is not None:
+            raise self._error

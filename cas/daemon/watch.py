@@ -4,18 +4,20 @@ What is seen goes to health, to the service manager and to the metrics. The watc
 while both answer; that recovery or a call takes long is no reason not to.
 """
 
-__all__ = ["Served", "Watch"]
+__all__ = ["Watch"]
 
 import logging
 import threading
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from cas.app import Case
 from cas.daemon.metrics import Metrics
 from cas.daemon.notification import ServiceManager
 from cas.daemon.recovery import RecoveryRunner
 from cas.errors import CasError
+from cas.rpc.health import HealthProbe
+from cas.rpc.server import Server
 
 _log = logging.getLogger(__name__)
 
@@ -24,22 +26,13 @@ _PAUSE_WHILE_DOWN_SECONDS = 0.2
 _LOOKS_PER_WATCHDOG = 3
 
 
-class Served(Protocol):
-    """What is looked after beside containerd."""
-
-    def set_serving(self, serving: bool, /) -> None:  # noqa: FBT001 (the value itself)
-        """Change what health says."""
-
-    def answers(self, seconds: float, /) -> bool:
-        """Whether a call is answered within so many seconds."""
-
-
 class Watch:
     """Looks again and again, in a thread of its own as long as the context lasts.
 
     Args:
         case: The store.
-        served: What is served of it.
+        server: What is served of it.
+        probe: Asks whether that answers.
         manager: Told.
         metrics: Told.
         recovery: Asked for when containerd was away.
@@ -48,14 +41,16 @@ class Watch:
     def __init__(
         self,
         case: Case,
-        served: Served,
+        server: Server,
         *,
+        probe: HealthProbe,
         manager: ServiceManager,
         metrics: Metrics,
         recovery: RecoveryRunner,
     ) -> None:
         self._case = case
-        self._served = served
+        self._server = server
+        self._probe = probe
         self._manager = manager
         self._metrics = metrics
         self._recovery = recovery
@@ -77,7 +72,7 @@ class Watch:
     def leave(self) -> None:
         """From now on health says that the service is on its way out."""
         self._leaving = True
-        self._served.set_serving(False)
+        self._server.set_serving(False)
 
     def look(self) -> None:
         """Look once, and do what follows."""
@@ -88,7 +83,7 @@ class Watch:
         if self._was_down or self._recovery.pending or self._owes():
             self._was_down = False
             self._recovery.request()
-        if self._served.answers(self._pause):
+        if self._probe.answers(self._pause):
             self._manager.alive()
 
     def _containerd_answers(self) -> bool:
@@ -105,7 +100,7 @@ class Watch:
             _log.info("containerd answers again")
         self._up = up
         self._was_down = self._was_down or not up
-        self._served.set_serving(up and not self._leaving)
+        self._server.set_serving(up and not self._leaving)
         self._metrics.containerd_is_up(up)
         self._manager.status("serving" if up else "containerd does not answer")
 

@@ -1,6 +1,13 @@
 """The processes that stay, as a service manager runs them: started, watched, killed."""
 
-__all__ = ["NotifySocket", "StayingProcess", "service_configuration", "wait_for"]
+__all__ = [
+    "NotifySocket",
+    "Service",
+    "StayingProcess",
+    "code_of",
+    "service_configuration",
+    "wait_for",
+]
 
 import os
 import signal
@@ -12,8 +19,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Self
 
+import grpc
+from grpc_health.v1 import health_pb2
+
+from cas.containerd.root_directory import find_root_holder
 from cas.model.settings import Settings
-from tests.support.daemon import WAIT_SECONDS
+from tests.support.daemon import WAIT_SECONDS, unmount_below
 
 _ROOT = Path(__file__).parents[2]
 _POLL_SECONDS = 0.01
@@ -130,8 +141,115 @@ class NotifySocket:
         """Wait until it has been heard."""
         wait_for(lambda: assignment in self.listen(), f"{assignment}, heard {self.heard}")
 
+    def forget(self) -> None:
+        """Begin anew."""
+        self.listen()
+        self.heard.clear()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._socket.close()
+        self.close()
+
+
+def code_of(error: grpc.RpcError) -> str:
+    """Name of the status with which a call failed."""
+    assert isinstance(error, grpc.Call)
+    return str(error.code().name)
+
+
+class Service:
+    """``cas serve`` on a store of its own; a context manager that ends it.
+
+    Args:
+        settings: Of the store; the layout is there.
+        more: Keys of the configuration.
+    """
+
+    def __init__(self, settings: Settings, **more: object) -> None:
+        self.settings = settings
+        self.config = service_configuration(settings.persist, settings, **more)
+        self.notify = NotifySocket(settings.persist / "notify.sock")
+        self._process: StayingProcess | None = None
+
+    @property
+    def process(self) -> StayingProcess:
+        """The one that runs, or ran last."""
+        assert self._process is not None, "the service was not started"
+        return self._process
+
+    @property
+    def containerd_pid(self) -> int | None:
+        """The process that holds the store's database."""
+        holder = find_root_holder(self.settings.layout.case)
+        return holder.pid if holder else None
+
+    def start(
+        self,
+        *arguments: object,
+        verbose: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it and wait until it says that it is ready."""
+        self.begin(*arguments, verbose=verbose, environment=environment)
+        wait_for(
+            lambda: not self.process.is_running() or "READY=1" in self.notify.listen(),
+            "the service to be ready",
+        )
+        assert self.process.is_running(), self.process.log
+
+    def begin(
+        self,
+        *arguments: object,
+        verbose: bool = False,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it."""
+        self.notify.forget()
+        given = {"NOTIFY_SOCKET": str(self.notify.path), **(environment or {})}
+        command = [*(["-v"] if verbose else []), "serve", *arguments]
+        self._process = StayingProcess(self.config, *command, environment=given)
+
+    def kill_containerd(self) -> None:
+        """Kill its containerd and wait for the end of that."""
+        pid = self.containerd_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: self.containerd_pid != pid, "the end of containerd")
+
+    def health(self) -> str:
+        """What the standard health service says; the status of the call if it fails."""
+        with self.channel() as channel:
+            check = channel.unary_unary(
+                "/grpc.health.v1.Health/Check",
+                request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
+                response_deserializer=health_pb2.HealthCheckResponse.FromString,
+            )
+            try:
+                answer = check(health_pb2.HealthCheckRequest(), timeout=WAIT_SECONDS)
+            except grpc.RpcError as error:
+                return code_of(error)
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)
+
+    def wait_for_health(self, status: str) -> None:
+        """Wait until health says it."""
+        wait_for(lambda: self.health() == status, f"health to be {status}")
+
+    def channel(self) -> grpc.Channel:
+        """A new connection, not yet made."""
+        return grpc.insecure_channel(f"unix:{self.settings.service_socket}")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            with self._process:  # ends it
+                pass
+        self.notify.close()
+        unmount_below(self.settings.persist)

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,18 +10,8 @@ from cas.containerd.root_directory import find_root_holder
 from cas.daemon.orphan import SUPERVISOR, end_orphan, supervised_environment
 from cas.fsops.processes import ProcessIdentity, current
 from cas.model.settings import Settings
-from cas.store.directories import create_directories
-from tests.support.daemon import connect, persist_directory, private_daemon, settings_for
+from tests.support.daemon import connect, private_daemon
 from tests.support.service import StayingProcess, service_configuration, wait_for
-
-
-@pytest.fixture
-def own_settings(containerd_binary: str) -> Iterator[Settings]:
-    """Settings of a store that nobody has started yet, with its layout."""
-    with persist_directory() as directory:
-        settings = settings_for(directory, containerd_binary)
-        create_directories(settings, repair=True)
-        yield settings
 
 
 def _holder(settings: Settings) -> int | None:

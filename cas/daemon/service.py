@@ -1,0 +1,146 @@
+"""The life of ``cas serve``.
+
+In order: one service per persist directory; containerd, unless somebody else runs it; the store;
+recovery; the socket. Then it waits. The end goes the other way round, so that running calls still
+have a containerd to unwind against. Whatever kills the process in between leaves what the next
+start puts right.
+"""
+
+__all__ = ["serve"]
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+
+from cas.app import Case, require_root
+from cas.daemon.metrics import Metrics
+from cas.daemon.metrics_server import open_metrics_server
+from cas.daemon.notification import ServiceManager
+from cas.daemon.recovery import RecoveryRunner
+from cas.daemon.supervision import Supervision, tell_log_line
+from cas.daemon.watch import Watch
+from cas.errors import InUseError, LockTimeoutError
+from cas.fsops.durable import set_owner_and_mode
+from cas.fsops.locks import FileLock
+from cas.model.settings import Settings
+from cas.rpc.health import HealthProbe
+from cas.rpc.server import Server
+from cas.store.directories import require_group
+
+_log = logging.getLogger(__name__)
+
+_RECOVERY_POLL_SECONDS = 0.2
+_RECOVERY_END_SECONDS = 10.0
+_PASSAGE = 0o710
+"""Others than root may pass through the directory to the socket, and see nothing else in it."""
+
+
+def serve(settings: Settings, *, stop: threading.Event) -> None:
+    """Serve the store until ``stop`` is set, then end in order.
+
+    Args:
+        settings: Where and how; without ``address`` the store's own containerd is supervised.
+        stop: Ends it: no new calls, running ones have ``settings.stop_seconds``.
+
+    Raises:
+        InUseError: Another service, or another containerd, works on this persist directory.
+        CasError: As :meth:`cas.app.Case.open`; or containerd cannot be started, or not again.
+    """
+    require_root()
+    containerd = None if settings.address else Supervision(settings, log=tell_log_line, stop=stop)
+    with (
+        _sole_service(settings),
+        _told_manager("starting") as manager,
+        containerd or nullcontext(),
+    ):
+        if not stop.is_set():
+            _serve_store(settings, manager, containerd, stop)
+
+
+def _serve_store(
+    settings: Settings,
+    manager: ServiceManager,
+    containerd: Supervision | None,
+    stop: threading.Event,
+) -> None:
+    metrics = Metrics()
+    with ExitStack() as stack:
+        case = stack.enter_context(Case.open(settings, on_ingested=metrics.ingested))
+        recovery = RecoveryRunner(case.recover, metrics.recovered)
+        stack.callback(recovery.close, _RECOVERY_END_SECONDS)
+        if not _recovered(recovery, stop):
+            return
+        stack.enter_context(_metrics_served(case, metrics))
+        server = stack.enter_context(_opened_server(case, metrics))
+        probe = stack.enter_context(HealthProbe(settings.service_socket))
+        watch = stack.enter_context(
+            Watch(case, server, probe=probe, manager=manager, metrics=metrics, recovery=recovery)
+        )
+        if containerd is not None:
+            containerd.on_end = watch.containerd_ended
+        manager.ready()
+        _log.info("service serves socket=%s", settings.service_socket)
+        stop.wait()
+        _log.info("service stops")
+        manager.stopping()
+        watch.leave()
+        server.stop(settings.stop_seconds)
+
+
+@contextmanager
+def _told_manager(status: str) -> Iterator[ServiceManager]:
+    """Give the service manager, told of a status."""
+    with ServiceManager() as manager:
+        manager.status(status)
+        yield manager
+
+
+@contextmanager
+def _sole_service(settings: Settings) -> Iterator[None]:
+    """Hold the lock that tells that a service works on this persist directory."""
+    lock = FileLock(settings.layout.service_lock)
+    try:
+        lock.acquire(timeout_seconds=0)
+    except LockTimeoutError as error:
+        raise InUseError(
+            f"a service works on {settings.persist} already, process {error.details['holders']}; "
+            "use that one, or stop it first",
+            path=settings.persist,
+            holders=error.details["holders"],
+        ) from error
+    with lock:
+        yield
+
+
+def _recovered(recovery: RecoveryRunner, stop: threading.Event) -> bool:
+    """Wait until recovery went through once; False if the service is to stop before."""
+    recovery.request()
+    while not recovery.wait_for_first(_RECOVERY_POLL_SECONDS):
+        if stop.is_set():
+            return False
+        if recovery.pending:
+            recovery.request()
+    return not stop.is_set()
+
+
+def _opened_server(case: Case, metrics: Metrics) -> Server:
+    """Give the server, not started; members of its group shall reach the socket."""
+    settings = case.settings
+    socket, group = settings.service_socket, require_group(settings, "volumemgr")
+    if socket.parent == settings.layout.run:
+        set_owner_and_mode(socket.parent, user=0, group=group, mode=_PASSAGE)
+    return Server(case, socket, gid=group, observer=metrics)
+
+
+@contextmanager
+def _metrics_served(case: Case, metrics: Metrics) -> Iterator[None]:
+    """Serve the metrics where that was asked for."""
+    settings = case.settings
+    if settings.metrics_address is None:
+        yield
+        return
+    metrics.watch(settings.layout, case.containerd.blobs_directory)
+    group = require_group(settings, "volumemgr")
+    with open_metrics_server(settings.metrics_address, metrics.registry, group=group):
+        yield

@@ -1,0 +1,197 @@
+"""The life of the service: start, readiness, stop, kill, and what it tells meanwhile."""
+
+import os
+import signal
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import grpc
+import pytest
+
+from cas._gen.cas.v1 import store_pb2, store_pb2_grpc
+from cas.containerd.daemon import Daemon
+from cas.model.settings import Settings
+from tests.support.daemon import WAIT_SECONDS
+from tests.support.service import Service, StayingProcess, code_of, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+def _recover(service: Service) -> None:
+    """A call that goes through to containerd."""
+    with service.channel() as channel:
+        store_pb2_grpc.StoreStub(channel).Recover(store_pb2.RecoverRequest(), timeout=WAIT_SECONDS)
+
+
+def _held_back(settings: Settings) -> Settings:
+    """The same store, whose containerd waits at its start as long as a file is there."""
+    program = settings.persist / "containerd-held-back"
+    program.write_text(
+        f"#!/bin/sh\nwhile [ -e {settings.persist}/hold ]; do sleep 0.02; done\n"
+        f'exec {settings.containerd_binary} "$@"\n'
+    )
+    program.chmod(0o755)
+    return replace(settings, containerd_binary=str(program))
+
+
+def test_service_is_ready_when_it_answers(service: Service) -> None:
+    """Not a moment earlier: whoever waits for it calls at once."""
+    assert service.health() == "SERVING"
+    _recover(service)
+    told = service.notify.listen()
+    assert told[0] == "STATUS=starting"
+    assert told.count("READY=1") == 1
+
+
+def test_socket_is_for_root_and_its_group_only(own_settings: Settings) -> None:
+    """Mode 0660, and the group that the layout names."""
+    owners = {**own_settings.owners, "volumemgr": "daemon"}
+    for directory in (own_settings.layout.vault, own_settings.layout.volumes):
+        subprocess.run(["chgrp", "daemon", directory], check=True)
+    with Service(replace(own_settings, owners=owners)) as service:
+        service.start()
+        found = own_settings.service_socket.stat()
+        assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o660, 0, 1)
+
+
+def test_service_asked_to_stop_ends_in_order(service: Service) -> None:
+    """It says so, its containerd ends, nothing is left, and the status is 0."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        service.process.signal(number)
+        assert service.process.wait() == 0
+        assert "STOPPING=1" in service.notify.listen()
+        assert service.containerd_pid is None
+        assert not service.settings.service_socket.exists()
+        service.start()
+
+
+def test_second_service_on_a_persist_directory_is_refused(service: Service) -> None:
+    """Also with another socket; the first one notices nothing."""
+    other = service.settings.persist / "other.sock"
+    for arguments in ([], ["--service-address", other]):
+        with StayingProcess(service.config, *arguments, "serve") as second:
+            assert second.wait() == 4
+            assert "[in-use]" in second.log
+            assert str(service.process.pid) in second.log
+    assert service.health() == "SERVING"
+
+
+def test_killed_service_is_followed_by_another(service: Service) -> None:
+    """Socket, lock and containerd of the killed one are in nobody's way."""
+    for _ in range(2):
+        service.process.kill()
+        assert service.settings.service_socket.exists()
+        orphan = service.containerd_pid
+        assert orphan is not None
+        service.start()
+        assert service.containerd_pid not in (None, orphan)
+        assert service.health() == "SERVING"
+
+
+def test_containerd_that_dies_comes_back_and_meanwhile_health_says_no(
+    own_settings: Settings,
+) -> None:
+    """Calls fail with a status that invites to try again, and recovery runs afterwards."""
+    hold = own_settings.persist / "hold"
+    with Service(_held_back(own_settings)) as service:
+        service.start("--metrics-address", own_settings.persist / "metrics.sock")
+        hold.touch()
+        service.kill_containerd()
+        service.wait_for_health("NOT_SERVING")
+        with pytest.raises(grpc.RpcError) as failure:
+            _recover(service)
+        assert code_of(failure.value) == "UNAVAILABLE"
+        assert "STATUS=containerd does not answer" in service.notify.listen()
+        service.notify.forget()
+        hold.unlink()
+        service.wait_for_health("SERVING")
+        _recover(service)
+        service.notify.wait_for("STATUS=serving")
+
+
+def test_containerd_that_cannot_be_started_again_ends_the_service(
+    own_settings: Settings,
+) -> None:
+    """A service manager has to know; nothing is left running."""
+    settings = _held_back(own_settings)
+    with Service(settings) as service:
+        service.start()
+        Path(settings.containerd_binary).unlink()
+        service.kill_containerd()
+        assert service.process.wait() == 8
+        assert "[containerd-missing]" in service.process.log
+        assert not own_settings.service_socket.exists()
+
+
+def test_watchdog_is_fed_only_while_containerd_answers(own_settings: Settings) -> None:
+    """A frozen containerd is as good as none; one that thaws is good again."""
+    with Service(own_settings) as service:
+        service.start(verbose=True, environment={"WATCHDOG_USEC": "300000"})
+        service.notify.wait_for("WATCHDOG=1")
+        pid = service.containerd_pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            service.wait_for_health("NOT_SERVING")
+            service.notify.forget()
+            looks = service.process.log.count("list leases")
+            wait_for(lambda: service.process.log.count("list leases") > looks + 2, "more looks")
+            assert "WATCHDOG=1" not in service.notify.listen()
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        service.wait_for_health("SERVING")
+        service.notify.wait_for("WATCHDOG=1")
+
+
+def test_service_on_a_containerd_of_others_leaves_it_running(
+    own_settings: Settings,
+) -> None:
+    """It neither starts nor stops it, and comes back with it."""
+    address = own_settings.persist / "others.sock"
+    with Daemon(replace(own_settings, address=address)) as others:
+        with Service(own_settings, address=str(address)) as service:
+            service.start()
+            assert service.containerd_pid == others.pid
+            others.kill()
+            service.wait_for_health("NOT_SERVING")
+            others.start()
+            service.wait_for_health("SERVING")
+            service.process.signal(signal.SIGTERM)
+            assert service.process.wait() == 0
+        assert others.is_running()
+
+
+def test_service_without_a_layout_is_refused(own_settings: Settings) -> None:
+    """It does not make directories with owners of its own choice."""
+    own_settings.layout.case.rmdir()
+    with Service(own_settings) as service:
+        service.begin()
+        assert service.process.wait() == 9
+        assert "[layout]" in service.process.log
+        assert service.containerd_pid is None
+
+
+def test_metrics_tell_of_the_containerd_that_died(service: Service) -> None:
+    """They are served beside the socket of the service, also while containerd is away."""
+    metrics = service.settings.persist / "metrics.sock"
+    service.process.signal(signal.SIGTERM)
+    service.process.wait()
+    service.start("--metrics-address", metrics)
+    service.kill_containerd()
+    command = [
+        "curl",
+        "--silent",
+        "--fail",
+        "--unix-socket",
+        str(metrics),
+        "http://localhost/metrics",
+    ]
+
+    def told(line: str) -> bool:
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return line in done.stdout.splitlines()
+
+    wait_for(lambda: told("cas_containerd_restarts_total 1.0"), "the count of restarts")
+    wait_for(lambda: told('cas_recoveries_total{outcome="done"} 2.0'), "the second recovery")
+    assert told("cas_containerd_up 1.0")
