@@ -54,18 +54,24 @@ class UploadedBytes:
     ) -> None:
         self._requests: Iterator[_Step] = requests
         self._rest = memoryview(b"")
+        self._ended = False
 
     def read(self, size: int) -> bytes:
         """At most ``size`` bytes, none at the end only.
 
         Raises:
-            UsageError: A chunk is too large, or something else than a chunk came.
+            UsageError: A chunk is too large, something else than a chunk came, or the stream ended
+                without saying that it was complete.
             InterruptedOperationError: The caller went away.
         """
-        while not self._rest:
+        while not self._rest and not self._ended:
             message = next(self._requests, None)
             if message is None:
-                return b""
+                # Of a call that was cancelled, the end of the stream may come before the news.
+                raise UsageError("an upload ends with a message that says so; this one broke off")
+            if message.WhichOneof("step") == "end":
+                self._ended = True
+                break
             self._rest = memoryview(_chunk(message))
         taken, self._rest = self._rest[:size], self._rest[size:]
         return bytes(taken)
@@ -73,7 +79,7 @@ class UploadedBytes:
 
 def _chunk(message: _Step) -> bytes:
     if message.WhichOneof("step") != "data":
-        raise UsageError("after the header of an upload only data may come")
+        raise UsageError("after the header of an upload only data and its end may come")
     if len(message.data) > CHUNK_BYTES:
         raise UsageError(
             f"a chunk of {len(message.data)} bytes is larger than {CHUNK_BYTES} bytes; send "

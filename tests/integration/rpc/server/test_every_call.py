@@ -152,12 +152,27 @@ def test_uploaded_blob_is_stored(service: Service) -> None:
         yield blobs_pb2.UploadBlobRequest(header=header)
         for start in range(0, len(DATA), 500_000):
             yield blobs_pb2.UploadBlobRequest(data=DATA[start : start + 500_000])
+        yield blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd())
 
     ingested = service.blobs.Upload(requests())
 
     assert (ingested.digest, ingested.size, ingested.created) == (DIGEST, len(DATA), True)
     record = service.blobs.Get(blobs_pb2.GetBlobRequest(digest=DIGEST))
     assert record.labels["a"] == "b"
+
+
+def test_upload_that_does_not_say_that_it_is_complete_stores_nothing(service: Service) -> None:
+    """Half of a file that a vanished caller had sent would else be a blob like any other."""
+    requests = [
+        blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader()),
+        blobs_pb2.UploadBlobRequest(data=DATA[:1000]),
+    ]
+
+    with failing(grpc.StatusCode.INVALID_ARGUMENT, "usage"):
+        service.blobs.Upload(iter(requests))
+
+    half = blobs_pb2.BlobExistsRequest(digest=str(Digest.of(DATA[:1000])))
+    assert not service.blobs.Exists(half).exists
 
 
 def test_missing_and_existing_blobs_are_told_apart(service: Service, stored: str) -> None:
@@ -330,6 +345,7 @@ def test_exported_image_can_be_uploaded_again(service: Service, imported: BuiltI
         yield images_pb2.UploadImageRequest(header=header)
         for chunk in chunks:
             yield images_pb2.UploadImageRequest(data=chunk)
+        yield images_pb2.UploadImageRequest(end=types_pb2.UploadEnd())
 
     [image] = service.images.Upload(requests()).images
 
