@@ -67,7 +67,7 @@ that callers may decide by, so that nobody has to read messages:
     │   ├── SourceStalledError        a datastore sends nothing, or next to nothing
     │   ├── RateLimitedError          a datastore asks for a pause
     │   ├── SourceProtocolError       a datastore's answer makes no sense (not temporary)
-    │   ├── UntrustedTLSError         a certificate that nobody we trust has signed (not temporary)
+    │   ├── UntrustedServerError      its certificate or host key is not trusted (not temporary)
     │   ├── SourceLibraryMissingError an extra of the package is not installed (not temporary)
     │   └── AgentError                downloader or verifier died or talked nonsense
     ├── DeniedError              9   PERMISSION_DENIED
@@ -139,7 +139,7 @@ __all__ = [
     "TpmError",
     "TpmUnavailableError",
     "UnavailableError",
-    "UntrustedTLSError",
+    "UntrustedServerError",
     "UsageError",
     "VaultError",
     "VaultLockedError",
@@ -543,10 +543,10 @@ class SourceProtocolError(UnavailableError):
     temporary = False
 
 
-class UntrustedTLSError(UnavailableError):
-    """A datastore's certificate is not signed by an authority we trust, or is for another name."""
+class UntrustedServerError(UnavailableError):
+    """A datastore's certificate is of no authority we trust, or of another host; or its SSH key."""
 
-    reference = "tls-untrusted"
+    reference = "server-untrusted"
     temporary = False
 
 

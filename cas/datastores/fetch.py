@@ -75,7 +75,7 @@ def fetch(source: Source, wanted: Wanted, destination: Path, terms: Terms | None
         SourceChangedError: It changed again and again.
         SourceProtocolError: The source's answers make no sense.
         AuthenticationError: The source refuses the credentials.
-        UntrustedTLSError: The source's certificate is not trusted.
+        UntrustedServerError: The source's certificate is not trusted.
         SizeMismatchError: It has another size than wanted, or than announced.
         LimitExceededError: It is larger than allowed.
         NoSpaceError: No room; what came is kept.

@@ -2,13 +2,15 @@
 
 __all__ = ["open_registry", "open_source"]
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 from cas.datastores.port import Registry, Source
 from cas.datastores.redaction import redact_url
 from cas.datastores.retry import Pace
 from cas.datastores.settings import SourceSettings
-from cas.errors import ConfigError
+from cas.errors import ConfigError, SourceLibraryMissingError
 from cas.model.cancellation import Cancellation
 
 _KINDS = "docker, http, https, s3, azure, gs, sftp and file"
@@ -23,15 +25,31 @@ def open_source(settings: SourceSettings) -> Source:
     """
     match _scheme(settings.url):
         case "http" | "https":
-            from cas.datastores.http.source import HTTPSource
+            from cas.datastores.http.source import open_web
 
-            return HTTPSource(settings)
+            return open_web(settings)
         case "docker" | "oci":
             return open_registry(settings)
         case "file":
             from cas.datastores.file import FileSource
 
             return FileSource(settings)
+        case "s3":
+            with _extra("s3"):
+                from cas.datastores.s3 import open_s3
+            return open_s3(settings)
+        case "azure":
+            with _extra("azure"):
+                from cas.datastores.azure import open_azure
+            return open_azure(settings)
+        case "gs":
+            with _extra("gcs"):
+                from cas.datastores.gcs import GCSSource
+            return GCSSource(settings)
+        case "sftp":
+            with _extra("sftp"):
+                from cas.datastores.sftp import SFTPSource
+            return SFTPSource(settings)
         case scheme:
             raise ConfigError(
                 f"the datastore {redact_url(settings.url)!r} is of the unknown kind {scheme!r}; "
@@ -55,6 +73,19 @@ def open_registry(
     from cas.datastores.registry.registry import OCIRegistry
 
     return OCIRegistry(settings, pace=pace, cancellation=cancellation)
+
+
+@contextmanager
+def _extra(name: str) -> Iterator[None]:
+    """Say which extra of the package is missing if what the block imports is not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise SourceLibraryMissingError(
+            f"this kind of datastore needs a library that is not installed ({error.name}); run "
+            f"`pip install 'eve-cas[{name}]'`",
+            extra=name,
+        ) from error
 
 
 def _scheme(url: str) -> str:

@@ -3,7 +3,7 @@
 Every method, and every step of a stream, raises classes of :mod:`cas.errors` only:
 
 * ``SourceNotFoundError``: no such object;
-* ``AuthenticationError``, ``UntrustedTLSError``: who we are, or who they are, is not accepted;
+* ``AuthenticationError``, ``UntrustedServerError``: who we are, or who they are, is not accepted;
 * ``RateLimitedError``, ``SourceUnavailableError``, ``SourceStalledError``: temporary; the details
   hold ``retry_after_seconds`` where the datastore named a time;
 * ``SourceProtocolError``: an answer that the protocol does not allow;
@@ -32,7 +32,7 @@ class Validator:
     Only the kind of datastore that gave it knows what it means; others compare and keep it.
 
     Args:
-        kind: ``etag``, ``last-modified``, ``digest``, ``file``.
+        kind: ``etag``, ``last-modified``, ``digest``, ``generation``, ``file``.
         value: As the datastore wrote it.
     """
 

@@ -36,7 +36,8 @@ class Credentials:
         username: User; the access key of S3, the account name of Azure.
         password: Password; the secret key of S3, the account key of Azure, the JSON key of a
             service account of Google.
-        identity_token: OAuth2 refresh token, as ``docker login`` stores for some registries.
+        identity_token: OAuth2 refresh token, as ``docker login`` stores for some registries; the
+            session token of S3.
         private_key: SSH private key, as text.
     """
 

@@ -7,7 +7,6 @@ __all__ = ["PASSWORD", "USER", "Registry", "TokenServer", "running_registry"]
 
 import base64
 import json
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,10 +22,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.x509 import load_pem_x509_certificate
 
 from tests.support.hostile_server import HostileServer, Line, Request, answer
+from tests.support.server_process import free_port, serving
 
 USER = "alice"
 PASSWORD = "correct horse"
-_START_SECONDS = 20.0
 
 
 @dataclass
@@ -136,7 +135,7 @@ def running_registry(
         tokens: It wants tokens from there.
         root: Where its content is; may be shared by several.
     """
-    port = _free_port()
+    port = free_port()
     config = {
         "version": 0.1,
         "log": {"level": "warn", "accesslog": {"disabled": False}},
@@ -146,18 +145,10 @@ def running_registry(
     }
     (directory / "config.json").write_text(json.dumps(config))  # JSON is YAML
     log = directory / "log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            ["docker-registry", "serve", str(directory / "config.json")],
-            stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
-    try:
-        _wait(process, port, log)
+    command = ["docker-registry", "serve", str(directory / "config.json")]
+    with serving(command, port, log):
         pem = authority.cert_pem.bytes().decode() if authority else ""
         yield Registry(f"127.0.0.1:{port}", pem, directory / "certificates", log)
-    finally:
-        process.terminate()
-        process.wait(10)
 
 
 def _tls(directory: Path, authority: trustme.CA | None) -> dict[str, object]:
@@ -182,21 +173,3 @@ def _auth(directory: Path, *, password: bool, tokens: TokenServer | None) -> dic
         (directory / "htpasswd").write_text(f"{USER}:{hashed}\n")
         return {"auth": {"htpasswd": {"realm": "tests", "path": str(directory / "htpasswd")}}}
     return {}
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port)).close()
-        except ConnectionRefusedError:
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.02)
-        else:
-            return

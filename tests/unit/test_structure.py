@@ -203,7 +203,9 @@ def test_system_calls_outside_fsops_and_confinement_are_absent() -> None:
 
 def test_rpc_imports_outside_adapters_are_absent() -> None:
     """Only the adapter of containerd and the service know gRPC and the generated stubs."""
-    breaches = _breaches(rpc_imports, exempt=["cas/containerd/", "cas/rpc/"])
+    breaches = _breaches(
+        rpc_imports, exempt=["cas/containerd/", "cas/rpc/", "cas/datastores/google_account.py"]
+    )
     assert not breaches, breaches
 
 

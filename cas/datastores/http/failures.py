@@ -25,7 +25,7 @@ from cas.errors import (
     SourceProtocolError,
     SourceStalledError,
     SourceUnavailableError,
-    UntrustedTLSError,
+    UntrustedServerError,
 )
 
 _LONGEST_QUOTE = 300
@@ -107,7 +107,7 @@ def translated(what: str) -> Iterator[None]:
 def _failure(error: BaseException, what: str) -> CasError:
     causes = list(_causes(error))
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
-        return UntrustedTLSError(
+        return UntrustedServerError(
             f"{what}: the server's certificate is not trusted ({_text(causes[-1])}); give the CA "
             "that signed it, and check the clock"
         )

@@ -16,7 +16,8 @@ from cas.datastores.http.answer import Answer
 from cas.datastores.port import RemoteObject, Validator
 from cas.errors import ResumeUnsupportedError, SourceChangedError, SourceProtocolError
 
-_DIGEST = "digest"
+_PINNED = frozenset({"digest", "generation"})
+"""Kinds of validators that are part of the URL, which then cannot mean another object."""
 _ETAG = "etag"
 _LAST_MODIFIED = "last-modified"
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e\x80-\xff]*"')
@@ -69,14 +70,14 @@ def _is_strong_date(modified: str, now: str) -> bool:
 def resumption_headers(offset: int, validator: Validator | None) -> dict[str, str]:
     """Ask for the bytes from ``offset`` on of exactly the object that the validator is of.
 
-    An object that is named by its digest needs no condition.
+    An object whose URL names its state needs no condition.
 
     Raises:
         ResumeUnsupportedError: The validator is not one of HTTP.
     """
     if offset == 0:
         return {}
-    if validator is not None and validator.kind == _DIGEST:
+    if validator is not None and validator.kind in _PINNED:
         return {"Range": f"bytes={offset}-"}
     condition = {_ETAG: "If-Match", _LAST_MODIFIED: "If-Unmodified-Since"}
     if validator is None or validator.kind not in condition:
@@ -112,8 +113,8 @@ def verified_resumption(answer: Answer, offset: int, validator: Validator) -> Re
 
 def _proof(validator: Validator, headers: Mapping[str, str]) -> str | None:
     """What an answer says about the state of its object, in the terms of the validator."""
-    if validator.kind == _DIGEST:
-        return validator.value  # the name says it
+    if validator.kind in _PINNED:
+        return validator.value
     value = headers.get("ETag" if validator.kind == _ETAG else "Last-Modified")
     return None if value is None else value.strip()
 

@@ -1,6 +1,6 @@
 """The datastore that is a web server."""
 
-__all__ = ["HTTPSource", "basic_authorization"]
+__all__ = ["HTTPSource", "basic_authorization", "open_web"]
 
 import base64
 from collections.abc import Callable, Iterator
@@ -30,34 +30,49 @@ def basic_authorization(credentials: Credentials) -> Secret:
     return Secret(f"Basic {base64.b64encode(pair.encode()).decode()}")
 
 
+def open_web(settings: SourceSettings) -> "HTTPSource":
+    """Open the objects below one URL of http or https; basic authentication, if any.
+
+    Raises:
+        ConfigError: The URL, or a certificate, does not parse.
+    """
+    base, user, password = split_user(settings.url)
+    own = Credentials(username=user, password=Secret(password))
+    basic = basic_authorization(own if user else settings.credentials)
+    return HTTPSource(
+        redact_url(base.partition("?")[0]),
+        Transport(settings.transport, base),
+        address=lambda _, path: join_url(base, path),
+        authorize=lambda: basic,
+    )
+
+
 class HTTPSource:
-    """Objects below one URL of http or https.
+    """Objects that have URLs.
 
     Args:
-        settings: Of the datastore.
-        sign: Gives the URL to use for a method and an object, for datastores that sign each
-            request; by default the path is put behind the datastore's URL.
-        authorize: Gives the ``Authorization`` header, asked before every request.
+        name: The datastore without secrets.
+        transport: For every call.
+        address: Gives the URL for a method and the path of an object, signed if need be.
+        authorize: Gives the ``Authorization`` header; asked before every request.
     """
 
     def __init__(
         self,
-        settings: SourceSettings,
+        name: str,
+        transport: Transport,
         *,
-        sign: Callable[[str, str], str] | None = None,
-        authorize: Callable[[], Secret] | None = None,
+        address: Callable[[str, str], str],
+        authorize: Callable[[], Secret] = lambda: NO_SECRET,
     ) -> None:
-        base, user, password = split_user(settings.url)
-        own = Credentials(username=user, password=Secret(password))
-        basic = basic_authorization(own if user else settings.credentials)
-        self._sign = sign or (lambda _, path: join_url(base, path))
-        self._authorize = authorize or (lambda: basic)
-        self._transport = Transport(settings.transport, base)
-        self._name = redact_url(settings.url.partition("?")[0])
+        self._name = name
+        self._transport = transport
+        self._address = address
+        self._authorize = authorize
 
     @property
     def name(self) -> str:
-        """The datastore's URL without secrets."""
+        """The datastore without secrets."""
         return self._name
 
     def stat(self, path: str, /) -> RemoteObject:
@@ -83,7 +98,7 @@ class HTTPSource:
 
     @contextmanager
     def _exchange(self, method: str, path: str, headers: dict[str, str]) -> Iterator[Answer]:
-        url = self._sign(method, path)
+        url = self._address(method, path)
         place = path.partition("?")[0]
         with self._transport.exchange(
             url,

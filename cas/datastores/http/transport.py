@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
+import urllib3
+
 from cas import __version__
 from cas.datastores.http.answer import Answer
 from cas.datastores.http.failures import translated
@@ -76,7 +78,7 @@ class Transport:
             SourceUnavailableError: It cannot be reached.
             SourceStalledError: It does not answer.
             SourceProtocolError: Its answer makes no sense, redirects for ever or to plain http.
-            UntrustedTLSError: Its certificate is not trusted.
+            UntrustedServerError: Its certificate is not trusted.
             DeniedError: Credentials would cross plain http.
             ConfigError: ``url``, or that of the proxy, is none.
         """
@@ -147,6 +149,10 @@ class Transport:
                 f"{answer.what}: redirected from https to plain http ({redact_url(following)})"
             )
         return following
+
+    def connections(self, url: str) -> urllib3.PoolManager:
+        """Give the connections that lead to a URL, for a library that asks by itself."""
+        return self._pools.for_url(url)
 
     def close(self) -> None:
         """Close what is idle. Idempotent."""

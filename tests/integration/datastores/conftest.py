@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from tests.support.datastores import Datastore, azurite, gcs_emulator, moto, nginx, openssh
 from tests.support.fetching import MIB, Fetching
 from tests.support.hostile_server import HostileServer
 from tests.support.images import (
@@ -137,3 +138,48 @@ def token_registry(
     directory = tmp_path_factory.mktemp("token")
     with running_registry(directory, root=published.root, tokens=token_server) as registry:
         yield registry
+
+
+@pytest.fixture(scope="session")
+def https_store(
+    tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA
+) -> Iterator[Datastore]:
+    """A web server with TLS of the private authority and a password."""
+    with nginx(tmp_path_factory.mktemp("nginx"), authority) as datastore:
+        yield datastore
+
+
+@pytest.fixture(scope="session")
+def s3_store(
+    tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA
+) -> Iterator[Datastore]:
+    """An S3 server."""
+    with moto(tmp_path_factory.mktemp("moto"), authority) as datastore:
+        yield datastore
+
+
+@pytest.fixture(scope="session")
+def azure_store(
+    tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA
+) -> Iterator[Datastore]:
+    """An Azure blob server."""
+    with azurite(tmp_path_factory.mktemp("azurite"), authority) as datastore:
+        yield datastore
+
+
+@pytest.fixture(scope="session")
+def gcs_store(
+    tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA
+) -> Iterator[Datastore]:
+    """A server with Google's interface."""
+    with gcs_emulator(tmp_path_factory.mktemp("gcs_emulator"), authority) as datastore:
+        yield datastore
+
+
+@pytest.fixture(scope="session")
+def sftp_store(
+    tmp_path_factory: pytest.TempPathFactory, authority: trustme.CA
+) -> Iterator[Datastore]:
+    """An SSH server."""
+    with openssh(tmp_path_factory.mktemp("openssh"), authority) as datastore:
+        yield datastore

@@ -22,7 +22,7 @@ from cas.errors import (
     RateLimitedError,
     SourceProtocolError,
     SourceUnavailableError,
-    UntrustedTLSError,
+    UntrustedServerError,
 )
 from tests.support.fetching import BODY, Fetching
 from tests.support.hostile_server import DATE, HostileServer, Line, Request, answer, resource
@@ -167,7 +167,7 @@ def test_server_of_a_private_authority_is_trusted_by_its_certificate_only(
 ) -> None:
     """With the CA given it works, without it nothing is sent."""
     tls_server.on("/blob", resource(BODY))
-    with pytest.raises(UntrustedTLSError):
+    with pytest.raises(UntrustedServerError):
         fetching(tls_server.url)
     assert tls_server.requests == []
     assert fetching.names() == []
@@ -195,7 +195,7 @@ def test_environment_changes_neither_trust_nor_credentials(
     monkeypatch.setenv("NETRC", str(home / ".netrc"))
     tls_server.on("/blob", resource(BODY))
 
-    with pytest.raises(UntrustedTLSError):
+    with pytest.raises(UntrustedServerError):
         fetching(tls_server.url)
     fetching(SourceSettings(url=tls_server.url, transport=_trusting(authority)))
 
@@ -212,7 +212,7 @@ def test_certificate_for_another_name_is_not_trusted(
         server.on("/blob", resource(BODY))
         settings = SourceSettings(url=server.url, transport=_trusting(authority))
 
-        with pytest.raises(UntrustedTLSError):
+        with pytest.raises(UntrustedServerError):
             fetching(settings)
 
         insecure = replace(settings.transport, insecure=True)

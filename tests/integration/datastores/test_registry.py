@@ -21,7 +21,7 @@ from cas.errors import (
     SourceChangedError,
     SourceNotFoundError,
     SourceUnavailableError,
-    UntrustedTLSError,
+    UntrustedServerError,
 )
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
@@ -222,7 +222,7 @@ def test_registry_that_refuses_us_says_so_at_once(
 def test_registry_of_an_unknown_authority_is_not_trusted(private_registry: Server) -> None:
     """Nor is the password sent to it."""
     settings = _settings(private_registry, credentials=ALICE, transport=TransportSettings())
-    with open_registry(settings) as registry, pytest.raises(UntrustedTLSError):
+    with open_registry(settings) as registry, pytest.raises(UntrustedServerError):
         registry.resolve(_reference(private_registry, "team/large:1"))
 
 
