@@ -31,6 +31,9 @@ from tests.support.loopfs import LoopFileSystem
 from tests.support.swtpm import SoftwareTpm
 from tests.support.vaults import VaultMachine
 
+_CONTAINERD = {"containerd_binary", "daemon"}
+"""Fixtures that every test with a containerd uses, if only through others."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options that choose a containerd."""
@@ -51,6 +54,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.getoption("--persist") is None
     ):
         raise pytest.UsageError("--containerd-address and --persist belong together")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what needs no containerd, so that it is not repeated for each version."""
+    for item in items:
+        if isinstance(item, pytest.Function) and _CONTAINERD.isdisjoint(item.fixturenames):
+            item.add_marker("once")
 
 
 @pytest.fixture(autouse=True)

@@ -560,6 +560,7 @@ BAD_IMAGES: dict[str, tuple[Callable[[], BuiltImage], type[CasError]]] = {
 }  # fmt: skip
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(("make", "error"), BAD_IMAGES.values(), ids=BAD_IMAGES)
 def test_import_bad_image_is_refused_and_leaves_nothing(
@@ -658,6 +659,7 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], dict[str, bytes]], type[CasError]]] =
 }  # fmt: skip
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("form", ["tar", "stream", "directory"])
 @pytest.mark.parametrize(("make", "error"), BAD_ARCHIVES.values(), ids=BAD_ARCHIVES)
 def test_import_bad_archive_is_refused_and_leaves_nothing(
@@ -680,6 +682,7 @@ def test_import_bad_archive_is_refused_and_leaves_nothing(
     assert_nothing_came_in(backing)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("compression", list(Compression))
 def test_import_truncated_archive_is_refused_and_leaves_nothing(
     compression: Compression, images: Images, backing: Backing, tmp_path: Path

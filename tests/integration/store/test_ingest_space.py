@@ -135,6 +135,7 @@ print(result.way, result.size, int(peak.split()[1]) * 1024)
 """
 
 
+@pytest.mark.once
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @both_ways

@@ -28,7 +28,7 @@ from cas.errors import (
 from cas.fsops.mounts import mount, unmount
 from cas.fsops.trees import free_bytes
 from cas.model.cancellation import Cancellation
-from cas.model.digest import ChainID, Digest
+from cas.model.digest import Digest
 from cas.model.labels import DURABLE
 from cas.model.settings import Settings
 from cas.store.layers.durability import LayerDurability
@@ -37,7 +37,6 @@ from tests.support.layers import (
     BuiltLayer,
     Compression,
     Entry,
-    build_layer,
     directory,
     file,
     hard_link,
@@ -450,14 +449,3 @@ def test_unpack_in_unreachable_store_needs_a_daemon_that_syncs(store: Store) -> 
     assert old.require_way(Path("/")) is False
     with pytest.raises(DaemonVersionError, match=r"1\.7\.14"):
         old.require_way(None)
-
-
-def test_unpack_of_deep_image_names_every_chain(store: Store) -> None:
-    """127 layers: as many as docker allows."""
-    image = build_image(
-        [build_layer([file(f"layer-{number}", b"x")]) for number in range(127)],
-        name="example.com/deep:1",
-    )
-    top = store.unpack_image(add_image(store, image))
-    assert store.snapshots() == set(image.chain_ids)
-    assert ChainID.parse(top) == ChainID.parse(image.chain_ids[-1])

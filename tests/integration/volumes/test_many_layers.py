@@ -21,6 +21,7 @@ def test_volume_of_127_layers_is_mounted_and_recognised(store: Store) -> None:
         (mount,) = store.backing.snapshots.mounts(str(name))
         assert len(",".join(mount.options)) > _PAGE_BYTES
         assert status.state is VolumeState.ACTIVE
+        assert store.snapshots() == {*image.chain_ids, str(name)}
         assert sorted(path.name for path in status.rootfs.iterdir()) == sorted(
             ["top", *(f"layer-{number}" for number in range(_LAYERS))]
         )
@@ -28,3 +29,4 @@ def test_volume_of_127_layers_is_mounted_and_recognised(store: Store) -> None:
         assert store.volumes.activate(name) == status
         assert store.volumes.usage(name).shared_bytes > _LAYERS * _PAGE_BYTES
         assert store.volumes.deactivate(name).state is VolumeState.INACTIVE
+        assert store.volumes.remove(name)
