@@ -39,11 +39,11 @@ class Invocation:
         self.progress_mode = "auto"
         self.verbose = 0
 
-    def configure_logging(self, verbose: int) -> None:
+    def configure_logging(self, verbose: int, formatter: logging.Formatter | None = None) -> None:
         """Send the ``cas`` logger to stderr; nothing else is touched."""
         self.verbose = verbose
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("cas: %(levelname)s: %(message)s"))
+        handler.setFormatter(formatter or logging.Formatter("cas: %(levelname)s: %(message)s"))
         logger = logging.getLogger("cas")
         logger.handlers[:] = [handler]
         logger.propagate = False

@@ -39,9 +39,10 @@ def command(
     from dataclasses import replace
 
     from cas.cli.stop_signals import stop_on_signals
+    from cas.daemon.log_lines import ServiceFormatter
     from cas.daemon.service import serve
 
-    invocation.configure_logging(invocation.verbose + 1)
+    invocation.configure_logging(invocation.verbose + 1, ServiceFormatter())
     settings = invocation.settings()
     if metrics_address is not None:
         settings = replace(settings, metrics_address=metrics_address)

@@ -24,6 +24,7 @@ from cas.errors import CasError, InternalError, InterruptedOperationError, Usage
 from cas.model.cancellation import begin_operation
 from cas.rpc.server.call import Call
 from cas.rpc.server.registry import CallObserver, RunningCalls
+from cas.rpc.server.request_number import begin_request
 from cas.rpc.status import error_status
 from cas.store.guard import VaultGuard
 
@@ -138,13 +139,13 @@ class Dispatcher:
     @contextmanager
     def _answering(self, method: _Method, context: grpc.ServicerContext) -> Iterator[Call]:
         """Count a call and turn what it raises into its status."""
+        begin_request()  # gRPC runs each call in a context of its own, which ends with it
         call = Call(method.path, context)
         begun = time.monotonic()
         self._observer.call_began(method.path)
         code = "CANCELLED"  # unless it comes to its end
         try:
             with self._calls.admitted(call, lingers=method.lingers):
-                # gRPC runs each call in a context of its own, which ends with it.
                 begin_operation(call.cancellation)
                 if not method.reads:
                     self._guard.check_writable()
@@ -157,7 +158,9 @@ class Dispatcher:
             code = InternalError.grpc_status
             _end(context, _defect(call, error))
         finally:
-            self._observer.call_ended(method.path, code, time.monotonic() - begun)
+            seconds = time.monotonic() - begun
+            _log.debug("call ended method=%s code=%s seconds=%.4f", method.path, code, seconds)
+            self._observer.call_ended(method.path, code, seconds)
 
 
 def _python_name(declared: str) -> str:

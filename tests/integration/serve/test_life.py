@@ -172,6 +172,21 @@ def test_service_without_a_layout_is_refused(own_settings: Settings) -> None:
         assert service.containerd_pid is None
 
 
+def test_log_tells_which_lines_belong_to_one_call(own_settings: Settings) -> None:
+    """A number per call, which the calls to containerd have that it leads to."""
+    with Service(own_settings) as service:
+        service.start(verbose=True)
+        for _ in range(2):
+            _recover(service)
+        lines = service.process.log.splitlines()
+        ends = [line for line in lines if "call ended method=/cas.v1.Store/Recover code=OK" in line]
+        numbers = [line.rpartition(" request=")[2] for line in ends]
+        assert len(set(numbers)) == 2
+        for number in numbers:
+            own = [line for line in lines if line.endswith(f" request={number}")]
+            assert any("containerd call action='list leases'" in line for line in own)
+
+
 def test_metrics_tell_of_the_containerd_that_died(service: Service) -> None:
     """They are served beside the socket of the service, also while containerd is away."""
     metrics = service.settings.persist / "metrics.sock"

@@ -1,0 +1,20 @@
+"""How the service logs: a line per event, with the number of the call that it belongs to."""
+
+__all__ = ["ServiceFormatter"]
+
+import logging
+
+from cas.rpc.server.request_number import current_request
+
+
+class ServiceFormatter(logging.Formatter):
+    """Adds ``request=17`` to what happens within a call; the service manager adds the time."""
+
+    def __init__(self) -> None:
+        super().__init__("cas: %(levelname)s: %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
+        """Give the line, without a traceback that may follow."""
+        number = current_request()
+        line = super().formatMessage(record)
+        return line if number is None else f"{line} request={number}"
