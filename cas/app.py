@@ -64,6 +64,10 @@ def require_root() -> None:
         )
 
 
+def _guard(settings: Settings) -> VaultGuard:
+    return VaultGuard(settings.layout, require_encryption=settings.require_encryption)
+
+
 class Case:
     """The store of one persist directory, opened.
 
@@ -110,6 +114,7 @@ class Case:
             identity=processes.current(),
             volumes=lambda: iter_records(layout),
             daemon_syncs_layers=containerd.facts.version >= (1, 7, 14),
+            check_writable=_guard(settings).check_writable,
             on_ingested=on_ingested,
         )
         self.events = containerd.events
@@ -225,7 +230,7 @@ class Case:
         require_root()
         if writing:
             layout = settings.layout
-            VaultGuard(layout, require_encryption=settings.require_encryption).check_writable()
+            _guard(settings).check_writable()
             require_directories(settings, (layout.vault, layout.case, layout.volumes))
         containerd = Containerd.connect(
             settings.socket,

@@ -3,7 +3,7 @@
 Wired by ``cas.app``; nothing here does anything.
 """
 
-__all__ = ["Backing", "Clock", "ignore_size"]
+__all__ = ["Backing", "Clock", "allow_writing", "ignore_size"]
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +26,10 @@ from cas.store.ports import (
 
 Clock = Callable[[], datetime]
 """Tells the time as an aware UTC datetime."""
+
+
+def allow_writing() -> None:
+    """Guard nothing."""
 
 
 def ignore_size(size: int) -> None:
@@ -53,6 +57,7 @@ class Backing:
         volumes: Streams the records of all container volumes.
         daemon_syncs_layers: Whether containerd syncs unpacked files when it is asked to.
         namespace: The namespace's name.
+        check_writable: Raises where nothing may be written, as when the vault is locked.
         on_ingested: Told the size of each blob that this process puts into the store.
     """
 
@@ -72,4 +77,5 @@ class Backing:
     volumes: Callable[[], Iterator[VolumeRecord]]
     daemon_syncs_layers: bool
     namespace: str
+    check_writable: Callable[[], object] = allow_writing
     on_ingested: Callable[[int], None] = ignore_size

@@ -169,7 +169,7 @@ class Leasing:
 
     @contextmanager
     def hold(self, purpose: str) -> Iterator[Lease]:
-        """Hold a lease for the time of the context.
+        """Hold a lease for the time of the context; only where the vault may be written.
 
         Args:
             purpose: One word of lower-case letters, shown to people who list leases.
@@ -177,6 +177,7 @@ class Leasing:
         Whatever the lease alone kept may be collected once the context ends, so references to it
         are made inside.
         """
+        self._backing.check_writable()
         lease = Lease(self._backing, purpose)
         try:
             yield lease

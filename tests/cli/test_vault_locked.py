@@ -1,0 +1,94 @@
+"""Every command that writes, on a locked vault: refused with 7, and nothing comes into being."""
+
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cas.app import open_vaults
+from cas.model.settings import Settings
+from cas.model.vault_settings import ProviderName, VaultSettings
+from tests.cli.conftest import RunCas
+from tests.support.daemon import persist_directory, settings_for
+from tests.support.images import layered_image
+from tests.support.loopfs import LoopFileSystem
+from tests.support.vaults import no_passphrase
+
+pytestmark = pytest.mark.slow
+
+VOLUME = f"{uuid.uuid4()}#0"
+DIGEST = "sha256:" + "0" * 64
+ARCHIVE, BLOB = "ARCHIVE", "BLOB"
+
+WRITERS = [
+    ("layout", "init"),
+    ("layout", "check", "--fix"),
+    ("blob", "ingest", BLOB),
+    ("blob", "ingest", "--move", BLOB),
+    ("blob", "rm", DIGEST),
+    ("blob", "prune", "--force"),
+    ("image", "import", ARCHIVE),
+    ("image", "tag", "alpine:3.20", "other:1"),
+    ("image", "rm", "alpine:3.20"),
+    ("image", "prune", "--force"),
+    ("volume", "prepare", VOLUME, "--image", "alpine:3.20"),
+    ("volume", "activate", VOLUME),
+    ("volume", "activate", "--all"),
+    ("volume", "deactivate", VOLUME),
+    ("volume", "rm", VOLUME),
+    ("prune", "--force"),
+    ("check", "--fix"),
+]
+
+
+@pytest.fixture(scope="module")
+def locked() -> Iterator[Settings]:
+    """A layout in vaults that are locked."""
+    with persist_directory() as directory:
+        key = directory / "key"
+        key.touch(0o600)
+        key.write_bytes(bytes(range(32)))
+        with LoopFileSystem(_made(directory / "disk"), 32 * 1024 * 1024, ["encrypt"]) as disk:
+            vault = VaultSettings(provider=ProviderName.KEY_FILE, key_file=key)
+            settings = replace(settings_for(disk.path, "containerd"), vault=vault)
+            vaults = open_vaults(settings, ask=no_passphrase)
+            vaults.init()
+            vaults.lock()
+            yield settings
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir()
+    return directory
+
+
+def _entries(settings: Settings) -> list[str]:
+    layout = settings.layout
+    places = (layout.vault, layout.unsealed_vault)
+    return sorted(str(path) for place in places for path in place.rglob("*"))
+
+
+@pytest.mark.parametrize("words", WRITERS, ids=" ".join)
+def test_writer_on_a_locked_vault_is_refused_and_creates_nothing(
+    words: tuple[str, ...], locked: Settings, run_cas: RunCas, tmp_path: Path
+) -> None:
+    """Invariant 8, command by command; the vault is asked before containerd is."""
+    (tmp_path / "blob").write_bytes(b"content")
+    paths = {
+        ARCHIVE: str(layered_image(1).write_oci_tar(tmp_path / "archive.tar")),
+        BLOB: str(tmp_path / "blob"),
+    }
+    config = tmp_path / "config.toml"
+    owners = "".join(f'{role} = "root"\n' for role in locked.owners)
+    config.write_text(f"[owners]\n{owners}")
+    before = _entries(locked)
+    arguments = [paths.get(word, word) for word in words]
+    result = run_cas("--config", config, "--persist", locked.persist, "--json", *arguments)
+    assert result.status == 7, result
+    assert json.loads(result.err)["error"]["reference"] == "vault-locked"
+    assert "cas vault unlock" in json.loads(result.err)["error"]["message"]
+    assert _entries(locked) == before
+    assert (tmp_path / "blob").exists()
