@@ -9,6 +9,7 @@ import grpc
 
 from cas._gen.containerd.services.diff.v1 import diff_pb2, diff_pb2_grpc
 from cas.containerd.leases import Leases
+from cas.containerd.patience import ending_with_operation, patient_seconds
 from cas.containerd.translation import translated
 from cas.containerd.transport import STREAM_SECONDS, Transport, complete
 from cas.containerd.values import descriptor_message, descriptor_value, mount_messages
@@ -92,12 +93,15 @@ class Differ:
         watch_seconds: float,
     ) -> diff_pb2.ApplyResponse:
         call = self._stub.Apply.future(
-            complete(request), timeout=STREAM_SECONDS, metadata=self._transport.metadata(lease)
+            complete(request),
+            timeout=patient_seconds(STREAM_SECONDS),
+            metadata=self._transport.metadata(lease),
         )
         try:
-            while True:
-                with suppress(grpc.FutureTimeoutError):
-                    return call.result(timeout=watch_seconds)
-                watch()
+            with ending_with_operation(call):
+                while True:
+                    with suppress(grpc.FutureTimeoutError):
+                        return call.result(timeout=watch_seconds)
+                    watch()
         finally:
             call.cancel()

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 
 import grpc
 
+from cas.containerd.patience import is_stopped
 from cas.errors import (
     AlreadyExistsError,
     CasError,
@@ -30,6 +31,7 @@ from cas.errors import (
     DaemonVersionError,
     DeadlineExceededError,
     DeniedError,
+    InterruptedOperationError,
     LimitExceededError,
     LockTimeoutError,
     NoSpaceError,
@@ -88,6 +90,11 @@ def translated(
         yield
     except grpc.RpcError as error:
         raise _counterpart(error, action, nearer or {}) from error
+    except grpc.FutureCancelledError as error:
+        raise InterruptedOperationError(
+            f"cannot {action}: the operation was stopped by its caller, and containerd does not "
+            "answer; what it was asked for may happen yet"
+        ) from error
     finally:
         _logger.debug("containerd call action=%r seconds=%.4f", action, time.perf_counter() - began)
 
@@ -102,6 +109,8 @@ def _counterpart(
         kind: type[CasError] = NoSpaceError
     elif code is grpc.StatusCode.UNAVAILABLE and _REF_LOCKED.match(text):
         kind = RefLockedError
+    elif code is grpc.StatusCode.CANCELLED and is_stopped():
+        kind = InterruptedOperationError
     else:
         kind = nearer.get(code, TRANSLATIONS.get(code, DaemonError))
     return kind(f"cannot {action}: {_advice(kind)}{text or code.name}", code=code.name)

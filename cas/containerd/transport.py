@@ -23,6 +23,8 @@ from urllib.parse import quote
 import grpc
 from google.protobuf.message import Message
 
+from cas.containerd.patience import ending_with_operation, patient_seconds
+from cas.model.cancellation import current_operation
 from cas.model.records import LeaseID
 
 ANSWER_SECONDS = 30.0
@@ -98,8 +100,14 @@ class Transport:
         seconds: float | None = None,
     ) -> _Response:
         """Call and wait for the answer, at most ``seconds``."""
-        timeout = self.seconds if seconds is None else seconds
-        return method(complete(request), timeout=timeout, metadata=self.metadata(lease))
+        timeout = patient_seconds(self.seconds if seconds is None else seconds)
+        headers = self.metadata(lease)
+        if current_operation() is None:
+            # Half the work of a call that can be ended by somebody else.
+            return method(complete(request), timeout=timeout, metadata=headers)
+        call = method.future(complete(request), timeout=timeout, metadata=headers)
+        with ending_with_operation(call):
+            return call.result()
 
     def stream(
         self,
@@ -109,9 +117,11 @@ class Transport:
         seconds: float = STREAM_SECONDS,
     ) -> Iterator[_Response]:
         """Call and yield the answers; the call is cancelled when the iterator is closed."""
-        call = method(complete(request), timeout=seconds, metadata=self.metadata())
+        timeout = patient_seconds(seconds)
+        call = method(complete(request), timeout=timeout, metadata=self.metadata())
         try:
-            yield from call
+            with ending_with_operation(call):
+                yield from call
         finally:
             call.cancel()
 

@@ -8,11 +8,13 @@ __all__ = ["WRITE_ERRORS", "WriteStream", "open_stream"]
 
 import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from queue import SimpleQueue
 
 import grpc
 
 from cas._gen.containerd.services.content.v1 import content_pb2, content_pb2_grpc
+from cas.containerd.patience import ending_with_operation, patient_seconds
 from cas.containerd.translation import RefLockedError, translated
 from cas.containerd.transport import STREAM_SECONDS
 from cas.errors import (
@@ -51,8 +53,12 @@ class WriteStream:
         self._requests: SimpleQueue[content_pb2.WriteContentRequest | None] = SimpleQueue()
         self._unanswered = 0
         self._call = stub.Write(
-            iter(self._requests.get, None), metadata=metadata, timeout=STREAM_SECONDS
+            iter(self._requests.get, None),
+            metadata=metadata,
+            timeout=patient_seconds(STREAM_SECONDS),
         )
+        self._watch = ExitStack()
+        self._watch.enter_context(ending_with_operation(self._call))
 
     def send(self, request: content_pb2.WriteContentRequest) -> None:
         """Queue a message."""
@@ -76,13 +82,15 @@ class WriteStream:
     def end(self) -> None:
         """End the stream and wait until containerd has let go of the ref."""
         self._requests.put(None)
-        # containerd repeats its last answer at the end.
-        for _ in self._call:
-            pass
+        with self._watch:
+            # containerd repeats its last answer at the end.
+            for _ in self._call:
+                pass
 
     def cancel(self) -> None:
         """Break the stream off; containerd lets go of the ref some milliseconds after."""
         self._call.cancel()
+        self._watch.close()
         # gRPC's sending thread waits for the next message until it gets one.
         self._requests.put(None)
 

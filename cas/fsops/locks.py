@@ -22,7 +22,7 @@ from cas.errors import LockTimeoutError
 from cas.fsops.durable import make_directory
 from cas.fsops.processes import process_name
 from cas.fsops.translation import translated
-from cas.model.cancellation import Cancellation
+from cas.model.cancellation import Cancellation, current_operation
 
 _FIRST_PAUSE_SECONDS = 0.001
 _LONGEST_PAUSE_SECONDS = 0.05
@@ -58,7 +58,8 @@ class FileLock:
 
         Raises:
             LockTimeoutError: Somebody else held it until the end of the wait.
-            InterruptedOperationError: ``cancel`` was set.
+            InterruptedOperationError: ``cancel`` was set, or the flag of the operation that this
+                belongs to.
             DeniedError: The process may not open the file.
             StorageError: A system call failed.
             RuntimeError: This very object holds the lock already.
@@ -67,10 +68,14 @@ class FileLock:
             message = f"the lock {str(self._path)!r} is held by this very object"
             raise RuntimeError(message)
         deadline = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+        operation = current_operation()
+        if operation is not None and operation.is_set():
+            operation = None  # whoever needs the lock now undoes what was begun
         pause = _FIRST_PAUSE_SECONDS
         while not self._try(shared=shared):
-            if cancel is not None:
-                cancel.check()
+            for flag in (cancel, operation):
+                if flag is not None:
+                    flag.check()
             if deadline is not None and time.monotonic() >= deadline:
                 raise self._timeout_error(timeout_seconds)
             time.sleep(pause)

@@ -20,7 +20,7 @@ from cas.model.progress import Progress
 from cas.rpc import messages
 from cas.rpc.server.call import Call
 from cas.rpc.server.gate import Gate
-from cas.rpc.server.workers import Workers
+from cas.store.workers import WorkerPool
 
 _Result = TypeVar("_Result")
 _Response = TypeVar("_Response")
@@ -34,7 +34,7 @@ _UNTOLD = 256
 
 def reported(
     call: Call,
-    workers: Workers,
+    workers: WorkerPool,
     gate: Gate | None,
     work: Callable[[Progress], _Result],
     respond: Callable[[types_pb2.Progress], _Response],
@@ -59,7 +59,7 @@ def reported(
         with gate.entered(call.cancellation):
             return work(reporter)
 
-    future = workers.begin(act)
+    future = workers.submit(act)
     future.add_done_callback(lambda _: reporter.wake())
     try:
         yield from _reports(reporter, future, respond)

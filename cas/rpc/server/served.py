@@ -15,7 +15,6 @@ from cas.model.progress import Progress
 from cas.model.settings import Settings
 from cas.rpc.server.gate import Gate
 from cas.rpc.server.paths import AllowedPaths
-from cas.rpc.server.workers import Workers
 from cas.store.account.usage import Usage
 from cas.store.account.why import Why
 from cas.store.check.report import CheckReport
@@ -23,6 +22,7 @@ from cas.store.content.blobs import Blobs
 from cas.store.guard import VaultGuard
 from cas.store.image.images import Images
 from cas.store.prune.prune import Prune
+from cas.store.workers import WorkerPool
 from cas.volumes.volumes import Volumes
 
 
@@ -110,7 +110,7 @@ class Workshop:
     """
 
     store: ServedStore
-    workers: Workers
+    workers: WorkerPool
     bulk: Gate
     account: Gate
     paths: AllowedPaths

@@ -24,7 +24,7 @@ from cas.rpc.server.socket_file import SocketFile
 from cas.rpc.server.standard import StandardServices
 from cas.rpc.server.store import StoreServicer
 from cas.rpc.server.volumes import VolumesServicer
-from cas.rpc.server.workers import Workers
+from cas.store.workers import WorkerPool
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class Server:
             working=_WORKING, lingering=_LINGERING, stalled_seconds=stalled_seconds
         )
         self._watch_seconds = min(_WATCH_SECONDS, stalled_seconds / 4)
-        self._workers = Workers(_WORKING)
+        self._workers = WorkerPool(_WORKING, "cas-rpc-work")
         self._threads = ThreadPoolExecutor(_WORKING + _LINGERING + _REFUSING, "cas-rpc")
         servicers = self._servicers(store)
         self._standard = StandardServices(
@@ -184,6 +184,6 @@ class Server:
         ended = self._calls.await_end(_UNDO_SECONDS)
         if not ended:
             _log.warning("calls do not end count=%s", self._calls.count)
-        self._workers.close()
+        self._workers.shutdown(wait=False)
         self._threads.shutdown(wait=ended)
         return ended

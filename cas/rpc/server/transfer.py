@@ -16,8 +16,8 @@ from cas.model.cancellation import Cancellation
 from cas.model.limits import CHUNK_BYTES
 from cas.rpc.server.call import Call
 from cas.rpc.server.gate import Gate
-from cas.rpc.server.workers import Workers
 from cas.store.image.archives.tar_writer import Writable
+from cas.store.workers import WorkerPool
 
 _POLL_SECONDS = 0.1
 _QUEUED_CHUNKS = 2
@@ -91,7 +91,7 @@ def _chunk(message: _Step) -> bytes:
 
 
 def written(
-    call: Call, workers: Workers, gate: Gate, work: Callable[[Writable], object]
+    call: Call, workers: WorkerPool, gate: Gate, work: Callable[[Writable], object]
 ) -> Generator[bytes, None, None]:
     """Yield what the work writes, in chunks of at most 1 MiB.
 
@@ -111,7 +111,7 @@ def written(
             work(pipe)
             pipe.flush()
 
-    future = workers.begin(act)
+    future = workers.submit(act)
     try:
         yield from pipe.chunks(future)
         future.result()

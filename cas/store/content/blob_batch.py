@@ -3,13 +3,14 @@
 __all__ = ["BlobBatch"]
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from itertools import groupby
 from typing import TypeVar
 
 from cas.errors import InterruptedOperationError
 from cas.model.cancellation import Cancellation, JointCancellation
 from cas.store.image.document_walk import PlannedBlob
+from cas.store.workers import WorkerPool
 
 _Item = TypeVar("_Item")
 
@@ -43,7 +44,7 @@ class BlobBatch:
             InterruptedOperationError: The caller asked to stop.
         """
         stop = JointCancellation(self._cancel)
-        with ThreadPoolExecutor(self._workers, "cas-import") as pool:
+        with WorkerPool(self._workers, "cas-import") as pool:
             futures: list[Future[None]] = []
             try:
                 futures.extend(pool.submit(step, item, stop) for item in items)

@@ -8,7 +8,7 @@ __all__ = ["Blobs"]
 
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 
@@ -36,6 +36,7 @@ from cas.store.image.referrers import find_referrers
 from cas.store.leasing import Lease, Leasing
 from cas.store.locking import Locks
 from cas.store.sentinel import Sentinel
+from cas.store.workers import WorkerPool
 
 _WINDOW = 64
 """Files submitted ahead of the oldest result; so many may share a sync, and bound memory."""
@@ -161,7 +162,7 @@ class Blobs:
 
         with (
             self._leasing.hold("ingest") as lease,
-            ThreadPoolExecutor(self._workers, "cas-ingest") as pool,
+            WorkerPool(self._workers, "cas-ingest") as pool,
         ):
             window: deque[Future[Ingested]] = deque()
             try:

@@ -13,7 +13,7 @@ import logging
 import re
 import stat
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -32,6 +32,7 @@ from cas.store.layers.extraction import Extraction, LayerExtraction
 from cas.store.layers.implied_directories import restore_implied_directories
 from cas.store.layers.staging import StagedLayer, Staging, StagingUnsuitableError
 from cas.store.leasing import Lease
+from cas.store.workers import WorkerPool
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -104,8 +105,8 @@ class StagedUnpack:
                 parent = str(batch[-1].layer.chain_id)
 
     @contextmanager
-    def _pool(self, stop: Cancellation) -> Iterator[ThreadPoolExecutor]:
-        pool = ThreadPoolExecutor(self._workers, thread_name_prefix="cas-unpack")
+    def _pool(self, stop: Cancellation) -> Iterator[WorkerPool]:
+        pool = WorkerPool(self._workers, thread_name_prefix="cas-unpack")
         try:
             yield pool
         except BaseException:

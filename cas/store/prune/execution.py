@@ -4,7 +4,6 @@ __all__ = ["PlanExecution", "Skipped"]
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,6 +25,7 @@ from cas.store.backing import Backing
 from cas.store.leasing import is_abandoned
 from cas.store.locking import Locks
 from cas.store.prune.plan import Action, PlannedObject, PrunePlan
+from cas.store.workers import WorkerPool
 
 _log = logging.getLogger(__name__)
 
@@ -179,7 +179,7 @@ class PlanExecution:
         def unpin(group: list[PlannedObject]) -> list[tuple[PlannedObject, str]]:
             return list(self._unpin_group(group, cancel, progress))
 
-        with ThreadPoolExecutor(_WORKERS, thread_name_prefix="cas-prune") as workers:
+        with WorkerPool(_WORKERS, thread_name_prefix="cas-prune") as workers:
             try:
                 for outcomes in workers.map(unpin, groups.values()):
                     for planned, reason in outcomes:

@@ -1,0 +1,64 @@
+"""How long a call to containerd may go on once somebody wants its operation stopped.
+
+A call that is under way then gets some seconds to end by itself, so that its effect is known and
+can be undone; only a containerd that hangs takes longer, and is waited for no more. Calls that are
+made after the stop are those that undo: they share a minute. Without an operation (see
+:func:`cas.model.cancellation.begin_operation`) nothing of this applies.
+"""
+
+__all__ = ["ending_with_operation", "is_stopped", "patient_seconds"]
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from cas.model.cancellation import current_operation
+
+_UNDER_WAY_SECONDS = 5.0
+_UNDOING_SECONDS = 60.0
+_LEAST_SECONDS = 2.0
+"""For each of the calls that undo, even if those before took the whole minute."""
+
+
+class _Call(Protocol):
+    def cancel(self) -> object: ...
+
+
+def is_stopped() -> bool:
+    """Whether this context belongs to an operation that somebody wants stopped."""
+    operation = current_operation()
+    return operation is not None and operation.is_set()
+
+
+def patient_seconds(seconds: float) -> float:
+    """Give the deadline of a call that begins now and otherwise would have ``seconds``."""
+    operation = current_operation()
+    stopped = None if operation is None else operation.seconds_since()
+    if stopped is None:
+        return seconds
+    return min(seconds, max(_LEAST_SECONDS, _UNDOING_SECONDS - stopped))
+
+
+@contextmanager
+def ending_with_operation(call: _Call) -> Iterator[None]:
+    """Cancel a call that is under way too long after somebody wants its operation stopped."""
+    operation = current_operation()
+    if operation is None or operation.is_set():
+        yield
+        return
+    timers: list[threading.Timer] = []
+
+    def count_down() -> None:
+        if not timers:
+            timer = threading.Timer(_UNDER_WAY_SECONDS, call.cancel)
+            timer.daemon = True
+            timers.append(timer)
+            timer.start()
+
+    try:
+        with operation.notifying(count_down):
+            yield
+    finally:
+        for timer in timers:
+            timer.cancel()
