@@ -1,7 +1,12 @@
-"""From settings to a datastore; each kind is loaded when the first of it is opened."""
+"""From settings to a datastore; each kind is loaded when the first of it is opened.
+
+All of it is loaded then: whoever opens a datastore may give up the right to read anything else
+before it is used.
+"""
 
 __all__ = ["open_registry", "open_source"]
 
+import encodings.idna  # noqa: F401 - Python looks it up by name when a host is connected to
 from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit

@@ -58,6 +58,7 @@ class Fetching:
     cancellation: Cancellation = field(default_factory=Cancellation)
     progress: Progress = NO_PROGRESS
     room: Room = NO_LEDGER
+    idle_seconds: float = 10.0
 
     @property
     def file(self) -> Path:
@@ -69,8 +70,9 @@ class Fetching:
         return sorted(path.name for path in self.directory.iterdir())
 
     def settings(self, url: str) -> SourceSettings:
-        """Settings that do not wait long for a silent server."""
-        return SourceSettings(url=url, transport=TransportSettings(idle_seconds=0.2))
+        """Settings for one URL."""
+        transport = TransportSettings(idle_seconds=self.idle_seconds)
+        return SourceSettings(url=url, transport=transport)
 
     def __call__(
         self,

@@ -1,5 +1,7 @@
 """The same promises at every kind of datastore, served by real servers."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -7,6 +9,7 @@ import pytest
 
 from cas.datastores.opening import open_source
 from cas.datastores.port import Validator
+from cas.datastores.settings import encode_settings
 from cas.errors import (
     AuthenticationError,
     ConflictError,
@@ -17,6 +20,21 @@ from cas.errors import (
 )
 from tests.support.datastores import Datastore
 from tests.support.fetching import BODY, MIB, Fetching
+
+LATE_IMPORTS = """
+import sys
+from pathlib import Path
+from cas.datastores.fetch import fetch
+from cas.datastores.opening import open_source
+from cas.datastores.settings import decode_settings
+from cas.datastores.terms import Wanted
+from cas.model.digest import Digest
+
+with open_source(decode_settings(sys.stdin.buffer.read())) as source:
+    before = set(sys.modules)
+    fetch(source, Wanted(path=sys.argv[1], digest=Digest.of(b"")), Path(sys.argv[2]))
+    print(*sorted(set(sys.modules) - before))
+"""
 
 KINDS = ("https_store", "s3_store", "azure_store", "gcs_store", "sftp_store")
 
@@ -147,3 +165,19 @@ def test_validator_of_another_kind_of_datastore_proves_nothing(datastore: Datast
         source.open(datastore.path, offset=1, validator=Validator("another", "x")),
     ):
         pass
+
+
+def test_datastore_that_is_open_loads_no_further_module(
+    datastore: Datastore, fetching: Fetching
+) -> None:
+    """A confined process opens it first and gives up reading then."""
+    done = subprocess.run(
+        [sys.executable, "-c", LATE_IMPORTS, datastore.path, fetching.file],
+        input=encode_settings(datastore.settings),
+        capture_output=True,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.split() == []
+    assert fetching.file.read_bytes() == BODY

@@ -41,7 +41,7 @@ def tls_server(tls: ssl.SSLContext) -> Iterator[HostileServer]:
 
 def _trusting(authority: trustme.CA) -> TransportSettings:
     pem = authority.cert_pem.bytes().decode()
-    return TransportSettings(ca_pem=pem, idle_seconds=0.5)
+    return TransportSettings(ca_pem=pem, idle_seconds=10)
 
 
 def test_object_is_described_without_being_read(server: HostileServer, fetching: Fetching) -> None:

@@ -53,7 +53,7 @@ def _settings(server: HostileServer) -> SourceSettings:
         url=f"docker://127.0.0.1:{server.port}",
         plain_http=True,
         credentials=BOB,
-        transport=TransportSettings(idle_seconds=0.5, headers={"X-Key": Secret(HIDDEN)}),
+        transport=TransportSettings(idle_seconds=10, headers={"X-Key": Secret(HIDDEN)}),
     )
 
 
