@@ -35,6 +35,7 @@ from tests.support.hostile_server import (
     resource,
 )
 from tests.support.loopfs import LoopFileSystem
+from tests.support.waiting import wait_for
 
 OTHER = BODY[::-1]
 ALL_BUT_NOTHING = len(BODY) + 64 * 1024
@@ -319,8 +320,7 @@ def test_cancelled_transfer_stops_though_the_server_is_silent_and_can_go_on(
     """The read that waits is ended; what came before is kept."""
 
     def cancel(line: Line) -> None:
-        while (fetching.directory / "file.partial").stat().st_size < MIB:
-            assert not line.released.wait(0.01)
+        wait_for(lambda: (fetching.directory / "file.partial").stat().st_size == MIB)
         fetching.cancellation.set()
         line.hold()
 
@@ -429,11 +429,13 @@ def test_power_cut_costs_no_more_than_what_was_not_synced(
     noted = file_system.path / "file.progress"
 
     def cut_power(line: Line) -> None:
-        while not noted.exists():
-            assert not line.released.wait(0.01)
+        wait_for(noted.exists)
+        first = noted.read_bytes()
+        line.send(BODY[MIB : 2 * MIB])
+        wait_for(lambda: noted.read_bytes() != first)  # so the first is durable for certain
         file_system.power_cut()
 
-    server.on("/blob", resource(BODY, cut_after=2 * MIB, then=cut_power), resource(BODY))
+    server.on("/blob", resource(BODY, cut_after=MIB, then=cut_power), resource(BODY))
     with pytest.raises(CasError):
         fetching(server.url)
     file_system.remount()
