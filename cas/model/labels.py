@@ -13,6 +13,7 @@ __all__ = [
     "LEASE_PID",
     "LEASE_PID_NAMESPACE",
     "LEASE_PURPOSE",
+    "LEASE_RESUMES",
     "LEASE_START_TIME",
     "MAX_LABEL_BYTES",
     "MEDIA_TYPE",
@@ -20,6 +21,8 @@ __all__ = [
     "OURS",
     "PIN_OWNER",
     "PIN_REASON",
+    "SIGNATURE",
+    "SIGNED_BY",
     "SNAPSHOT_REF",
     "STORE_ID",
     "UNCOMPRESSED",
@@ -57,6 +60,10 @@ KEEP = f"{OURS}keep"
 """On an image, with any value: prune leaves it."""
 LAST_USED = f"{OURS}last-used"
 """On an image: RFC 3339 time of the last prepare from it, to the hour."""
+SIGNATURE = f"{OURS}signature"
+"""On a pulled image: the kind of signature that was checked, such as ``cosign``."""
+SIGNED_BY = f"{OURS}signed-by"
+"""Beside :data:`SIGNATURE`: the policy's name of the key that made it."""
 STORE_ID = f"{OURS}store-id"
 """On the namespace and on the sentinel blob."""
 VOLUME = f"{OURS}volume"
@@ -72,6 +79,8 @@ LEASE_PID = f"{OURS}pid"
 LEASE_PID_NAMESPACE = f"{OURS}pid-namespace"
 LEASE_START_TIME = f"{OURS}start-time"
 LEASE_PURPOSE = f"{OURS}purpose"
+LEASE_RESUMES = f"{OURS}resumes"
+"""On a lease of work that is gone on with after an interruption: what names that work."""
 
 MAX_LABEL_BYTES = 4096
 """containerd's limit for key and value of one label together."""

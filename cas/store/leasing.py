@@ -7,7 +7,7 @@ reaped, and those that this process could not release because containerd was awa
 cannot extend a lease: :meth:`Lease.keep_alive` makes a successor instead.
 """
 
-__all__ = ["LIFETIME", "Lease", "Leasing", "is_abandoned", "lease_owner"]
+__all__ = ["LIFETIME", "Lease", "Leasing", "is_abandoned", "is_resumable", "lease_owner"]
 
 import logging
 import secrets
@@ -17,11 +17,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from cas.errors import CasError, LeaseNotFoundError
+from cas.errors import CasError, InvalidNameError, LeaseNotFoundError
 from cas.fsops.processes import ProcessIdentity, is_dead
 from cas.model import labels
 from cas.model.digest import Digest
 from cas.model.records import LeaseID, LeaseInfo, LeaseResource
+from cas.model.sizes import parse_instant
 from cas.store.backing import Backing
 
 _log = logging.getLogger(__name__)
@@ -51,9 +52,10 @@ class Lease:
     :meth:`Leasing.hold` only.
     """
 
-    def __init__(self, backing: Backing, purpose: str) -> None:
+    def __init__(self, backing: Backing, purpose: str, resumes: str | None = None) -> None:
         self._backing = backing
         self._purpose = purpose
+        self._resumes = resumes
         self._guard = threading.Lock()
         self._generations: list[_Generation] = []
         self._generations.append(self._create())
@@ -114,6 +116,22 @@ class Lease:
                 else:
                     _unreleased.discard(generation.id)
 
+    def abandon(self) -> None:
+        """Leave what it holds to whoever goes on with the work; one that holds nothing goes.
+
+        Nobody may use it afterwards. It ends by its expiry, by a prune, or when the work is done.
+        """
+        if not any(self._resources()):
+            self.release()
+            return
+        with self._guard:
+            _unreleased.update(generation.id for generation in self._generations)
+            self._generations.clear()
+
+    def _resources(self) -> Iterator[LeaseResource]:
+        with suppress(CasError):
+            yield from self._backing.leases.iter_resources(self.id)
+
     def _pin(self, resource: LeaseResource) -> None:
         with self._guard:
             self._backing.leases.add_resource(self.id, resource)
@@ -129,6 +147,8 @@ class Lease:
             labels.LEASE_PURPOSE: self._purpose,
             labels.GC_EXPIRE: _rfc3339(now + LIFETIME),
         }
+        if self._resumes is not None:
+            marks[labels.LEASE_RESUMES] = self._resumes
         try:
             self._backing.leases.create(lease_id, marks)
         except BaseException:
@@ -168,21 +188,38 @@ class Leasing:
         self._backing = backing
 
     @contextmanager
-    def hold(self, purpose: str) -> Iterator[Lease]:
+    def hold(self, purpose: str, *, resumes: str | None = None) -> Iterator[Lease]:
         """Hold a lease for the time of the context; only where the vault may be written.
 
         Args:
             purpose: One word of lower-case letters, shown to people who list leases.
+            resumes: Names the work, if it is gone on with after an interruption. What the lease
+                holds then stays for up to a day when the context ends with an error or the process
+                dies, unless a prune takes it, and until work of the same name ends well.
 
         Whatever the lease alone kept may be collected once the context ends, so references to it
         are made inside.
         """
         self._backing.check_writable()
-        lease = Lease(self._backing, purpose)
+        lease = Lease(self._backing, purpose, resumes)
+        done = False
         try:
             yield lease
+            done = True
         finally:
-            lease.release()
+            if done or resumes is None:
+                lease.release()
+            else:
+                lease.abandon()
+        if resumes is not None:
+            self._end_interrupted(resumes)
+
+    def _end_interrupted(self, work: str) -> None:
+        """Drop what earlier attempts at the same work have left."""
+        for info in list(self._backing.leases.iter_leases()):
+            if info.labels.get(labels.LEASE_RESUMES) == work and is_abandoned(info):
+                self._backing.leases.delete(info.id)
+                _unreleased.discard(info.id)
 
     def unreleased(self) -> frozenset[LeaseID]:
         """Leases that this process no longer needs and has not released, or not yet."""
@@ -192,7 +229,8 @@ class Leasing:
         """Delete leases of ours that are abandoned, then collect once if any was.
 
         Leases of others, of live processes, and of processes that cannot be judged from here
-        (another PID namespace) are left alone. Idempotent.
+        (another PID namespace) are left alone, and until their expiry those of work that can be
+        gone on with. Idempotent.
 
         Returns:
             What was deleted.
@@ -200,7 +238,9 @@ class Leasing:
         reaped = [
             lease.id
             for lease in list(self._backing.leases.iter_leases())
-            if is_abandoned(lease) and self._backing.leases.delete(lease.id)
+            if is_abandoned(lease)
+            and not is_resumable(lease, self._backing.clock())
+            and self._backing.leases.delete(lease.id)
         ]
         for lease_id in reaped:
             _log.info("abandoned lease reaped lease=%s", lease_id)
@@ -216,6 +256,16 @@ def is_abandoned(info: LeaseInfo) -> bool:
         return True
     owner = lease_owner(info.labels)
     return owner is not None and is_dead(owner)
+
+
+def is_resumable(info: LeaseInfo, now: datetime) -> bool:
+    """Whether a lease is of work that can be gone on with, and its time is not over."""
+    if labels.LEASE_RESUMES not in info.labels:
+        return False
+    try:
+        return parse_instant(info.labels[labels.GC_EXPIRE], now=now) > now
+    except (KeyError, InvalidNameError):
+        return False
 
 
 def lease_owner(lease_labels: Mapping[str, str]) -> ProcessIdentity | None:

@@ -38,7 +38,7 @@ from cas.store.account.files import BlobFileScan, allocated_size, scan_blob_file
 from cas.store.account.graph import Graph, Kind, Reference, references, referrers
 from cas.store.backing import Backing
 from cas.store.filters import BlobFilters, changed
-from cas.store.leasing import is_abandoned
+from cas.store.leasing import is_abandoned, is_resumable
 from cas.store.ports import BlobCatalogue
 
 OtherContent = Callable[[], Iterable[tuple[str, BlobCatalogue]]]
@@ -56,12 +56,14 @@ class LeaseUse:
         info: The lease.
         dead: It is ours and certainly nobody works under it any more.
         expired: Its time is over; containerd ignores it already.
+        resumable: The work that it is of can be gone on with.
         node: In the graph.
     """
 
     info: LeaseInfo
     dead: bool
     expired: bool
+    resumable: bool
     node: int
 
     @property
@@ -262,6 +264,7 @@ def _read_leases(inventory: Inventory, backing: Backing, now: datetime) -> None:
             info,
             dead=is_abandoned(info),
             expired=_is_expired(info, now),
+            resumable=is_resumable(info, now),
             node=inventory.graph.add(
                 Kind.LEASE, info.id, keeps=_resources(resources, backing.snapshotter)
             ),

@@ -82,8 +82,9 @@ def _leases(backing: Backing, inventory: Inventory) -> Iterator[Finding]:
         known = {lease.id for lease in backing.leases.iter_leases()}
         return [lease for lease in suspects if lease.info.id in known]
 
+    ended = [lease for lease in inventory.leases if not lease.alive and not lease.resumable]
     # One that is just being released is gone in a moment.
-    for lease in _lasting([lease for lease in inventory.leases if not lease.alive], present):
+    for lease in _lasting(ended, present):
         state = "that nobody works under" if lease.dead else "whose time is over"
         yield _leftover(
             Problem.LEASE, lease.info.id, f"lease {lease.info.id} {state} is still there"

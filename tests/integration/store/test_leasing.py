@@ -3,6 +3,7 @@
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -216,3 +217,44 @@ def test_reaper_leaves_leases_of_a_pid_namespace_that_it_cannot_look_into(
 
 def expiry_of(labels: Mapping[str, str]) -> datetime:
     return datetime.fromisoformat(labels[GC_EXPIRE])
+
+
+def test_lease_of_work_that_failed_stays_until_it_ends_well(backing: Backing) -> None:
+    """What an interrupted pull had need not come again; done, nothing of it is left."""
+    leasing = Leasing(backing)
+    with suppress(KeyboardInterrupt), leasing.hold("pull", resumes="work") as lease:
+        digest = put(backing, lease.id)
+        raise KeyboardInterrupt
+    leasing.reap()
+    backing.leases.collect_garbage()
+    assert is_stored(backing, digest)
+
+    with leasing.hold("pull", resumes="other work"):
+        pass
+    assert len(lease_ids(backing)) == 1
+    with leasing.hold("pull", resumes="work"):
+        pass
+    assert lease_ids(backing) == set()
+
+
+def test_lease_of_work_that_failed_without_holding_anything_goes(backing: Backing) -> None:
+    """There is nothing to go on with."""
+    with pytest.raises(KeyboardInterrupt), Leasing(backing).hold("pull", resumes="work"):
+        raise KeyboardInterrupt
+
+    assert lease_ids(backing) == set()
+
+
+def test_lease_of_killed_work_is_spared_until_its_time_is_over(
+    backing: Backing, clock: ShiftedClock
+) -> None:
+    """A recovery at the start after a reboot comes before the work is taken up again."""
+    killed = replace(backing, identity=dead(backing.identity))
+    lease = Lease(killed, "pull", "work")
+    digest = put(backing, lease.id)
+
+    assert Leasing(backing).reap() == []
+    assert is_stored(backing, digest)
+    clock.shift = LIFETIME + timedelta(hours=1)
+    assert Leasing(backing).reap() == [lease.id]
+    assert not is_stored(backing, digest)
