@@ -73,6 +73,7 @@ that callers may decide by, so that nobody has to read messages:
     ├── DeniedError              9   PERMISSION_DENIED
     │   ├── LayoutError               a directory of the layout is not what it must be
     │   ├── ConfinementError          an agent cannot be confined as it must be
+    │   ├── SignatureError            content is not signed as the policy wants it
     │   └── AuthenticationError       a datastore refuses the credentials, or asks for some
     ├── StorageError             1   INTERNAL             a system call on a file failed
     ├── InternalError            1   INTERNAL             a defect of cas
@@ -125,6 +126,7 @@ __all__ = [
     "SealedKeyError",
     "ServiceMismatchError",
     "ServiceUnavailableError",
+    "SignatureError",
     "SizeMismatchError",
     "SnapshotNotFoundError",
     "SocketPathError",
@@ -589,6 +591,12 @@ class ConfinementError(DeniedError):
     """The kernel or the machine lacks a part of an agent's confinement that is required."""
 
     reference = "confinement"
+
+
+class SignatureError(DeniedError):
+    """The signature policy asks for a signature that the content has not, or refuses it."""
+
+    reference = "signature"
 
 
 class StorageError(CasError):

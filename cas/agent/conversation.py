@@ -10,8 +10,8 @@ import os
 import queue
 import select
 import threading
+import time
 from collections.abc import Callable
-from contextlib import suppress
 from itertools import count
 from typing import IO, TypeVar
 
@@ -35,12 +35,14 @@ from cas.model.cancellation import Cancellation
 from cas.model.foreign_errors import rebuild_error
 
 _START = 0
-_POLL_SECONDS = 0.05
 _OBEY_SECONDS = 10.0
 """How long a cancelled call may go on before its agent counts as stuck."""
-_WRITE_SECONDS = 30.0
+_WRITE_MILLISECONDS = 30_000
 _ATOMIC_BYTES = select.PIPE_BUF
 """What a pipe that polls as writable takes without blocking."""
+
+_STOP = InterruptedOperationError("the operation was stopped by its caller")
+"""In place of an answer: the caller wants none."""
 
 _Value = TypeVar("_Value", bound=msgspec.Struct)
 
@@ -151,6 +153,8 @@ class Conversation:
         finally:
             with self._table:
                 self._waiting.pop(number, None)
+        if got is _STOP:
+            raise InterruptedOperationError(_STOP.message)
         if isinstance(got, CasError):
             raise got
         return got
@@ -158,18 +162,21 @@ class Conversation:
     def _next(
         self, number: int, waiting: _Waiting, cancel: Cancellation | None
     ) -> Ready | Result | CasError:
-        while cancel is None or not cancel.is_set():
-            with suppress(queue.Empty):
-                return waiting.answers.get(timeout=_POLL_SECONDS)
-        return self._cancelled(number, waiting)
+        with (cancel or Cancellation()).notifying(lambda: waiting.answers.put(_STOP)):
+            got = waiting.answers.get()
+        return self._cancelled(number, waiting) if got is _STOP else got
 
     def _cancelled(self, number: int, waiting: _Waiting) -> Ready | Result | CasError:
         self._send(Cancel(number))
+        deadline = time.monotonic() + _OBEY_SECONDS
         try:
-            return waiting.answers.get(timeout=_OBEY_SECONDS)
+            while (left := deadline - time.monotonic()) > 0:
+                if (got := waiting.answers.get(timeout=left)) is not _STOP:
+                    return got
         except queue.Empty:
-            self.end(AgentError("an agent does not stop when it is told to"))
-            return InterruptedOperationError("the operation was stopped by its caller")
+            pass
+        self.end(AgentError("an agent does not stop when it is told to"))
+        return _STOP
 
     def _answer(self, number: int, answer: Ready | Result | CasError) -> None:
         with self._table:
@@ -185,11 +192,12 @@ class Conversation:
 
     def _send(self, message: msgspec.Struct) -> None:
         rest = memoryview(encode_line(message))
-        descriptor = self._requests.fileno()
         try:
             with self._sending:
+                descriptor, poll = self._requests.fileno(), select.poll()
+                poll.register(descriptor, select.POLLOUT)
                 while rest:
-                    if not select.select([], [descriptor], [], _WRITE_SECONDS)[1]:
+                    if not poll.poll(_WRITE_MILLISECONDS):
                         raise AgentError("an agent does not read what it is told")
                     rest = rest[os.write(descriptor, rest[:_ATOMIC_BYTES]) :]
         except (OSError, ValueError) as error:

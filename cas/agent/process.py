@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self, TypeVar
@@ -64,26 +65,20 @@ class AgentProcess:
 
     Args:
         program: Which agent.
-        options: What it is told at the start, credentials included.
-
-    Attributes:
-        missing: Parts of the confinement that could not be had, with the reason; known once the
-            context was entered.
+        options: What it is told at the start, credentials included, as JSON.
     """
 
-    missing: dict[str, str]
-
-    def __init__(self, program: AgentProgram, options: msgspec.Struct) -> None:
+    def __init__(self, program: AgentProgram, options: bytes) -> None:
         self._program = program
         self._options = options
+        self._introduction = threading.Lock()
+        self._missing: dict[str, str] | None = None
 
     def __enter__(self) -> Self:
-        """Start it and wait until it is confined.
+        """Start it, without waiting until it is ready: several can do that at once.
 
         Raises:
-            ConfinementError: It cannot be confined as it must.
-            CasError: It cannot work with its options.
-            AgentError: It ended.
+            AgentError: There is no such program, or no such directory.
         """
         self._process = self._launch()
         self._conversation = Conversation(_pipe(self._process.stdin), _pipe(self._process.stdout))
@@ -93,7 +88,6 @@ class AgentProcess:
         try:
             for thread in self._threads:
                 thread.start()
-            self._introduce()
         except BaseException:
             self.close()
             raise
@@ -120,10 +114,25 @@ class AgentProcess:
 
         Raises:
             CasError: What the agent raised: the same class with the same words.
+            ConfinementError: It cannot be confined as it must.
             AgentError: It ended, or does not behave as it must.
             InterruptedOperationError: ``cancel`` was set.
         """
+        self.missing()
         return self._conversation.ask(request, answer, cancel=cancel, progress=progress)
+
+    def missing(self) -> Mapping[str, str]:
+        """Wait until it is confined, and give what could not be had of that, with the reason.
+
+        Raises:
+            ConfinementError: It cannot be confined as it must.
+            CasError: It cannot work with its options.
+            AgentError: It ended.
+        """
+        with self._introduction:
+            if self._missing is None:
+                self._missing = self._introduce()
+        return self._missing
 
     @property
     def pid(self) -> int:
@@ -160,19 +169,19 @@ class AgentProcess:
                 directory=self._program.directory,
             ) from error
 
-    def _introduce(self) -> None:
+    def _introduce(self) -> dict[str, str]:
         ready = self._conversation.start(
             Start(
                 user=self._program.account.user,
                 group=self._program.account.group,
                 parent=os.getpid(),
                 log_level=_log.getEffectiveLevel(),
-                options=msgspec.Raw(msgspec.json.encode(self._options)),
+                options=msgspec.Raw(self._options),
             )
         )
-        self.missing = dict(ready.missing)
-        for wall, reason in self.missing.items():
+        for wall, reason in ready.missing.items():
             self._lacks(wall, reason)
+        return ready.missing
 
     def _lacks(self, wall: str, reason: str) -> None:
         name = self._program.name

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import msgspec
 
@@ -84,19 +84,18 @@ class Confinable:
     network: bool = False
 
 
-def serve(prepare: Callable[[bytes], Confinable]) -> int:
+def serve(prepare: Callable[[bytes], Confinable]) -> NoReturn:
     """Be an agent until the pipe on standard input ends; the working directory is the agent's.
 
     Args:
         prepare: Takes the agent's options, as JSON, and imports what calls will need.
-
-    Returns:
-        The exit status.
     """
     # Anything that prints must not get between the messages.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    return _Service(sys.stdin.buffer, events).run(prepare)
+    status = _Service(sys.stdin.buffer, events).run(prepare)
+    # Not by way of the interpreter's end, which waits for threads, and loads a library for it.
+    os._exit(status)
 
 
 class _Service:

@@ -41,7 +41,10 @@ def restrict_paths(*, writable: Collection[Path], readable: Collection[Path]) ->
         if landlock.abi_version < _OLDEST_ABI:
             return f"the kernel has version {landlock.abi_version} of it, {_OLDEST_ABI} is needed"
         landlock.add_path_rule(*writable, access=_WRITE)
-        landlock.add_path_rule(*(path for path in readable if path.exists()), access=_READ)
+        for path in readable:
+            if path.exists():
+                access = _READ if path.is_dir() else AccessFs.READ_FILE
+                landlock.add_path_rule(path, access=access)
         landlock.allow_all_network().apply()
     except LandlockError as error:
         return str(error)

@@ -8,8 +8,9 @@ unchanged, and nowhere else, so a kill or power cut costs at most what was not s
 Nothing here hashes: the digest is the verifier's to prove, on its own copy of the name.
 """
 
-__all__ = ["Fetched", "discard", "fetch"]
+__all__ = ["Fetched", "discard", "fetch", "held_bytes"]
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from cas.fsops.durable import publish, remove_file
 from cas.fsops.inode import StagedInode
 from cas.fsops.locks import FileLock
 from cas.fsops.translation import translated
+from cas.fsops.trees import allocated_bytes
 
 _PARTIAL = ".partial"
 _PROGRESS = ".progress"
@@ -121,6 +123,16 @@ def discard(destination: Path) -> None:
     """
     _remove_work(destination)
     remove_file(destination)
+
+
+def held_bytes(destination: Path) -> int:
+    """Tell how much of the disk an object and what a fetch of it left take by now.
+
+    Raises:
+        StorageError: A system call failed.
+    """
+    paths = (destination, _beside(destination, _PARTIAL))
+    return sum(allocated_bytes(path) for path in paths if os.path.lexists(path))
 
 
 def _beside(destination: Path, suffix: str) -> Path:

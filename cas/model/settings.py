@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+from cas.model.download_settings import DownloadSettings
 from cas.model.layout import DEFAULT_PERSIST, Layout
 from cas.model.limits import Limits
 from cas.model.vault_settings import VaultSettings
@@ -45,6 +46,7 @@ class Settings:
         require_encryption: Refuse to write into a plain vault.
         vault: How vaults are made.
         require_confinement: Refuse to start an agent that cannot be confined in every way.
+        download: How content is downloaded.
         owners: Role (``root``, ``downloader``, ``verifier``, ``volumemgr``) to user or group name.
         limits: Limits against hostile input.
     """
@@ -64,6 +66,7 @@ class Settings:
     require_encryption: bool = False
     vault: VaultSettings = field(default_factory=VaultSettings)
     require_confinement: bool = False
+    download: DownloadSettings = field(default_factory=DownloadSettings)
     owners: dict[str, str] = field(
         default_factory=lambda: {
             "root": "root",

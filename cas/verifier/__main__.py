@@ -1,8 +1,6 @@
 """``python -m cas.verifier``: started by :class:`cas.verifier.verifier.Verifier` only."""
 
-import sys
-
 from cas.verifier.agent import main
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,33 +3,64 @@
 __all__ = ["main"]
 
 from pathlib import Path
+from typing import NoReturn, assert_never
 
 import msgspec
 
 from cas.agent.serving import CallContext, Confinable, serve
-from cas.errors import InvalidNameError
+from cas.errors import ConfigError, InvalidNameError
+from cas.model.digest import Digest
 from cas.model.transfer_name import TransferName
-from cas.verifier.requests import Verified, Verify
+from cas.verifier.requests import (
+    CheckCosign,
+    CheckDetached,
+    Options,
+    Request,
+    SignedBy,
+    Verified,
+    Verify,
+)
 from cas.verifier.verification import verify_pending
 
+_HERE = Path()
+_REQUESTS: "msgspec.json.Decoder[Request]" = msgspec.json.Decoder(Request)
 
-def main() -> int:
+
+def main() -> NoReturn:
     """Be the verifier until the pipe on standard input ends."""
-    return serve(_prepare)
+    serve(_prepare)
 
 
-def _prepare(_options: bytes) -> Confinable:
+def _prepare(options: bytes) -> Confinable:
+    if msgspec.json.decode(options, type=Options).signatures:
+        _load_signatures()
     return Confinable(_handle)
+
+
+def _load_signatures() -> None:
+    try:
+        import cas.verifier.signatures  # noqa: F401, PLC0415 - only where a policy asks for it
+    except ImportError as error:
+        raise ConfigError(
+            "the signature policy asks for signatures, and the library that checks them is not "
+            f"installed ({error}); run pip install 'eve-cas[signatures]'"
+        ) from error
 
 
 def _handle(request: bytes, context: CallContext) -> msgspec.Struct:
     try:
-        asked = msgspec.json.decode(request, type=Verify)
+        asked = _REQUESTS.decode(request)
     except msgspec.DecodeError as error:
-        raise InvalidNameError(
-            f"the verifier is asked something that it cannot: {error}"
-        ) from error
-    return _verify(asked, context)
+        raise InvalidNameError(f"the verifier is asked what it does not know: {error}") from error
+    match asked:
+        case Verify():
+            return _verify(asked, context)
+        case CheckCosign():
+            return _check_cosign(asked)
+        case CheckDetached():
+            return _check_detached(asked)
+        case _:
+            assert_never(asked)
 
 
 def _verify(asked: Verify, context: CallContext) -> Verified:
@@ -37,4 +68,19 @@ def _verify(asked: Verify, context: CallContext) -> Verified:
         context.cancel.check()
         context.progress(done, total)
 
-    return Verified(verify_pending(Path(), TransferName.parse(asked.name), asked.size, progress))
+    return Verified(verify_pending(_HERE, TransferName.parse(asked.name), asked.size, progress))
+
+
+def _check_cosign(asked: CheckCosign) -> SignedBy:
+    from cas.verifier.signatures import CosignSignature, check_cosign  # noqa: PLC0415 - see above
+
+    signatures = [CosignSignature(each.payload, each.signature) for each in asked.signatures]
+    image = Digest.parse(asked.image)
+    return SignedBy(check_cosign(image, signatures, asked.keys, asked.identity))
+
+
+def _check_detached(asked: CheckDetached) -> SignedBy:
+    from cas.verifier.signatures import check_detached  # noqa: PLC0415 - see above
+
+    content = Digest.parse(asked.content)
+    return SignedBy(check_detached(_HERE, content, asked.signature, asked.keys))

@@ -3,17 +3,30 @@
 __all__ = ["Verifier"]
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
+import msgspec
+
 from cas.agent.account import find_account, find_group
 from cas.agent.process import AgentProcess, AgentProgram, module_command
+from cas.errors import AgentError
 from cas.model.cancellation import Cancellation
+from cas.model.digest import Digest
 from cas.model.settings import Settings
+from cas.model.signature_policy import PublicKey, Rule
 from cas.model.transfer_name import TransferName
 from cas.verifier.handover import HandOver
-from cas.verifier.requests import NoOptions, Verified, Verify
+from cas.verifier.requests import (
+    CheckCosign,
+    CheckDetached,
+    Options,
+    Signature,
+    SignedBy,
+    Verified,
+    Verify,
+)
 
 
 class Verifier:
@@ -24,9 +37,10 @@ class Verifier:
 
     Args:
         settings: Layout and accounts.
+        signatures: Whether it will be asked to check signatures.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, signatures: bool = False) -> None:
         account = find_account(settings.owners["verifier"])
         readers = find_group(settings.owners["volumemgr"])
         self._layout = settings.layout
@@ -38,7 +52,7 @@ class Verifier:
             account,
             require_confinement=settings.require_confinement,
         )
-        self._process = AgentProcess(program, NoOptions())
+        self._process = AgentProcess(program, msgspec.json.encode(Options(signatures)))
 
     def __enter__(self) -> Self:
         """Start the process; raises as :meth:`cas.agent.process.AgentProcess.__enter__`."""
@@ -85,3 +99,37 @@ class Verifier:
             self._handover.seal(name)
         self._process.call(Verify(str(name), size), Verified, cancel=cancel, progress=progress)
         return self._layout.verified / name.digest.hex
+
+    def check_cosign(
+        self, image: Digest, signatures: Sequence[tuple[bytes, str]], rule: Rule
+    ) -> PublicKey:
+        """Find the key of a rule that signed an image with cosign.
+
+        Args:
+            image: Digest of the manifest or index.
+            signatures: Signed documents, each with its signature in base64.
+            rule: Of the policy.
+
+        Raises:
+            SignatureError: No signature is by one of the keys and for this image.
+            ConfigError: A key cannot be used.
+        """
+        listed = [Signature(payload, signature) for payload, signature in signatures]
+        keys = [key.pem for key in rule.keys]
+        return self._signer(CheckCosign(str(image), listed, keys, rule.identity), rule)
+
+    def check_detached(self, content: Digest, signature: bytes, rule: Rule) -> PublicKey:
+        """Find the key of a rule that signed a file, which is in ``verified``.
+
+        Raises:
+            SignatureError: None of them did.
+            ConfigError: A key cannot be used.
+        """
+        keys = [key.pem for key in rule.keys]
+        return self._signer(CheckDetached(str(content), signature, keys), rule)
+
+    def _signer(self, request: CheckCosign | CheckDetached, rule: Rule) -> PublicKey:
+        number = self._process.call(request, SignedBy).key
+        if not 0 <= number < len(rule.keys):
+            raise AgentError(f"the verifier names key {number} of {len(rule.keys)}")
+        return rule.keys[number]

@@ -27,10 +27,10 @@ class Probe(AgentProcess):
         root = Path(probe_agent.__file__).parents[2]
         launcher = f"import sys; sys.path.insert(0, {str(root)!r}); "
         launcher += "from tests.support.probe_agent import prepare; "
-        launcher += "from cas.agent.serving import serve; sys.exit(serve(prepare))"
+        launcher += "from cas.agent.serving import serve; serve(prepare)"
         command = (sys.executable, "-I", "-c", launcher)
         program = AgentProgram("probe", command, directory, account, require_confinement=require)
-        super().__init__(program, msgspec.convert(options, Options))
+        super().__init__(program, msgspec.json.encode(msgspec.convert(options, Options)))
 
     def attempt(self, code: str, **how: object) -> str:
         """Give the value of an expression in the agent, or the name of the errno it met."""

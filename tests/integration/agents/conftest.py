@@ -33,6 +33,8 @@ def start_probe(agent_settings: Settings) -> Iterator[StartProbe]:
         def start(role: str = "verifier", **options: object) -> Probe:
             directory = getattr(agent_settings.layout, role)
             account = find_account(agent_settings.owners[role])
-            return stack.enter_context(Probe(directory, account, **options))  # type: ignore[arg-type]
+            probe = stack.enter_context(Probe(directory, account, **options))  # type: ignore[arg-type]
+            probe.missing()
+            return probe
 
         yield start

@@ -23,7 +23,7 @@ from cas.model.settings import Settings
 from tests.integration.agents.conftest import StartProbe
 from tests.support.daemon import WAIT_SECONDS
 from tests.support.probe import Probe
-from tests.support.probe_agent import Attempt, Options, Outcome
+from tests.support.probe_agent import Attempt, Outcome
 from tests.support.waiting import wait_for
 
 HANG = "time.sleep(3600)"
@@ -198,8 +198,11 @@ def test_agent_that_cannot_be_started_is_an_error_of_ours(
         (("/bin/true",), tmp_path),
     ):
         program = AgentProgram("helper", command, directory, account)
-        with pytest.raises(AgentError, match="helper"), AgentProcess(program, Options()):
-            pass
+        with (
+            pytest.raises(AgentError, match="helper"),
+            AgentProcess(program, b"{}") as process,
+        ):
+            process.missing()
 
 
 def test_agent_configured_as_root_is_refused_where_confinement_is_required(
@@ -210,11 +213,11 @@ def test_agent_configured_as_root_is_refused_where_confinement_is_required(
 
     with (
         pytest.raises(ConfinementError, match="the probe lacks own-user"),
-        Probe(directory, root, require=True),
+        Probe(directory, root, require=True) as probe,
     ):
-        pass
+        probe.missing()
     with Probe(directory, root, require=False) as probe:
-        assert list(probe.missing) == ["own-user"]
+        assert list(probe.missing()) == ["own-user"]
         assert probe.call(Attempt("os.getuid()"), Outcome).value == "0"
         assert probe.attempt("os.listdir('/')") == "EACCES"
 

@@ -22,7 +22,7 @@ def probe_of(role: str, start_probe: StartProbe) -> Probe:
 @pytest.mark.parametrize("role", ROLES)
 def test_agent_on_this_kernel_has_every_wall(role: str, start_probe: StartProbe) -> None:
     """The kernel of the tests has all that is asked for; nothing is missing in silence."""
-    assert probe_of(role, start_probe).missing == {}
+    assert probe_of(role, start_probe).missing() == {}
 
 
 @pytest.mark.parametrize("role", ROLES)
