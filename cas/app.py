@@ -32,6 +32,7 @@ from cas.store.sentinel import Sentinel
 from cas.volumes.records import iter_records
 
 if TYPE_CHECKING:
+    from cas.pull.pull import Pull
     from cas.store.account.usage import Usage
     from cas.store.account.why import Why
     from cas.store.check.check import Check
@@ -136,6 +137,13 @@ class Case:
         from cas.store.image.images import Images
 
         return Images(self.backing, workers=self.settings.workers)
+
+    @cached_property
+    def pull(self) -> "Pull":
+        """Brings images and files in from where they are published."""
+        from cas.pull.pull import Pull
+
+        return Pull(self.backing, self.settings, self.images)
 
     @cached_property
     def unpack(self) -> "Unpack":
@@ -277,17 +285,19 @@ class Case:
         """Finish or undo what killed operations left; work that is under way is left alone.
 
         Idempotent. Leases of dead processes go, leftovers of volumes are finished or undone, and
-        partial files of ingests that nobody resumed are removed.
+        partial files of ingests and downloads that nobody resumed are removed.
 
         Raises:
             UnavailableError: containerd does not answer.
             StorageError: A leftover cannot be removed.
         """
+        from cas.pull.leftovers import sweep_transfers
         from cas.store.content.ingest import Ingest
 
         self.leasing.reap()
         self.volumes.recover()
         Ingest(self.backing).sweep()
+        sweep_transfers(self.settings.layout)
 
     def check_store(
         self,

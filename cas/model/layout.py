@@ -88,6 +88,11 @@ class Layout:
         return self.case / "io.lfedge.cas" / "scrub.json"
 
     @property
+    def met_transfers(self) -> Path:
+        """What the last recovery met on its way from downloader to store, and left."""
+        return self.case / "io.lfedge.cas" / "transfers-met-by-recovery.json"
+
+    @property
     def volumes(self) -> Path:
         """Encrypted volumes."""
         return self.vault / "volumes"

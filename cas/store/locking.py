@@ -5,7 +5,7 @@ buckets, so two rules hold everywhere:
 
 * a thread that holds a lock takes no second one of the same kind, since it may be the same file
   (:meth:`Locks.chains` takes several at once, each file once and in the order of their names);
-* kinds are taken in the order store, volume, image, chain, blob.
+* kinds are taken in the order store, volume, image, chain, transfer, blob.
 
 The kernel drops a lock with its holder's death; lock files stay and are never removed.
 """
@@ -46,6 +46,17 @@ class Locks:
     ) -> AbstractContextManager[object]:
         """One ingest per digest at a time."""
         path = self._layout.lock("blob", digest.hex)
+        return lock(path, timeout_seconds=timeout_seconds, cancel=cancel)
+
+    def transfer(
+        self,
+        digest: Digest,
+        *,
+        timeout_seconds: float | None = None,
+        cancel: Cancellation | None = None,
+    ) -> AbstractContextManager[object]:
+        """One download of a digest at a time, until it is in the store."""
+        path = self._layout.lock("transfer", digest.hex)
         return lock(path, timeout_seconds=timeout_seconds, cancel=cancel)
 
     def chain(

@@ -30,7 +30,7 @@ from cas.store.content.blob_files import BlobFiles
 from cas.store.content.children import blob_children
 from cas.store.content.ingest import Ingest, Ingested
 from cas.store.content.reading import BlobReading
-from cas.store.content.sources import FileSource, Reader, StreamSource
+from cas.store.content.sources import FileSource, Reader, Source, StreamSource
 from cas.store.filters import BlobFilters
 from cas.store.image.referrers import find_referrers
 from cas.store.leasing import Lease, Leasing
@@ -86,20 +86,16 @@ class Blobs:
         arguments and for the errors; with ``beneath`` also ``DeniedError``: the file is not below
         that directory, or is reached through a symbolic link. Idempotent.
         """
-        with self._leasing.hold("ingest") as lease:
-            result = self._ingest.ingest(
-                FileSource(path, beneath=beneath),
-                lease,
-                expected=digest,
-                size=size,
-                media_type=media_type,
-                labels=self._pinned(labels),
-                move=move,
-                cancel=cancel,
-                progress=progress,
-            )
-            self._ingest.settle()
-        return result
+        return self.ingest_source(
+            FileSource(path, beneath=beneath),
+            digest=digest,
+            size=size,
+            media_type=media_type,
+            labels=labels,
+            move=move,
+            cancel=cancel,
+            progress=progress,
+        )
 
     def ingest_stream(
         self,
@@ -114,14 +110,38 @@ class Blobs:
         progress: Progress = NO_PROGRESS,
     ) -> Ingested:
         """Store what an open binary file has left as a pinned blob; see :meth:`ingest`."""
+        return self.ingest_source(
+            StreamSource(stream, name),
+            digest=digest,
+            size=size,
+            media_type=media_type,
+            labels=labels,
+            cancel=cancel,
+            progress=progress,
+        )
+
+    def ingest_source(
+        self,
+        source: Source,
+        *,
+        digest: Digest | None = None,
+        size: int | None = None,
+        media_type: str | None = None,
+        labels: Mapping[str, str] | None = None,
+        move: bool = False,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> Ingested:
+        """Store what a source gives as a pinned blob; see :meth:`ingest`."""
         with self._leasing.hold("ingest") as lease:
             result = self._ingest.ingest(
-                StreamSource(stream, name),
+                source,
                 lease,
                 expected=digest,
                 size=size,
                 media_type=media_type,
                 labels=self._pinned(labels),
+                move=move,
                 cancel=cancel,
                 progress=progress,
             )

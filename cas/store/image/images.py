@@ -16,7 +16,7 @@ __all__ = [
     "ResolvedImage",
 ]
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -37,6 +37,7 @@ from cas.store.image.importing import ImageImport
 from cas.store.image.loading import BlobToLoad, ImageLoading
 from cas.store.image.output import image_output
 from cas.store.image.resolution import Layer, ResolvedImage
+from cas.store.leasing import Lease
 
 
 class Images(ImageCatalogue):
@@ -226,6 +227,39 @@ class Images(ImageCatalogue):
             IntegrityError: The image's own index or manifest is not valid.
         """
         return ImageInspection(self._backing, self._platform).inspect(self.get(reference))
+
+    def adopt(
+        self,
+        reference: str,
+        target: Descriptor,
+        lease: Lease,
+        *,
+        platform: Platform | None = None,
+        labels: Mapping[str, str | None] | None = None,
+    ) -> ImageRecord:
+        """Point a name, which moves if it exists, to content that the caller's lease holds.
+
+        Labels of the blobs are completed so that they live as long as the image. Idempotent.
+
+        Args:
+            reference: The name.
+            target: The manifest or index.
+            lease: Holds its blobs.
+            platform: The platform that must not be there in part only; None: this machine's.
+            labels: Set on the image, or removed where the value is None.
+
+        Raises:
+            InvalidNameError: No image can have the name.
+            ContentMissingError: The content, or a part of it, is not in the store.
+            MalformedDocumentError: It is no valid manifest or index.
+        """
+        check_image_name(reference)
+        self._import.link(target, lease, platform or self._platform)
+        [record] = self._names.put_all([(reference, target)], lease)
+        changes = {
+            key: value for key, value in (labels or {}).items() if record.labels.get(key) != value
+        }
+        return (changes and self._names.update_labels(record.name, changes)) or record
 
     def create(self, reference: str, target: Descriptor) -> ImageRecord:
         """Give a name to content whose blobs are in the store already.

@@ -187,16 +187,35 @@ class ImageResolution:
             CorruptBlobError: A stored document's bytes are not those of its digest.
         """
         root = record.target
+        descriptor, manifest = self.choose(record.name, root, platform)
+        raw, config = self.config(manifest)
+        layers = _layers(descriptor, manifest, config)
+        return ResolvedImage(record, root, descriptor, manifest, config, raw, layers)
+
+    def choose(
+        self, name: str, root: Descriptor, platform: Platform
+    ) -> tuple[Descriptor, Manifest]:
+        """Choose the manifest for a platform; an image that is a single manifest is taken as it is.
+
+        Args:
+            name: What messages call the image.
+            root: Its manifest or index.
+            platform: What it shall run on.
+
+        Raises:
+            PlatformNotFoundError: The index has nothing for this platform.
+            ContentMissingError: A document on the way is not in the store.
+            MalformedDocumentError: A document is not valid.
+            LimitExceededError: A document is larger or nested deeper than allowed.
+            CorruptBlobError: A stored document's bytes are not those of its digest.
+        """
         candidate = next(self._candidates(root, platform), None)
         if candidate is not None:
-            descriptor, manifest = candidate
-            raw, config = self.config(manifest)
-            layers = _layers(descriptor, manifest, config)
-            return ResolvedImage(record, root, descriptor, manifest, config, raw, layers)
+            return candidate
         raise PlatformNotFoundError(
-            f"image {record.name!r} has nothing for {platform}; it has "
+            f"image {name!r} has nothing for {platform}; it has "
             + (", ".join(self._offered(root)) or "no platform at all"),
-            reference=record.name,
+            reference=name,
             platform=platform,
         )
 
