@@ -8,7 +8,7 @@ from typing import NoReturn, assert_never
 import msgspec
 
 from cas.agent.serving import CallContext, Confinable, serve
-from cas.errors import ConfigError, InvalidNameError
+from cas.errors import InvalidNameError
 from cas.model.digest import Digest
 from cas.model.transfer_name import TransferName
 from cas.verifier.requests import (
@@ -33,18 +33,8 @@ def main() -> NoReturn:
 
 def _prepare(options: bytes) -> Confinable:
     if msgspec.json.decode(options, type=Options).signatures:
-        _load_signatures()
+        import cas.verifier.signatures  # noqa: F401, PLC0415 - slow, and only a policy needs it
     return Confinable(_handle)
-
-
-def _load_signatures() -> None:
-    try:
-        import cas.verifier.signatures  # noqa: F401, PLC0415 - only where a policy asks for it
-    except ImportError as error:
-        raise ConfigError(
-            "the signature policy asks for signatures, and the library that checks them is not "
-            f"installed ({error}); run pip install 'eve-cas[signatures]'"
-        ) from error
 
 
 def _handle(request: bytes, context: CallContext) -> msgspec.Struct:
