@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from cas.cli.download_configuration import DownloadTable, download_settings
 from cas.errors import ConfigError
 from cas.model.limits import Limits
 from cas.model.pcrs import check_pcrs
@@ -69,6 +70,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     owners: dict[str, str] = {}
     limits: _LimitsTable = msgspec.field(default_factory=_LimitsTable)
     vault: _VaultTable = msgspec.field(default_factory=_VaultTable)
+    download: DownloadTable = msgspec.field(default_factory=DownloadTable)
 
 
 def _read(path: Path) -> _File:
@@ -160,6 +162,7 @@ def load_settings(
     chosen["owners"] = _owners(file)
     chosen["limits"] = _limits(file)
     chosen["vault"] = _vault(file.vault)
+    chosen["download"] = download_settings(file.download)
     if (directory := persist or file.persist) is not None:
         chosen["persist"] = _absolute(directory, "persist")
     if (socket := address or file.address) is not None:

@@ -87,6 +87,43 @@ def import_(
 
 @command.command()
 @click.argument("reference", metavar="REF")
+@click.option("--name", metavar="NAME", help="Name of the image here.  [default: REF in full]")
+@click.option("--platform", type=PLATFORM, help="Platform to pull.  [default: this machine's]")
+@output_options
+@pass_invocation
+def pull(
+    invocation: Invocation, reference: str, name: str | None, platform: "Platform | None"
+) -> None:
+    """Pull an image from its registry and print its name.
+
+    Downloaded and verified by two confined processes, blobs in parallel; what the store has is not
+    downloaded, and what an interrupted pull had is gone on with. Credentials are those of
+    "docker login"; mirrors and certificates come from containerd's certs.d.
+
+    JSON: an object as of "cas image ls", with size, downloaded (bytes) and signed_by.
+
+    \b
+    Example:
+      cas image pull docker.io/library/alpine:3.20
+      cas image pull registry.example.com/app:1 --platform linux/arm64
+    """
+    with invocation.own_case() as case, invocation.progress() as progress:
+        pulled = case.pull.image(
+            reference.removeprefix("docker://"), name=name, platform=platform, progress=progress
+        )
+    if invocation.as_json:
+        more = {
+            "size": pulled.size,
+            "downloaded": pulled.downloaded,
+            "signed_by": pulled.signed_by,
+        }
+        print_document({**_document(pulled.record), **more})
+    else:
+        click.echo(pulled.record.name)
+
+
+@command.command()
+@click.argument("reference", metavar="REF")
 @click.option("-o", "--output", required=True, metavar="FILE|-", help="Where to write the tar.")
 @click.option(
     "--format",

@@ -86,6 +86,17 @@ class Invocation:
         with Case.open(settings, writing=writing) as case:
             yield case
 
+    @contextmanager
+    def own_case(self) -> Iterator["Case"]:
+        """Open the store in this process, for writing, also where a service serves it.
+
+        For what starts agents: they die with the process that asked for them.
+        """
+        from cas.app import Case
+
+        with Case.open(self.settings()) as case:
+            yield case
+
     def now(self) -> datetime:
         """The current time, aware UTC."""
         return datetime.now(UTC)

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from cas.volumes.volumes import VolumeStatus
 
 
+_REGISTRY = "docker://"
+
+
 @click.group(name="volume", cls=NounGroup)
 def command() -> None:
     """Volumes: writable file systems made from images, named <UUID>#<generation>.
@@ -56,7 +59,12 @@ def _document(status: "VolumeStatus") -> dict[str, object]:
 
 @command.command()
 @click.argument("name", type=VOLUME_NAME)
-@click.option("--image", required=True, metavar="REF", help="Image to make the volume from.")
+@click.option(
+    "--image",
+    required=True,
+    metavar="REF",
+    help="Image to make the volume from; docker://REF is pulled when absent.",
+)
 @click.option("--activate", is_flag=True, help="Mount it as well.")
 @click.option("--read-only", is_flag=True, help="No writable layer.")
 @output_options
@@ -67,12 +75,15 @@ def prepare(
     """Make a volume from an image and print its root directory.
 
     Calling it again returns the volume as it is, data untouched. Another image under the same
-    name is a conflict: use the next generation.
+    name is a conflict: use the next generation. An image given as docker://REF is pulled if the
+    store has none of that name.
 
     \b
     Example:
       cas volume prepare 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0 --image alpine:3.20 --activate
     """
+    if image.startswith(_REGISTRY):
+        image = _ensure_pulled(invocation, image.removeprefix(_REGISTRY))
     with invocation.case(writing=True) as case, invocation.progress() as progress:
         status = case.volumes.prepare(
             name, image, read_only=read_only, activate=activate, progress=progress
@@ -81,6 +92,19 @@ def prepare(
         print_document(_document(status))
     else:
         click.echo(str(name) if invocation.quiet else str(status.rootfs))
+
+
+def _ensure_pulled(invocation: Invocation, reference: str) -> str:
+    """Pull an image unless the store has one of the name; gives the name."""
+    from cas.model.reference import normalise_docker_name
+
+    name = normalise_docker_name(reference)
+    with invocation.case(writing=False) as case:
+        present = case.images.exists(name)
+    if not present:
+        with invocation.own_case() as case, invocation.progress() as progress:
+            case.pull.image(name, progress=progress)
+    return name
 
 
 @command.command(name="ls")

@@ -5,11 +5,12 @@ interrupted transfer left is gone on with at the step that it had reached; bytes
 they claim are removed and fetched again, a bounded number of times.
 """
 
-__all__ = ["Agents", "RemoteBlob", "Transfer", "Watch"]
+__all__ = ["Agents", "RemoteBlob", "Transfer", "Watch", "told"]
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -168,7 +169,7 @@ class Transfer:
         name = TransferName(self._image, blob.digest)
         if not os.path.lexists(self._layout.pending / str(name)):
             held = held_bytes(self._layout.download(name))
-            with _Told(self._watch, "download", blob, held) as tell:
+            with told(self._watch, "download", blob, held) as tell:
                 self._agents.downloader.fetch(
                     name,
                     blob.path,
@@ -177,35 +178,37 @@ class Transfer:
                     cancel=cancel,
                     progress=tell,
                 )
-        with _Told(Watch(self._watch.progress), "verify", blob, 0) as tell:
+        with told(Watch(self._watch.progress), "verify", blob) as tell:
             self._agents.verifier.verify(name, blob.size, cancel=cancel, progress=tell)
 
 
-class _Told:
-    """Turns bytes so far into steps; called from the thread that listens to an agent."""
+@contextmanager
+def told(
+    watch: Watch, action: str, blob: RemoteBlob, held: int = 0
+) -> Iterator[Callable[[int, int | None], None]]:
+    """Show a step of a transfer; gives what turns an agent's "bytes so far" into progress.
 
-    def __init__(self, watch: Watch, action: str, blob: RemoteBlob, held: int) -> None:
-        self._watch = watch
-        self._action = action
-        self._item = str(blob.digest)
-        self._total = blob.size
-        self._done = 0
-        self._most = held
+    Args:
+        watch: Told of it.
+        action: The step.
+        blob: What it is done to.
+        held: Bytes that were on the disk before.
+    """
+    item, before, most = str(blob.digest), 0, held
 
-    def __enter__(self) -> Callable[[int, int | None], None]:
-        self._watch.progress.start(self._action, self._item, self._total)
-        return self._tell
-
-    def __exit__(self, *_: object) -> None:
-        self._watch.progress.finish(self._action, self._item)
-
-    def _tell(self, done: int, _total: int | None) -> None:
+    def tell(done: int, _total: int | None) -> None:
+        nonlocal before, most
         # An object that changed at its source begins anew; what comes again is told again.
-        amount, self._done = max(0, done - self._done), done
-        self._watch.progress.advance(self._action, self._item, amount)
-        self._watch.arrived(max(0, done - self._most))
-        self._most = max(self._most, done)
-        self._watch.keep_alive()
+        watch.progress.advance(action, item, max(0, done - before))
+        watch.arrived(max(0, done - most))
+        before, most = done, max(most, done)
+        watch.keep_alive()
+
+    watch.progress.start(action, item, blob.size)
+    try:
+        yield tell
+    finally:
+        watch.progress.finish(action, item)
 
 
 def _read(verified: Path) -> bytes:

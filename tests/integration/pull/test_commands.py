@@ -1,0 +1,135 @@
+"""Pulling from the command line."""
+
+import json
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from cas.app import Case
+from cas.model.digest import Digest
+from cas.model.transfer_name import TransferName
+from tests.integration.pull.conftest import NOTHING, left_by
+from tests.support.command import Cas
+from tests.support.hostile_registry import HostileRegistry
+from tests.support.hostile_server import resource
+from tests.support.images import layered_image
+from tests.support.volumes import volume_name
+
+DATA = b"a disk of some kind"
+DIGEST = Digest.of(DATA)
+
+
+@pytest.fixture
+def cas(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cas:
+    return Cas(case.settings, tmp_path, capsys)
+
+
+def test_image_pull_prints_the_name(cas: Cas, case: Case, registry: HostileRegistry) -> None:
+    """Or, as JSON, what came."""
+    image = layered_image()
+    reference = registry.publish(image)
+
+    first = cas("image", "pull", f"docker://{reference}")
+    second = cas("--json", "image", "pull", reference)
+
+    assert (first.status, first.out) == (0, f"{reference}\n"), first
+    told = json.loads(second.out)
+    assert (told["name"], told["digest"], told["downloaded"]) == (reference, image.digest, 0)
+    assert left_by(case) == NOTHING
+
+
+def test_image_pull_shows_each_blob_and_the_total(cas: Cas, registry: HostileRegistry) -> None:
+    """As lines where there is no terminal for bars."""
+    image = layered_image()
+    told = cas("--progress", "plain", "image", "pull", registry.publish(image)).err
+
+    for layer in image.layers:
+        for action in ("download", "verify"):
+            assert f"{action} {layer.digest}: finish {len(layer.blob)}" in told
+    total = sum(len(layer.blob) for layer in image.layers) + len(image.config)
+    assert f"finish {total} of {total} B" in told
+
+
+def test_image_pull_that_fails_ends_with_the_status_of_its_family(
+    cas: Cas, case: Case, registry: HostileRegistry
+) -> None:
+    """And without any words meant for us only."""
+    result = cas("image", "pull", f"{registry.address}/absent:v1")
+
+    result.assert_orderly(3)
+    assert "[source-not-found]" in result.err
+
+
+def test_volume_prepare_pulls_an_image_that_is_absent(
+    cas: Cas, case: Case, registry: HostileRegistry
+) -> None:
+    """And does not ask the registry again when it is there."""
+    reference = registry.publish(layered_image())
+    names = [volume_name(), volume_name()]
+
+    for name in names:
+        result = cas("volume", "prepare", name, "--image", f"docker://{reference}")
+        assert result.status == 0, result
+    asked = [request for request in registry.requests if request.path.endswith("/v1")]
+
+    assert len(asked) == 1
+    for name in names:
+        case.volumes.remove(name)
+
+
+def test_download_stores_a_verified_file(cas: Cas, case: Case, registry: HostileRegistry) -> None:
+    """As a pinned blob; the second time without a download."""
+    url = registry.on("/disks/a.img", resource(DATA))
+
+    for _ in range(2):
+        result = cas("download", url, "--digest", DIGEST)
+        assert (result.status, result.out) == (0, f"{DIGEST}\n"), result
+
+    assert len([each for each in registry.asked("/disks/a.img") if each.method == "GET"]) == 1
+    assert b"".join(case.blobs.read(DIGEST)) == DATA
+    assert left_by(case) == NOTHING
+
+
+def test_download_with_another_digest_stores_nothing(
+    cas: Cas, case: Case, registry: HostileRegistry
+) -> None:
+    """After as many downloads as allowed."""
+    url = registry.on("/disks/a.img", resource(b"something else"))
+
+    result = cas("download", url, "--digest", DIGEST)
+
+    result.assert_orderly(5)
+    assert not case.blobs.exists(DIGEST)
+    assert left_by(case) == NOTHING
+
+
+def test_steps_by_hand_end_with_a_verified_file(
+    cas: Cas, case: Case, registry: HostileRegistry
+) -> None:
+    """Download, verify, ingest: what volumemgr does."""
+    url = registry.on("/disks/a.img", resource(DATA))
+    name = TransferName(uuid4(), DIGEST)
+    layout = case.settings.layout
+
+    downloaded = cas("download", url, "--digest", DIGEST, "--uuid", name.image, "--unverified")
+    verified = cas("verify", name)
+    ingested = cas("blob", "ingest", "--move", layout.verified / DIGEST.hex)
+
+    assert downloaded.out == f"{layout.download(name)}\n", downloaded
+    assert verified.out == f"{layout.verified / DIGEST.hex}\n", verified
+    assert ingested.out == f"{DIGEST}\n", ingested
+    assert left_by(case) == NOTHING
+
+
+def test_verify_of_a_wrong_file_removes_it(cas: Cas, case: Case, registry: HostileRegistry) -> None:
+    """The status says that its content is not what it claims."""
+    name = TransferName(uuid4(), Digest.of(b"claimed"))
+    url = registry.on("/disks/a.img", resource(DATA))
+    cas("download", url, "--digest", name.digest, "--uuid", name.image, "--unverified")
+
+    cas("verify", name).assert_orderly(5)
+
+    assert left_by(case) == NOTHING
+    cas("verify", name).assert_orderly(3)
+    cas("verify", "no-such-name").assert_orderly(2)
