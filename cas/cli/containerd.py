@@ -25,7 +25,7 @@ def run(invocation: Invocation) -> None:
     """Run containerd rooted at <persist>/vault/case until SIGTERM or Ctrl-C.
 
     It is started with a hardened store-only configuration, started again when it dies, and its
-    log goes to stderr.
+    log goes to stderr. While the vault is locked it waits.
 
     \b
     Example:

@@ -27,10 +27,10 @@ def command(
 ) -> None:
     """Serve the store on a unix socket until SIGTERM or Ctrl-C.
 
-    It runs the store's containerd, unless --address names one that somebody else runs, and starts
-    it again when it dies. The socket is /run/cas/cas.sock for /persist, else
-    <persist>/run/cas.sock. It tells a service manager when it is ready and that it is alive. -v
-    also tells every call, and what containerd logs.
+    While the vault is locked it waits. It runs the store's containerd, unless --address names one
+    that somebody else runs, and starts it again when it dies. The socket is /run/cas/cas.sock for
+    /persist, else <persist>/run/cas.sock. It tells a service manager when it is ready and that it
+    is alive. -v also tells every call, and what containerd logs.
 
     \b
     Example:

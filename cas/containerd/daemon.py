@@ -56,6 +56,11 @@ def _discard(line: str) -> None:
     """Drop a line of the log."""
 
 
+def _never() -> bool:
+    """Go on."""
+    return False
+
+
 def _ignore() -> None:
     """Let it end."""
 
@@ -149,7 +154,13 @@ class Daemon:
         self._finish_log()
         _logger.info("containerd ended pid=%s status=%s", process.pid, process.returncode)
 
-    def run_forever(self, stop: threading.Event, *, on_end: Callable[[], None] = _ignore) -> None:
+    def run_forever(
+        self,
+        stop: threading.Event,
+        *,
+        on_end: Callable[[], None] = _ignore,
+        paused: Callable[[], bool] = _never,
+    ) -> None:
         """Keep containerd running until ``stop`` is set, then stop it.
 
         A containerd that ends is started again, after a pause that doubles each time.
@@ -157,6 +168,8 @@ class Daemon:
         Args:
             stop: Ends it.
             on_end: Called whenever containerd has ended by itself, before it is started again.
+            paused: Asked again and again: containerd is stopped as soon as it says yes, and
+                started when it says no.
 
         Raises:
             CasError: The first start failed, or a later one in a way that does not pass.
@@ -169,8 +182,12 @@ class Daemon:
         try:
             while True:
                 began = time.monotonic()
-                if self._outlives(stop):
+                if self._outlives(stop, paused):
                     return
+                if paused():
+                    if self._pause(stop, paused):
+                        return
+                    continue
                 if time.monotonic() - began > _HEALTHY_SECONDS:
                     pause = _FIRST_PAUSE_SECONDS
                 on_end()
@@ -308,9 +325,21 @@ class Daemon:
         if problem is not None:
             raise DaemonVersionError(f"containerd cannot keep snapshots: {problem}")
 
-    def _outlives(self, stop: threading.Event) -> bool:
-        """Wait for either end: True if we are asked to stop, False if containerd ended."""
+    def _pause(self, stop: threading.Event, paused: Callable[[], bool]) -> bool:
+        """Stop containerd for a while, and start it again; True if we are asked to stop."""
+        self.stop()
+        _logger.info("containerd pauses")
+        while paused():
+            if stop.wait(_WATCH_SECONDS):
+                return True
+        self._restart(stop)
+        return stop.is_set()
+
+    def _outlives(self, stop: threading.Event, paused: Callable[[], bool]) -> bool:
+        """Wait for an end: True if we are asked to stop, False if containerd ended or pauses."""
         while not stop.wait(_WATCH_SECONDS):
+            if paused():
+                return False
             if not self.is_running():
                 self.kill()
                 return False

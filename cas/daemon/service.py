@@ -1,9 +1,9 @@
 """The life of ``cas serve``.
 
-In order: one service per persist directory; containerd, unless somebody else runs it; the store;
-recovery; the socket. Then it waits. The end goes the other way round, so that running calls still
-have a containerd to unwind against. Whatever kills the process in between leaves what the next
-start puts right.
+In order: one service per persist directory; the vault has to be open; containerd, unless somebody
+else runs it; the store; recovery; the socket. Then it waits. The end goes the other way round, so
+that running calls still have a containerd to unwind against. Whatever kills the process in between
+leaves what the next start puts right.
 """
 
 __all__ = ["serve"]
@@ -12,13 +12,14 @@ import logging
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 
 from cas.app import Case, require_root
 from cas.daemon.metrics import Metrics
 from cas.daemon.metrics_server import open_metrics_server
 from cas.daemon.notification import ServiceManager
 from cas.daemon.recovery import RecoveryRunner
-from cas.daemon.supervision import Supervision, tell_log_line
+from cas.daemon.supervision import Supervision, tell_log_line, wait_for_vault
 from cas.daemon.watch import Watch
 from cas.errors import InUseError, LockTimeoutError
 from cas.fsops.durable import set_owner_and_mode
@@ -49,13 +50,13 @@ def serve(settings: Settings, *, stop: threading.Event) -> None:
     """
     require_root()
     containerd = None if settings.address else Supervision(settings, log=tell_log_line, stop=stop)
-    with (
-        _sole_service(settings),
-        _told_manager("starting") as manager,
-        containerd or nullcontext(),
-    ):
-        if not stop.is_set():
-            _serve_store(settings, manager, containerd, stop)
+    with _sole_service(settings), _told_manager("starting") as manager:
+        told = partial(manager.status, "waiting for the vault")
+        if not wait_for_vault(settings, stop, on_wait=told):
+            return
+        with containerd or nullcontext():
+            if not stop.is_set():
+                _serve_store(settings, manager, containerd, stop)
 
 
 def _serve_store(

@@ -1,6 +1,6 @@
 """A containerd of the store's own: prepared, supervised, ended."""
 
-__all__ = ["Supervision", "run_containerd", "tell_log_line"]
+__all__ = ["Supervision", "run_containerd", "tell_log_line", "wait_for_vault"]
 
 import logging
 import os
@@ -19,6 +19,8 @@ from cas.model.settings import Settings
 from cas.store.directories import require_directories
 from cas.store.guard import VaultGuard
 
+_log = logging.getLogger(__name__)
+_VAULT_POLL_SECONDS = 0.2
 _containerd_log = logging.getLogger("cas.daemon.containerd")
 _CHATTER = re.compile(r"\blevel=(info|debug)\b")
 
@@ -28,11 +30,41 @@ def tell_log_line(line: str) -> None:
     _containerd_log.log(logging.DEBUG if _CHATTER.search(line) else logging.WARNING, "%s", line)
 
 
+def _guard(settings: Settings) -> VaultGuard:
+    return VaultGuard(settings.layout, require_encryption=settings.require_encryption)
+
+
+def wait_for_vault(
+    settings: Settings, stop: threading.Event, *, on_wait: Callable[[], object] = lambda: None
+) -> bool:
+    """Wait while the vault is locked or being locked; one that is plain or missing is not.
+
+    Args:
+        settings: Where it is.
+        stop: Ends the wait.
+        on_wait: Called if there is something to wait for.
+
+    Returns:
+        False if ``stop`` was set before.
+
+    Raises:
+        StorageError: The vault cannot be looked at.
+    """
+    guard = _guard(settings)
+    if guard.is_closed():
+        on_wait()
+        _log.warning("waiting for the vault to be unlocked path=%s", settings.layout.vault)
+    while guard.is_closed():
+        if stop.wait(_VAULT_POLL_SECONDS):
+            return False
+    return not stop.is_set()
+
+
 def _prepare(settings: Settings, log: Callable[[str], None]) -> Daemon:
     """See that the store's containerd may run, and end one that a killed supervisor left."""
     require_root()
     layout = settings.layout
-    VaultGuard(layout, require_encryption=settings.require_encryption).check_writable()
+    _guard(settings).check_writable()
     require_directories(settings, (layout.vault, layout.case))
     end_orphan(layout.case)
     environment = supervised_environment(os.environ, processes.current())
@@ -42,7 +74,10 @@ def _prepare(settings: Settings, log: Callable[[str], None]) -> Daemon:
 def run_containerd(
     settings: Settings, *, announce: Callable[[str], None], stop: threading.Event
 ) -> None:
-    """Run the store's containerd until ``stop`` is set.
+    """Run the store's containerd until ``stop`` is set, and while the vault is open.
+
+    It waits for a vault that is locked, makes way for one that is being locked, and starts again
+    when that is open.
 
     Args:
         settings: Persist directory, binary, owners.
@@ -56,16 +91,18 @@ def run_containerd(
         SocketPathError: The socket's path is too long for the kernel.
         InUseError: Another containerd holds the root.
         LayoutError: The layout was not initialised.
-        VaultLockedError: The vault is locked.
     """
-    _prepare(settings, announce).run_forever(stop)
+    if wait_for_vault(settings, stop):
+        _prepare(settings, announce).run_forever(stop, paused=_guard(settings).is_closed)
 
 
 class Supervision:
     """The same beside other work: containerd runs as long as the context lasts.
 
-    Entering it raises what :func:`run_containerd` raises. Afterwards containerd is started again
-    whenever it ends; if that is impossible, ``stop`` is set, and leaving raises the reason.
+    Entering it raises what :func:`run_containerd` raises, and :class:`cas.errors.VaultLockedError`
+    where the vault is locked. Afterwards it pauses while the vault is locked, and containerd is
+    started again whenever it ends; if that is impossible, ``stop`` is set, and leaving raises the
+    reason.
 
     Args:
         settings: Persist directory, binary, owners.
@@ -92,7 +129,8 @@ class Supervision:
 
     def _supervise(self, daemon: Daemon) -> None:
         try:
-            daemon.run_forever(self._end, on_end=self._tell_end)
+            paused = _guard(self._settings).is_closed
+            daemon.run_forever(self._end, on_end=self._tell_end, paused=paused)
         except CasError as error:
             self._error = error
             self._stop.set()

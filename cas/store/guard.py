@@ -65,6 +65,18 @@ class VaultGuard:
             self._judge_plain()
         return state
 
+    def is_closed(self) -> bool:
+        """Whether the vault is locked or being locked; a plain or missing one is not.
+
+        Raises:
+            StorageError: A system call failed.
+        """
+        if not self._vault.is_dir():
+            return False
+        if encryption_state(self._vault) is EncryptionState.ENCRYPTED_LOCKED:
+            return True
+        return is_locked(self._layout.vault_closing)
+
     def _judge_plain(self) -> None:
         sealed = self._layout.sealed_key(VaultName.VAULT)
         if sealed.exists():
