@@ -433,7 +433,14 @@ def test_power_cut_costs_no_more_than_what_was_not_synced(
         wait_for(noted.exists)
         first = noted.read_bytes()
         line.send(BODY[MIB : 2 * MIB])
-        wait_for(lambda: noted.read_bytes() != first)  # so the first is durable for certain
+        rest = iter(range(2 * MIB, 3 * MIB, 1024))
+
+        def is_noted_again() -> bool:  # so that the first is durable for certain
+            at = next(rest)  # a checkpoint begins with a chunk
+            line.send(BODY[at : at + 1024])
+            return noted.read_bytes() != first
+
+        wait_for(is_noted_again)
         file_system.power_cut()
 
     server.on("/blob", resource(BODY, cut_after=MIB, then=cut_power), resource(BODY))
