@@ -34,6 +34,9 @@ COMMANDS = {
     "why": ("cas.cli.why", "Explain what keeps a blob, an image, a snapshot or a volume."),
 }
 
+_PLACE = click.Path(path_type=Path, readable=False)
+"""Also one that the user may not look at: the service may be all that he can reach."""
+
 
 @click.group(
     cls=LazyGroup,
@@ -44,14 +47,14 @@ COMMANDS = {
 )
 @click.option(
     "--persist",
-    type=click.Path(path_type=Path),
+    type=_PLACE,
     envvar="CAS_PERSIST",
     help="The persist directory.  [default: /persist]",
 )
 @click.option(
     "-a",
     "--address",
-    type=click.Path(path_type=Path),
+    type=_PLACE,
     envvar=["CAS_ADDRESS", "CONTAINERD_ADDRESS"],
     help="Use the containerd on this socket.  [default: the one under --persist]",
 )
@@ -75,7 +78,7 @@ COMMANDS = {
 )
 @click.option(
     "--service-address",
-    type=click.Path(path_type=Path),
+    type=_PLACE,
     envvar="CAS_SERVICE_ADDRESS",
     help="Socket of the service.  [default: /run/cas/cas.sock, or the one under --persist]",
 )

@@ -10,6 +10,7 @@ import pytest
 
 from cas.app import Case
 from cas.model.labels import GC_ROOT
+from cas.model.limits import Limits
 from cas.model.settings import Settings
 from tests.cli.conftest import Result, RunCas
 from tests.support.bad_images import circular, corrupt, nested, with_manifest, with_root
@@ -145,6 +146,9 @@ BAD_LAYERS: dict[str, tuple[Callable[[], BuiltImage], str]] = {
 }
 
 
+@pytest.mark.parametrize(
+    "limits", [Limits(layer_expansion=10, layer_expansion_floor_bytes=1_000_000)], ids=["strict"]
+)
 @pytest.mark.parametrize(("make", "reference"), BAD_LAYERS.values(), ids=BAD_LAYERS)
 def test_bad_layer_ends_with_its_documented_status(
     make: Callable[[], BuiltImage],
@@ -154,15 +158,10 @@ def test_bad_layer_ends_with_its_documented_status(
     tmp_path: Path,
 ) -> None:
     """A layer that lies, reaches out or explodes makes no volume and leaves nothing."""
-    config = tmp_path / "limits.toml"
-    owners = "".join(f'{role} = "root"\n' for role in settings.owners)
-    config.write_text(
-        f"[owners]\n{owners}[limits]\nlayer_expansion = 10\nlayer_expansion_floor_bytes = 1000000\n"
-    )
     image = make()
     assert cas("image", "import", image.write_oci_tar(tmp_path / "image.tar")).status == 0
 
-    result = cas("--config", config, "--json", "volume", "prepare", _name(), "--image", image.name)
+    result = cas("--json", "volume", "prepare", _name(), "--image", image.name)
 
     _assert_refused(result, 5, reference)
     assert cas("image", "rm", image.name).status == 0

@@ -26,6 +26,8 @@ def _start(settings: Settings, *arguments: object) -> subprocess.Popen[bytes]:
             "CAS_PERSIST": str(settings.persist),
             "CAS_ADDRESS": str(settings.socket),
             "CAS_NAMESPACE": settings.namespace,
+            "CAS_SERVICE": settings.service,
+            "CAS_SERVICE_ADDRESS": str(settings.service_socket),
             "CAS_CONFIG": str(_config(settings)),
         },
         stdin=subprocess.PIPE,
@@ -53,10 +55,10 @@ def _assert_nothing_is_left(settings: Settings) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_during_ingest_of_stdin_leaves_nothing(
-    number: signal.Signals, settings: Settings
+    number: signal.Signals, reached: Settings
 ) -> None:
     """An ingest that waits for more bytes is undone and says so."""
-    process = _start(settings, "blob", "ingest", "-")
+    process = _start(reached, "blob", "ingest", "-")
     assert process.stdin is not None
     for _ in range(8):
         process.stdin.write(CHUNK)
@@ -68,12 +70,12 @@ def test_signal_during_ingest_of_stdin_leaves_nothing(
     assert process.returncode == 130, stderr
     assert b"[interrupted]" in stderr
     assert b"Traceback" not in stderr
-    _assert_nothing_is_left(settings)
+    _assert_nothing_is_left(reached)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signal_during_import_from_stdin_leaves_nothing(
-    number: signal.Signals, settings: Settings, tmp_path: Path
+    number: signal.Signals, reached: Settings, tmp_path: Path
 ) -> None:
     """An import that has half of an archive names no image."""
     image = build_image(
@@ -81,7 +83,7 @@ def test_signal_during_import_from_stdin_leaves_nothing(
         compression=Compression.NONE,
     )
     archive = image.write_oci_tar(tmp_path / "image.tar", documents_first=False).read_bytes()
-    process = _start(settings, "image", "import", "-")
+    process = _start(reached, "image", "import", "-")
     assert process.stdin is not None
     process.stdin.write(archive[: len(archive) // 2])
     process.stdin.flush()
@@ -91,13 +93,13 @@ def test_signal_during_import_from_stdin_leaves_nothing(
 
     assert process.returncode == 130, stderr
     assert b"Traceback" not in stderr
-    with Case.open(settings) as case:
+    with Case.open(reached) as case:
         assert not case.images.exists(image.name)
-    _assert_nothing_is_left(settings)
+    _assert_nothing_is_left(reached)
 
 
 def test_signal_to_a_list_of_commands_keeps_what_was_acknowledged(
-    settings: Settings, tmp_path: Path
+    reached: Settings, tmp_path: Path
 ) -> None:
     """Digests that were printed before the signal are stored."""
     directory = tmp_path / str(uuid.uuid4())
@@ -107,7 +109,7 @@ def test_signal_to_a_list_of_commands_keeps_what_was_acknowledged(
         path = directory / str(number)
         path.write_bytes(os.urandom(2000))
         names.append(path)
-    process = _start(settings, "blob", "ingest", *names)
+    process = _start(reached, "blob", "ingest", *names)
     assert process.stdout is not None
     acknowledged = [process.stdout.readline().decode().strip()]
 
@@ -117,6 +119,6 @@ def test_signal_to_a_list_of_commands_keeps_what_was_acknowledged(
 
     assert process.returncode in (0, 130), stderr
     assert b"Traceback" not in stderr
-    with Case.open(settings) as case:
+    with Case.open(reached) as case:
         stored = {str(blob.digest) for blob in case.blobs.iter_blobs()}
     assert set(acknowledged) <= stored

@@ -1,4 +1,4 @@
-"""The README's Python example, run as it stands."""
+"""The README's Python examples, run as they stand."""
 
 import contextlib
 import io
@@ -7,21 +7,21 @@ from pathlib import Path
 
 from cas.app import Case
 from cas.model.settings import Settings
+from cas.rpc.server import Server
 from tests.support.images import busybox_image
 
 README = Path(__file__).parents[2] / "README.md"
 
 
-def _example() -> str:
-    [example] = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
-    return str(example)
+def _examples() -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
 
 
 def test_python_example_of_the_readme_runs(settings: Settings, tmp_path: Path) -> None:
     """What the README shows does what it says, but for the two paths that differ here."""
     image = busybox_image(name="docker.io/library/alpine:3.20")
     archive = image.write_oci_tar(tmp_path / "alpine.tar")
-    example = _example()
+    [example, _] = _examples()
     assert 'Settings(persist=Path("/persist"))' in example
     assert 'Path("alpine.tar")' in example
     script = example.replace('Settings(persist=Path("/persist"))', "settings").replace(
@@ -36,3 +36,25 @@ def test_python_example_of_the_readme_runs(settings: Settings, tmp_path: Path) -
         [volume] = case.volumes.iter_volumes()
         assert (volume.rootfs / "etc/hostname").read_text() == "edge\n"
         assert all(digest in output.getvalue() for digest in image.blobs)
+
+
+def test_python_example_of_the_client_runs(settings: Settings, tmp_path: Path) -> None:
+    """The client brings an image in, and tells it."""
+    image = busybox_image()
+    archive = image.write_oci_tar(tmp_path / "alpine.tar")
+    socket = settings.layout.run / f"{settings.namespace}.sock"
+    [_, example] = _examples()
+    assert 'Path("/run/cas/cas.sock")' in example
+    script = example.replace('Path("/run/cas/cas.sock")', "socket").replace(
+        'Path("alpine.tar")', "archive"
+    )
+    output = io.StringIO()
+
+    with (
+        Case.open(settings) as case,
+        Server(case, socket),
+        contextlib.redirect_stdout(output),
+    ):
+        exec(compile(script, "README.md", "exec"), {"socket": socket, "archive": archive})
+
+    assert output.getvalue().startswith(f"example.com/alpine:edge {image.digest} ")

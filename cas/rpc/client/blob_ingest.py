@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cas._gen.cas.v1 import blobs_pb2, blobs_pb2_grpc, types_pb2
 from cas.errors import IntegrityError
@@ -17,11 +18,11 @@ from cas.model.progress import NO_PROGRESS, Progress
 from cas.rpc import values
 from cas.rpc.client.calls import Calls
 from cas.rpc.client.facts import ServiceFacts
-from cas.rpc.client.feed import Send
-from cas.rpc.client.upload import iter_chunks
-from cas.store.content.hashing import holds
+from cas.rpc.client.running import Send
 from cas.store.content.intake import Ingested
-from cas.store.content.sources import BytesSource, FileSource, Reader, Source, StreamSource
+
+if TYPE_CHECKING:
+    from cas.store.content.sources import FileSource, Reader, Source
 
 _log = logging.getLogger(__name__)
 
@@ -60,6 +61,8 @@ class BlobIngestClient:
         See :meth:`cas.store.content.blobs.Blobs.ingest` for what holds after a failure, for the
         arguments and for the errors. Idempotent.
         """
+        from cas.store.content.sources import FileSource
+
         named = self._facts.path_for_service(path)
         if named is None:
             header = _header(repr(str(path)), digest, size, media_type, labels)
@@ -83,7 +86,7 @@ class BlobIngestClient:
 
     def ingest_stream(
         self,
-        stream: Reader,
+        stream: "Reader",
         *,
         name: str = "standard input",
         digest: Digest | None = None,
@@ -94,6 +97,8 @@ class BlobIngestClient:
         progress: Progress = NO_PROGRESS,
     ) -> Ingested:
         """Store what an open binary file has left as a pinned blob; see :meth:`ingest`."""
+        from cas.store.content.sources import StreamSource
+
         header = _header(name, digest, size, media_type, labels)
         return self._upload(StreamSource(stream, name), header, cancel, progress)
 
@@ -150,12 +155,14 @@ class BlobIngestClient:
 
     def _upload_file(
         self,
-        source: FileSource,
+        source: "FileSource",
         header: blobs_pb2.UploadBlobHeader,
         move: bool,  # noqa: FBT001 (handed on)
         cancel: Cancellation | None,
         progress: Progress,
     ) -> Ingested:
+        from cas.store.content.hashing import holds
+
         result = self._find(header, cancel) or self._upload(source, header, cancel, progress)
         if move and not (holds(source, result.digest) and source.remove()):
             _log.warning("moved file stays, it is another one by now path=%s", source.path)
@@ -165,6 +172,8 @@ class BlobIngestClient:
         self, header: blobs_pb2.UploadBlobHeader, cancel: Cancellation | None
     ) -> Ingested | None:
         """Pin a blob that is there already; nothing is read or sent then."""
+        from cas.store.content.sources import BytesSource
+
         if header.digest and self.exists(Digest.parse(header.digest)):
             # It may be collected meanwhile, or have another size than it shall have.
             with suppress(IntegrityError):
@@ -173,11 +182,13 @@ class BlobIngestClient:
 
     def _upload(
         self,
-        source: Source,
+        source: "Source",
         header: blobs_pb2.UploadBlobHeader,
         cancel: Cancellation | None,
         progress: Progress,
     ) -> Ingested:
+        from cas.rpc.client.reading import iter_chunks
+
         def produce(send: Send[blobs_pb2.UploadBlobRequest]) -> None:
             send(blobs_pb2.UploadBlobRequest(header=header))
             with closing(iter_chunks(source, progress)) as chunks:

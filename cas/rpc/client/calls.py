@@ -1,14 +1,13 @@
 """How every call of the client goes out: deadline, errors of ours, and no call left half done.
 
 gRPC answers a cancellation at once, whatever the service still has to put away. So a call carries
-a name of its own, and whoever breaks one off (Ctrl-C, a cancellation, an iterator that is closed)
-asks the service to tell when the call of that name has been undone.
+a name of its own, and whoever breaks one off (by Ctrl-C, by a cancellation, by closing its
+iterator) asks the service to tell when the call of that name has been undone.
 """
 
 __all__ = ["Calls"]
 
 import logging
-import threading
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -20,20 +19,19 @@ from cas._gen.cas.v1 import store_pb2, store_pb2_grpc, types_pb2
 from cas.errors import InternalError
 from cas.model.cancellation import Cancellation
 from cas.model.progress import Progress
-from cas.rpc.client.feed import AnsweredError, Feed, Send
+from cas.rpc.client.running import Feed, RunningCall, Send, run_apart
 from cas.rpc.progress import ProgressReplay
 from cas.rpc.status import error_from_rpc
 
 _log = logging.getLogger(__name__)
 
 _NAME_KEY = "cas-call"
-_LOOK_SECONDS = 0.2
-"""How often a wait looks whether its caller has asked to stop."""
 _UNDO_SECONDS = 60.0
 """How long to wait for the service to undo what was broken off."""
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
+_Metadata = tuple[tuple[str, str], ...]
 
 
 class _Step(Protocol):
@@ -46,6 +44,10 @@ class _Step(Protocol):
 
 
 _AnyStep = TypeVar("_AnyStep", bound=_Step)
+
+
+class _AnsweredError(Exception):
+    """The call has ended although not everything was sent."""
 
 
 class Calls:
@@ -82,10 +84,13 @@ class Calls:
         Raises:
             CasError: What the service ended the call with.
         """
-        name = _new_name()
-        call = method.future(request, timeout=self._seconds, metadata=_metadata(name))
-        with self._ended(call, name, action):
-            return _answer(call, None)
+
+        def make(metadata: _Metadata) -> tuple[grpc.Call, Iterator[_Response]]:
+            call = method.future(request, timeout=self._seconds, metadata=metadata)
+            return call, _result(call)
+
+        with self._running(make, action) as running:
+            return running.answer()
 
     def stream(
         self,
@@ -107,10 +112,14 @@ class Calls:
             CasError: What the service ended the call with.
             InterruptedOperationError: ``cancel`` was set.
         """
-        name = _new_name()
-        call = method(request, timeout=self._seconds, metadata=_metadata(name))
-        with self._ended(call, name, action), _watched(call, cancel):
-            yield from call
+
+        def make(metadata: _Metadata) -> tuple[grpc.Call, Iterator[_Response]]:
+            call = method(request, timeout=self._seconds, metadata=metadata)
+            return call, iter(call)
+
+        with self._running(make, action) as running, suppress(StopIteration):
+            while True:
+                yield running.answer(cancel)
 
     def steps(
         self,
@@ -175,32 +184,47 @@ class Calls:
         Raises:
             CasError: What the service ended the call with.
         """
-        name = _new_name()
         feed: Feed[_Request] = Feed()
-        call = method.future(iter(feed), timeout=self._seconds, metadata=_metadata(name))
-        try:
-            with self._ended(call, name, action):
-                with suppress(AnsweredError):
-                    produce(lambda request: feed.put(request, call, cancel))
-                    feed.put(None, call, cancel)
-                return _answer(call, cancel)
-        finally:
-            feed.abandon()
+
+        def make(metadata: _Metadata) -> tuple[grpc.Call, Iterator[_Response]]:
+            call = method.future(iter(feed), timeout=self._seconds, metadata=metadata)
+            return call, _result(call)
+
+        with self._running(make, action, ended=feed.end) as running:
+
+            def send(request: _Request) -> None:
+                feed.wait_for_room(cancel)
+                if running.has_ended:
+                    raise _AnsweredError
+                feed.put(request)
+
+            with suppress(_AnsweredError):
+                produce(send)
+            feed.end()
+            return running.answer(cancel)
 
     @contextmanager
-    def _ended(self, call: grpc.Call, name: str, action: str) -> Iterator[None]:
-        """Translate the call's error; leave with the call ended, undone if it was broken off."""
+    def _running(
+        self,
+        make: Callable[[_Metadata], tuple[grpc.Call, Iterator[_Response]]],
+        action: str,
+        ended: Callable[[], None] = lambda: None,
+    ) -> Iterator[RunningCall[_Response]]:
+        """Have a call run; leave with it ended, undone if it was broken off."""
+        name = uuid.uuid4().hex
+        running = RunningCall(lambda: make(((_NAME_KEY, name),)), ended)
         try:
-            yield
+            yield running
         except grpc.RpcError as error:
             raise error_from_rpc(error, action) from error
         except BaseException:
-            # Its caller wants no answer any more.
-            call.cancel()
-            self._wait_until_undone(name, action)
+            # Nobody wants the answer any more.
+            if not running.has_ended:
+                run_apart(lambda: self._undo(running, name, action))
             raise
 
-    def _wait_until_undone(self, name: str, action: str) -> None:
+    def _undo(self, running: RunningCall[_Response], name: str, action: str) -> None:
+        running.break_off()
         try:
             self._store.Wait(store_pb2.WaitRequest(call=name), timeout=_UNDO_SECONDS)
         except grpc.RpcError as error:
@@ -211,48 +235,5 @@ class Calls:
             )
 
 
-@contextmanager
-def _watched(call: grpc.Call, cancel: Cancellation | None) -> Iterator[None]:
-    """Break a call off when its caller asks to stop, though nothing comes of it.
-
-    Raises:
-        InterruptedOperationError: ``cancel`` was set.
-    """
-    if cancel is None:
-        yield
-        return
-    ended = threading.Event()
-
-    def watch() -> None:
-        while not ended.wait(_LOOK_SECONDS):
-            if cancel.is_set():
-                call.cancel()
-                return
-
-    watcher = threading.Thread(target=watch, name="cas-cancel", daemon=True)
-    watcher.start()
-    try:
-        yield
-    except grpc.RpcError:
-        cancel.check()
-        raise
-    finally:
-        ended.set()
-        watcher.join()
-
-
-def _answer(call: "grpc.Future[_Response]", cancel: Cancellation | None) -> _Response:
-    while True:
-        try:
-            return call.result(timeout=_LOOK_SECONDS)
-        except grpc.FutureTimeoutError:
-            if cancel is not None:
-                cancel.check()
-
-
-def _new_name() -> str:
-    return uuid.uuid4().hex
-
-
-def _metadata(name: str) -> tuple[tuple[str, str], ...]:
-    return ((_NAME_KEY, name),)
+def _result(call: "grpc.Future[_Response]") -> Iterator[_Response]:
+    yield call.result()

@@ -23,6 +23,7 @@ from cas.model.limits import Limits
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.rpc.client.calls import Calls
 from cas.rpc.client.facts import ServiceFacts, service_facts
+from cas.rpc.client.running import run_apart
 from cas.rpc.probe import probe
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class Client:
             calls = Calls(channel)
             facts = _ask(calls.with_deadline(seconds), f"talk to the service on {socket}")
         except BaseException:
-            channel.close()
+            run_apart(channel.close)
             raise
         return cls(calls, facts, limits or Limits())
 
@@ -234,7 +235,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; running calls end, and are undone by the service. Idempotent."""
-        self._calls.channel.close()
+        run_apart(self._calls.channel.close)
 
     def __enter__(self) -> Self:
         return self

@@ -48,7 +48,7 @@ class ServiceFacts:
         if os.path.realpath(absolute) != absolute or not _is_text(absolute):
             return None
         found = Path(absolute)
-        inside = any(found.is_relative_to(directory) for directory in self.allowed_directories)
+        inside = any(directory in found.parents for directory in self.allowed_directories)
         return found if inside else None
 
 

@@ -19,7 +19,7 @@ from cas.model.records import ImageRecord
 from cas.rpc import messages, values
 from cas.rpc.client.calls import Calls
 from cas.rpc.client.facts import ServiceFacts
-from cas.rpc.client.feed import Send
+from cas.rpc.client.running import Send
 from cas.store.filters import ImageFilters
 
 if TYPE_CHECKING:
@@ -248,7 +248,7 @@ class ImagesClient:
         cancel: Cancellation | None,
         progress: Progress,
     ) -> list[ImageRecord]:
-        from cas.rpc.client.upload import send_archive
+        from cas.rpc.client.archive_upload import send_archive
 
         def produce(send: Send[images_pb2.UploadImageRequest]) -> None:
             send(images_pb2.UploadImageRequest(header=header))

@@ -20,7 +20,7 @@ from cas.errors import (
 from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS
 from cas.rpc.client.calls import Calls
-from cas.rpc.client.feed import Send
+from cas.rpc.client.running import Send
 
 WAIT_SECONDS = 20.0
 

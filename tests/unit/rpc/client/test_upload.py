@@ -10,7 +10,8 @@ import pytest
 from cas.errors import SizeMismatchError, SourceNotFoundError
 from cas.model.limits import CHUNK_BYTES, Limits
 from cas.model.progress import NO_PROGRESS
-from cas.rpc.client.upload import iter_chunks, send_archive
+from cas.rpc.client.archive_upload import send_archive
+from cas.rpc.client.reading import iter_chunks
 from cas.store.content.sources import FileSource
 from tests.support.images import (
     BuiltImage,

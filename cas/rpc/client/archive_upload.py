@@ -1,15 +1,15 @@
-"""What the client sends: files, streams and directories, in chunks of at most 1 MiB.
+"""Archives of images on their way to the service, in chunks of at most 1 MiB.
 
 An image that lies in a directory goes as a tar that is made on the way. Into it comes what the
 image's own documents name, found by the rules that hold for reading the directory directly. What
 the documents are worth is for the service to judge: one that cannot be read leads no further here.
 """
 
-__all__ = ["iter_chunks", "send_archive"]
+__all__ = ["send_archive"]
 
 import stat
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -26,34 +26,11 @@ from cas.model.documents import (
 from cas.model.limits import CHUNK_BYTES, Limits
 from cas.model.media_types import is_index, is_manifest
 from cas.model.progress import Progress
+from cas.rpc.client.reading import iter_chunks
 from cas.store.content.sources import FileSource, Reader, Source, StreamSource
 from cas.store.image.archives.archive import INDEX, LAYOUT, MANIFEST, blob_name, clean_name
 from cas.store.image.archives.directory import DirectoryArchive
 from cas.store.image.archives.tar_writer import TarWriter
-
-_ACTION = "upload"
-
-
-def iter_chunks(source: Source, progress: Progress) -> Generator[bytes, None, None]:
-    """Read a source to its end.
-
-    Yields:
-        Chunks of at most 1 MiB.
-
-    Raises:
-        SourceNotFoundError: There is no such file.
-        DeniedError: It may not be read.
-        UsageError: It is a directory.
-        StorageError: Reading failed.
-    """
-    progress.start(_ACTION, source.name, source.size_hint)
-    try:
-        with source.open() as reader:
-            while chunk := reader.read(CHUNK_BYTES):
-                yield chunk
-                progress.advance(_ACTION, source.name, len(chunk))
-    finally:
-        progress.finish(_ACTION, source.name)
 
 
 def send_archive(

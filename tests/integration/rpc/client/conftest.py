@@ -1,0 +1,44 @@
+"""A service on the session's containerd, in a namespace of the test's own, and clients of it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cas.app import Case
+from cas.model.settings import Settings
+from cas.rpc.client import Client
+from cas.rpc.server import Server
+
+
+@pytest.fixture
+def allowed(tmp_path: Path) -> Path:
+    """A directory whose files the service reads."""
+    directory = tmp_path / "allowed"
+    directory.mkdir()
+    return directory
+
+
+@pytest.fixture
+def served(settings: Settings, allowed: Path) -> Settings:
+    """Settings of the store, its service's socket among them."""
+    return replace(
+        settings,
+        allowed_directories=(allowed,),
+        service_address=settings.layout.run / f"{settings.namespace}.sock",
+    )
+
+
+@pytest.fixture
+def case(served: Settings) -> Iterator[Case]:
+    """The store, opened directly."""
+    with Case.open(served) as case:
+        yield case
+
+
+@pytest.fixture
+def client(case: Case, served: Settings) -> Iterator[Client]:
+    """A client of a service that runs."""
+    with Server(case, served.service_socket), Client.connect(served.service_socket) as client:
+        yield client

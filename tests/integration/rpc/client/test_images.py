@@ -1,0 +1,249 @@
+"""Images through the client: archives wherever they lie, and everything there is to ask."""
+
+import io
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cas.app import Case
+from cas.errors import (
+    AlreadyExistsError,
+    ContentMissingError,
+    DeniedError,
+    ImageNotFoundError,
+    InUseError,
+    InvalidNameError,
+    MalformedArchiveError,
+    SourceNotFoundError,
+    UsageError,
+)
+from cas.model.descriptor import Descriptor
+from cas.model.digest import Digest
+from cas.model.volume_name import VolumeName
+from cas.rpc.client import Client
+from cas.store.filters import parse_image_filters
+from cas.store.image.images import BlobToLoad
+from tests.support.images import BuiltImage, docker_archive_documents, layered_image
+from tests.support.layers import Compression
+from tests.support.stores import assert_nothing_left
+
+NAME = VolumeName.parse("7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0")
+
+
+@pytest.fixture
+def image() -> BuiltImage:
+    """Not yet in the store."""
+    return layered_image(3)
+
+
+@pytest.fixture
+def imported(client: Client, image: BuiltImage, allowed: Path) -> BuiltImage:
+    """In the store."""
+    client.images.import_archive(image.write_oci_tar(allowed / "image.tar"))
+    return image
+
+
+@pytest.fixture(params=["allowed", "elsewhere"])
+def directory(request: pytest.FixtureRequest, allowed: Path, tmp_path: Path) -> Path:
+    """Where the service reads archives itself, and where they have to be sent."""
+    if request.param == "allowed":
+        return allowed
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    return elsewhere
+
+
+def _target(image: BuiltImage) -> Descriptor:
+    return Descriptor(
+        str(image.root["mediaType"]), Digest.parse(image.digest), int(image.root["size"])
+    )
+
+
+@pytest.mark.parametrize("compression", [Compression.NONE, Compression.GZIP])
+def test_archive_is_imported_wherever_it_lies(
+    compression: Compression, client: Client, case: Case, image: BuiltImage, directory: Path
+) -> None:
+    """Plain and compressed, with the digests it has."""
+    archive = image.write_oci_tar(directory / "image.tar", compression=compression)
+
+    [record] = client.images.import_archive(archive, name="example.com/other:1")
+
+    assert (record.name, str(record.target.digest)) == ("example.com/other:1", image.digest)
+    assert case.images.get(record.name) == record
+    assert_nothing_left(case.backing)
+
+
+def test_layout_directory_is_imported_wherever_it_lies(
+    client: Client, image: BuiltImage, directory: Path
+) -> None:
+    """Blobs behind links included, which the service by itself does not follow."""
+    layout = image.write_oci_layout(directory / "layout")
+    shutil.move(layout / "blobs", directory / "blobs")
+    (layout / "blobs").symlink_to(directory / "blobs")
+
+    [record] = client.images.import_archive(layout)
+
+    assert (record.name, str(record.target.digest)) == (image.name, image.digest)
+
+
+def test_unpacked_docker_archive_is_imported(
+    client: Client, image: BuiltImage, tmp_path: Path
+) -> None:
+    """As docker save writes it, unpacked by hand."""
+    for name, data in docker_archive_documents([image]).items():
+        path = tmp_path / "docker" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+    [record] = client.images.import_archive(tmp_path / "docker")
+
+    assert record.name == image.name
+
+
+def test_stream_is_imported(client: Client, image: BuiltImage, tmp_path: Path) -> None:
+    """Such as the standard input of the command."""
+    archive = image.write_oci_tar(tmp_path / "image.tar", documents_first=False)
+
+    [record] = client.images.import_archive(io.BytesIO(archive.read_bytes()))
+
+    assert str(record.target.digest) == image.digest
+
+
+def test_bad_archive_is_refused_by_name(client: Client, case: Case, directory: Path) -> None:
+    """Truncated, empty, absent: the error is the library's, with the path in it."""
+    whole = layered_image(1).write_oci_tar(directory / "image.tar").read_bytes()
+    (directory / "image.tar").write_bytes(whole[:2500])
+    (directory / "empty.tar").write_bytes(b"")
+    (directory / "empty").mkdir()
+
+    for name in ("image.tar", "empty.tar", "empty"):
+        with pytest.raises(MalformedArchiveError) as caught:
+            client.images.import_archive(directory / name)
+        assert str(directory / name) in caught.value.message
+    with pytest.raises(SourceNotFoundError):
+        client.images.import_archive(directory / "absent.tar")
+    assert list(client.images.iter_images()) == []
+    assert_nothing_left(case.backing)
+
+
+@pytest.mark.parametrize("archive_format", ["oci", "docker"])
+def test_export_through_the_client_is_the_same_file(
+    archive_format: str, client: Client, case: Case, imported: BuiltImage, tmp_path: Path
+) -> None:
+    """Byte for byte, and durable in one go."""
+    case.images.export(imported.name, tmp_path / "direct.tar", format=archive_format)  # type: ignore[arg-type]
+    client.images.export(imported.name, tmp_path / "through.tar", format=archive_format)  # type: ignore[arg-type]
+    stream = io.BytesIO()
+    client.images.export(imported.name, stream, format=archive_format)  # type: ignore[arg-type]
+
+    direct = (tmp_path / "direct.tar").read_bytes()
+    assert (tmp_path / "through.tar").read_bytes() == direct
+    assert stream.getvalue() == direct
+
+
+def test_failed_export_leaves_what_had_the_name(
+    client: Client, imported: BuiltImage, tmp_path: Path
+) -> None:
+    """A file appears when it is whole."""
+    target = tmp_path / "image.tar"
+    target.write_bytes(b"precious")
+    client.blobs.remove(Digest.parse(imported.layers[0].digest), force=True)
+
+    with pytest.raises(ContentMissingError):
+        client.images.export(imported.name, target)
+    with pytest.raises(ImageNotFoundError):
+        client.images.export("example.com/none:1", target)
+    with pytest.raises(UsageError, match="directory"):
+        client.images.export(imported.name, tmp_path)
+
+    assert target.read_bytes() == b"precious"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["image.tar"]
+
+
+def test_answers_are_the_librarys(client: Client, case: Case, imported: BuiltImage) -> None:
+    """Records, details, filters, short names."""
+    filters = parse_image_filters(["reference=example.com/*"], now=case.now())
+
+    assert client.images.get(imported.name) == case.images.get(imported.name)
+    assert client.images.inspect(imported.name) == case.images.inspect(imported.name)
+    assert list(client.images.iter_images()) == list(case.images.iter_images())
+    assert [record.name for record in client.images.iter_images(filters)] == [imported.name]
+    assert client.images.platform == case.images.platform
+    client.images.tag(imported.name, "docker.io/library/short:latest")
+    assert client.images.get("short").name == "docker.io/library/short:latest"
+
+
+def test_names_are_given_moved_and_removed(client: Client, imported: BuiltImage) -> None:
+    """With the library's errors."""
+    other = layered_image(1, seed="other")
+    target = _target(imported)
+    assert client.images.create("example.com/new:1", target).target == target
+    assert client.images.create("example.com/new:1", target).target == target
+    with pytest.raises(ContentMissingError):
+        client.images.create("example.com/none:1", _target(other))
+    with pytest.raises(InvalidNameError):
+        client.images.tag(imported.name, "")
+    with pytest.raises(ImageNotFoundError):
+        client.images.replace("example.com/none:1", target)
+    assert client.images.remove("example.com/new:1")
+    assert not client.images.remove("example.com/new:1")
+    assert not client.images.exists("example.com/new:1")
+
+
+def test_name_that_points_elsewhere_is_taken(
+    client: Client, imported: BuiltImage, allowed: Path
+) -> None:
+    """Creating does not move it, replacing does."""
+    other = layered_image(1, seed="other").named("example.com/second:1")
+    client.images.import_archive(other.write_oci_tar(allowed / "other.tar"))
+
+    with pytest.raises(AlreadyExistsError):
+        client.images.create(imported.name, _target(other))
+
+    assert client.images.replace(imported.name, _target(other)).target == _target(other)
+
+
+def test_image_of_a_volume_stays_unless_forced(client: Client, imported: BuiltImage) -> None:
+    """The volume is named."""
+    client.volumes.prepare(NAME, imported.name)
+
+    with pytest.raises(InUseError) as caught:
+        client.images.remove(imported.name)
+
+    assert caught.value.details["volumes"] == str(NAME)
+    assert client.images.remove(imported.name, force=True)
+    assert client.volumes.remove(NAME)
+
+
+def test_load_stores_blobs_and_names_the_image(
+    client: Client, image: BuiltImage, allowed: Path
+) -> None:
+    """Files that the service takes over, and documents from memory."""
+    blobs = []
+    for digest, data in image.blobs.items():
+        if digest in {layer.digest for layer in image.layers}:
+            path = allowed / digest
+            path.write_bytes(data)
+            blobs.append(BlobToLoad(Digest.parse(digest), path, size=len(data), move=True))
+        else:
+            blobs.append(BlobToLoad(Digest.parse(digest), data))
+
+    record = client.images.load("example.com/loaded:1", _target(image), blobs)
+
+    assert str(record.target.digest) == image.digest
+    assert list(allowed.iterdir()) == []
+    again = [BlobToLoad(blob.digest, None) for blob in blobs]
+    assert client.images.load("example.com/loaded:1", _target(image), again) == record
+
+
+def test_load_of_a_file_that_the_service_may_not_read_is_denied(
+    client: Client, image: BuiltImage, tmp_path: Path
+) -> None:
+    """It says where such files may lie."""
+    layer = image.layers[0]
+    (tmp_path / "layer").write_bytes(layer.blob)
+    blob = BlobToLoad(Digest.parse(layer.digest), tmp_path / "layer")
+
+    with pytest.raises(DeniedError, match="allowed"):
+        client.images.load("example.com/loaded:1", _target(image), [blob])

@@ -1,0 +1,100 @@
+"""Volumes through the client."""
+
+import uuid
+from pathlib import Path
+
+import pytest
+
+from cas.app import Case
+from cas.errors import (
+    CorruptVolumeError,
+    ImageNotFoundError,
+    VolumeConflictError,
+    VolumeNotFoundError,
+)
+from cas.model.volume_name import VolumeName
+from cas.rpc.client import Client
+from cas.volumes.status import VolumeState
+from tests.support.images import BuiltImage, layered_image
+
+
+@pytest.fixture
+def image(client: Client, allowed: Path) -> BuiltImage:
+    """An image in the store."""
+    built = layered_image(2)
+    client.images.import_archive(built.write_oci_tar(allowed / "image.tar"))
+    return built
+
+
+def _name() -> VolumeName:
+    return VolumeName(uuid.uuid4(), 0)
+
+
+def test_life_of_a_volume(client: Client, case: Case, image: BuiltImage) -> None:
+    """Data written into it is there until it is removed."""
+    name = _name()
+    status = client.volumes.prepare(name, image.name, activate=True)
+    assert status == case.volumes.get(name)
+    (status.rootfs / "note").write_text("kept")
+    assert client.volumes.usage(name) == case.volumes.usage(name)
+    assert client.volumes.deactivate(name).state is VolumeState.INACTIVE
+    assert not (status.rootfs / "note").exists()
+    assert client.volumes.activate_all() == [(name, None)]
+    assert client.volumes.prepare(name, image.name).state is VolumeState.ACTIVE
+    assert (status.rootfs / "note").read_text() == "kept"
+    assert client.volumes.deactivate_all() == [(name, None)]
+    assert client.volumes.activate(name).state is VolumeState.ACTIVE
+    assert client.volumes.remove(name)
+    assert not client.volumes.remove(name)
+    assert list(client.volumes.iter_volumes()) == []
+
+
+def test_read_only_volume_is_prepared_so(client: Client, image: BuiltImage) -> None:
+    """Its record says it."""
+    record = client.volumes.prepare(_name(), image.name, read_only=True).record
+
+    assert record is not None
+    assert record.read_only
+
+
+def test_damaged_volume_is_listed_and_its_error_told(
+    client: Client, case: Case, image: BuiltImage
+) -> None:
+    """One that fails does not keep the others back."""
+    sound, damaged = sorted([_name(), _name()], key=str)
+    for name in (sound, damaged):
+        client.volumes.prepare(name, image.name)
+    case.settings.layout.volume_record(damaged).write_text("{")
+
+    listed = {status.name: status for status in client.volumes.iter_volumes()}
+    direct = {status.name: status for status in case.volumes.iter_volumes()}
+    outcomes = dict(client.volumes.activate_all())
+
+    assert listed == direct
+    assert listed[damaged].state is VolumeState.CORRUPT
+    assert outcomes[sound] is None
+    assert isinstance(outcomes[damaged], CorruptVolumeError)
+    for name in (sound, damaged):
+        assert client.volumes.remove(name, force=True)
+
+
+def test_errors_are_the_librarys(client: Client, image: BuiltImage, allowed: Path) -> None:
+    """Not found, conflict."""
+    name = _name()
+    for ask in (
+        client.volumes.get,
+        client.volumes.activate,
+        client.volumes.deactivate,
+        client.volumes.usage,
+    ):
+        with pytest.raises(VolumeNotFoundError) as caught:
+            ask(name)
+        assert caught.value.details["name"] == str(name)
+    with pytest.raises(ImageNotFoundError):
+        client.volumes.prepare(name, "example.com/none:1")
+    other = layered_image(1, seed="other").named("example.com/other:1")
+    client.images.import_archive(other.write_oci_tar(allowed / "other.tar"))
+    client.volumes.prepare(name, image.name)
+    with pytest.raises(VolumeConflictError, match="generation"):
+        client.volumes.prepare(name, other.name)
+    client.volumes.remove(name)
