@@ -33,7 +33,9 @@ def main() -> NoReturn:
 
 def _prepare(options: bytes) -> Confinable:
     if msgspec.json.decode(options, type=Options).signatures:
-        import cas.verifier.signatures  # noqa: F401, PLC0415 - slow, and only a policy needs it
+        from cas.verifier.signatures import preload  # noqa: PLC0415 - slow; only a policy needs it
+
+        preload()
     return Confinable(_handle)
 
 

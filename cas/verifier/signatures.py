@@ -4,13 +4,13 @@ Keys come from the device's policy, everything else from strangers. Nothing here
 be signed.
 """
 
-__all__ = ["CosignSignature", "check_cosign", "check_detached"]
+__all__ = ["CosignSignature", "check_cosign", "check_detached", "preload"]
 
 import base64
 import binascii
 import mmap
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,12 +18,21 @@ from pathlib import Path
 import msgspec
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import padding
-from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, EllipticCurvePublicKey
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    ECDSA,
+    SECP256R1,
+    EllipticCurvePublicKey,
+    generate_private_key,
+)
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey, RSAPublicNumbers
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_public_key
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
 
 from cas.errors import ConfigError, SignatureError
 from cas.fsops.reading import open_regular
@@ -63,6 +72,21 @@ class CosignSignature:
 
     payload: bytes
     signature: str
+
+
+def preload() -> None:
+    """Use every kind of key once: the library below imports what it needs when it needs it."""
+    keys = (
+        generate_private_key(SECP256R1()).public_key(),
+        Ed25519PrivateKey.generate().public_key(),
+        RSAPublicNumbers(65537, 2**2047 + 1).public_key(),
+    )
+    for key in keys:
+        pem = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+        with suppress(SignatureError):
+            _signer([_load(pem)], b"nothing", Digest.of(b""), memoryview(b""))
+    with suppress(ConfigError):
+        _load("no key")
 
 
 def check_cosign(
