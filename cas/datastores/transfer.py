@@ -138,6 +138,8 @@ class Transfer:
         self._remote = RemoteObject(None, None)
         self._file.restart()
         self._noted = 0
+        if self._wanted.size is not None:
+            self._allotment.promise(self._wanted.size)
 
     def _read(self) -> None:
         if self._file.size and self._file.size == self._expected():
@@ -171,7 +173,8 @@ class Transfer:
         if wanted.size is not None and size != wanted.size:
             raise self._size_mismatch(size, wanted.size)
         self._require_allowed(size)
-        self._allotment.promise(size)
+        if wanted.size is None:
+            self._allotment.promise(size)
 
     def _receive(self, download: Download) -> None:
         item = str(self._wanted.digest)

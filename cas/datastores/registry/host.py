@@ -51,7 +51,9 @@ class Host:
         self.settings = settings
         self.name = redact_url(url)
         self.failures = 0
-        """How often it failed in the middle of an object."""
+        """How often it failed in the middle of a blob."""
+        self.delivered: set[Digest] = set()
+        """Blobs that it delivered to their end; who asks for one again was not content with it."""
         self._url = url.rstrip("/")
         self._query = f"?ns={settings.namespace}" if settings.namespace else ""
         self._transport = Transport(settings.transport, url)

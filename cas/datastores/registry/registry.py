@@ -171,19 +171,29 @@ class OCIRegistry:
                 opened = host.open_blob(repository, digest, offset, proof)
                 return host, stack.enter_context(opened)
 
-            host, download = self._first(begin, resolving=False)
+            host, download = self._first(begin, digest=digest)
             remote = replace(download.remote, validator=proof)
-            yield replace(download, remote=remote, chunks=_counted(host, download.chunks))
+            chunks = _watched(host, digest, download.chunks)
+            yield replace(download, remote=remote, chunks=chunks)
 
     def _ask(self, ask: Callable[[Host], _Result], *, resolving: bool = False) -> _Result:
         loop = retrying(self._retry, self._pace, cancellation=self._cancellation)
         return loop(lambda: self._first(ask, resolving=resolving))
 
-    def _first(self, ask: Callable[[Host], _Result], *, resolving: bool) -> _Result:
-        """Ask the hosts in order until one has an answer; the last one's failure counts."""
+    def _first(
+        self,
+        ask: Callable[[Host], _Result],
+        *,
+        resolving: bool = False,
+        digest: Digest | None = None,
+    ) -> _Result:
+        """Ask the hosts in order until one has an answer; the last one's failure counts.
+
+        Hosts that broke off are asked later, and last those whose blob was not what it should be.
+        """
         passed: list[str] = []
         hosts = [each for each in self._hosts if _may(each, resolving=resolving)]
-        for host in sorted(hosts, key=lambda each: each.failures):
+        for host in sorted(hosts, key=lambda each: (digest in each.delivered, each.failures)):
             try:
                 return ask(host)
             except InterruptedOperationError:
@@ -249,10 +259,11 @@ def _parse_path(path: str) -> tuple[str, Digest]:
     return repository, Digest.parse(text)
 
 
-def _counted(host: Host, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    """Let a host that breaks off in the middle be asked after the others from then on."""
+def _watched(host: Host, digest: Digest, chunks: Iterator[bytes]) -> Iterator[bytes]:
+    """Remember how a blob ended, for the order in which hosts are asked from then on."""
     try:
         yield from chunks
     except CasError:
         host.failures += 1
         raise
+    host.delivered.add(digest)

@@ -1,7 +1,8 @@
 """A transfer that was interrupted goes on where it is safe to, and nowhere else."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -432,7 +433,14 @@ def test_power_cut_costs_no_more_than_what_was_not_synced(
         wait_for(noted.exists)
         first = noted.read_bytes()
         line.send(BODY[MIB : 2 * MIB])
-        wait_for(lambda: noted.read_bytes() != first)  # so the first is durable for certain
+        rest = iter(range(2 * MIB, 3 * MIB, 1024))
+
+        def is_noted_again() -> bool:  # so that the first is durable for certain
+            at = next(rest)  # a checkpoint begins with a chunk
+            line.send(BODY[at : at + 1024])
+            return noted.read_bytes() != first
+
+        wait_for(is_noted_again)
         file_system.power_cut()
 
     server.on("/blob", resource(BODY, cut_after=MIB, then=cut_power), resource(BODY))
@@ -494,3 +502,81 @@ def test_progress_of_a_resumed_transfer_adds_up_to_the_object(
     assert progress.calls[1] == ("advance", MIB)
     assert progress.calls[-1] == ("finish",)
     assert sum(int(str(call[1])) for call in progress.calls if call[0] == "advance") == len(BODY)
+
+
+class _Ledger:
+    """Promises up to ``free`` bytes at once, and remembers what was asked."""
+
+    def __init__(self, free: int) -> None:
+        self.free = free
+        self.asked: list[int] = []
+        self.used = 0
+        self.held = 0
+
+    @contextmanager
+    def reserve(self, size: int, what: str, /) -> Iterator["_Ledger"]:
+        self.asked.append(size)
+        if size > self.free:
+            raise NoSpaceError(f"{what} needs {size} bytes")
+        self.held += 1
+        try:
+            yield self
+        finally:
+            self.held -= 1
+
+    def consume(self, amount: int, /) -> None:
+        self.used += amount
+
+
+@pytest.mark.parametrize("known_by", ["caller", "source"])
+def test_room_is_promised_before_the_first_byte(
+    server: HostileServer, fetching: Fetching, known_by: str
+) -> None:
+    """Without it nothing is read, retried or left."""
+    server.on("/blob", resource(BODY))
+    ledger = _Ledger(len(BODY) - 1)
+    fetching.room = ledger
+
+    with pytest.raises(NoSpaceError, match=r"download of sha256:.* needs 3145728"):
+        fetching(server.url, size=len(BODY) if known_by == "caller" else None)
+
+    assert len(server.requests) == (0 if known_by == "caller" else 1)
+    assert ledger.used == 0
+    assert fetching.time.pauses == []
+    assert fetching.names() == []
+
+
+def test_room_is_promised_for_what_is_missing_and_given_back(
+    server: HostileServer, fetching: Fetching
+) -> None:
+    """What lies there already needs none."""
+    server.on("/blob", resource(BODY, cut_after=MIB), answer(503))
+    with pytest.raises(SourceUnavailableError):
+        fetching(server.url)
+    server.on("/blob", resource(BODY))
+    ledger = _Ledger(10 * MIB)
+    fetching.room = ledger
+
+    fetching(server.url, size=len(BODY))
+
+    assert ledger.asked == [len(BODY) - MIB]
+    assert ledger.used == len(BODY) - MIB
+    assert ledger.held == 0
+
+
+def test_room_for_an_object_of_unknown_size_is_promised_in_steps(
+    server: HostileServer, fetching: Fetching
+) -> None:
+    """A step that finds none ends the transfer."""
+    server.on("/blob", resource(BODY, length=-1))
+    ledger = _Ledger(MIB)
+    fetching.room = ledger
+
+    with pytest.raises(NoSpaceError):
+        fetching(server.url)
+
+    fetching.room = ledger = _Ledger(100 * MIB)
+    fetching(server.url)
+    assert fetching.file.read_bytes() == BODY
+    assert len(ledger.asked) == 1
+    assert ledger.held == 0

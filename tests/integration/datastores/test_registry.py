@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import trustme
 
+from cas.datastores.fetch import discard, fetch
 from cas.datastores.opening import open_registry
 from cas.datastores.port import Registry, Validator
 from cas.datastores.registry.docker_config import stored_credentials
 from cas.datastores.secret import Secret
 from cas.datastores.settings import Credentials, Mirror, SourceSettings, TransportSettings
+from cas.datastores.terms import Wanted
 from cas.errors import (
     AuthenticationError,
     DigestMismatchError,
@@ -264,6 +266,25 @@ def test_transfer_goes_on_at_another_mirror(
     assert fetched.received == len(blob)
     assert open_registry_server.bytes_sent(digest) - before == len(blob) - MIB
     assert server.requests[0].target.endswith(f"?ns={open_registry_server.address}")
+
+
+def test_mirror_that_delivers_another_blob_is_not_asked_first_again(
+    open_registry_server: Server, server: HostileServer, published: Published, fetching: Fetching
+) -> None:
+    """Who discards a blob that the verifier refused gets the next one from somewhere else."""
+    blob, digest = published.layer.blob, published.layer.digest
+    server.on(f"/v2/team/large/blobs/{digest}", resource(blob[::-1]))
+    settings = _settings(open_registry_server, mirrors=(Mirror(url=server.url),))
+    wanted = Wanted(path=f"team/large@{digest}", digest=Digest.parse(digest), size=len(blob))
+
+    with open_registry(settings) as registry:
+        fetch(registry, wanted, fetching.file)
+        assert fetching.file.read_bytes() == blob[::-1]
+        discard(fetching.file)
+        fetch(registry, wanted, fetching.file)
+
+    assert fetching.file.read_bytes() == blob
+    assert len(server.requests) == 1
 
 
 def test_mirror_that_lies_about_a_manifest_is_passed_over(
