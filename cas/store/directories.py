@@ -125,6 +125,14 @@ def find_deviations(settings: Settings) -> Iterator[Deviation]:
             yield from _examine(settings, wanted)
 
 
+def _locked(vault: Path) -> VaultLockedError:
+    return VaultLockedError(
+        f"the vault {str(vault)!r} is locked, so that its directories cannot be seen; unlock it "
+        "first, by `cas vault unlock`",
+        path=vault,
+    )
+
+
 def _locked_vaults(settings: Settings) -> set[Path]:
     vaults = (settings.layout.vault_directory(name) for name in VaultName)
     return {
@@ -142,7 +150,11 @@ def require_directories(settings: Settings, paths: Collection[Path]) -> None:
     Raises:
         LayoutError: One of ``paths`` is missing, a symbolic link, on another file system than its
             parent, or has the wrong owner, group or mode.
+        VaultLockedError: One of them is in a locked vault.
     """
+    for vault in _locked_vaults(settings):
+        if any(vault in (path, *path.parents) for path in paths):
+            raise _locked(vault)
     for wanted in settings.layout.directories():
         if wanted.path not in paths:
             continue
@@ -208,11 +220,7 @@ def create_directories(settings: Settings, *, repair: bool = False) -> list[Path
     if os.geteuid() != 0:
         raise DeniedError("creating the layout needs root; run it as root")
     for vault in _locked_vaults(settings):
-        raise VaultLockedError(
-            f"the vault {str(vault)!r} is locked, so that its directories cannot be seen; unlock "
-            "it first, by `cas vault unlock`",
-            path=vault,
-        )
+        raise _locked(vault)
     # The parent of the persist directory is not ours; a missing one is made as mkdir -p does.
     settings.persist.parent.mkdir(parents=True, exist_ok=True)
     make_directory(settings.persist, mode=0o755)

@@ -39,6 +39,10 @@ WRITERS = [
     ("volume", "activate", "--all"),
     ("volume", "deactivate", VOLUME),
     ("volume", "rm", VOLUME),
+    ("download", "file:///dev/null", "--digest", DIGEST),
+    ("download", "file:///dev/null", "--digest", DIGEST, "--unverified"),
+    ("image", "pull", "localhost:1/test/image:1"),
+    ("verify", f"{uuid.uuid4()}.{'0' * 64}"),
     ("prune", "--force"),
     ("check", "--fix"),
 ]
