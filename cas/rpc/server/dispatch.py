@@ -11,7 +11,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
@@ -23,6 +23,7 @@ from google.protobuf.message_factory import GetMessageClass
 from cas.errors import CasError, InternalError, InterruptedOperationError, UsageError
 from cas.model.cancellation import begin_operation
 from cas.rpc.server.call import Call
+from cas.rpc.server.gate import Gate
 from cas.rpc.server.registry import CallObserver, RunningCalls
 from cas.rpc.server.request_number import begin_request
 from cas.rpc.status import error_status
@@ -30,6 +31,7 @@ from cas.store.guard import VaultGuard
 
 _log = logging.getLogger(__name__)
 
+_LARGE_BYTES = 64 * 1024
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -75,12 +77,16 @@ class Dispatcher:
     Args:
         guard: Says whether the store may be written.
         calls: Where calls are counted.
+        large: Bounds the calls with large requests, which take a multiple of them in memory.
         observer: Is told of each call.
     """
 
-    def __init__(self, guard: VaultGuard, calls: RunningCalls, observer: CallObserver) -> None:
+    def __init__(
+        self, guard: VaultGuard, calls: RunningCalls, large: Gate, observer: CallObserver
+    ) -> None:
         self._guard = guard
         self._calls = calls
+        self._large = large
         self._observer = observer
 
     def handlers(self, servicer: Servicer) -> grpc.GenericRpcHandler:
@@ -123,18 +129,23 @@ class Dispatcher:
     def _single(
         self, method: _Method, raw: bytes | Iterator[bytes], context: grpc.ServicerContext
     ) -> object:
-        with self._answering(method, context) as call:
+        with self._answering(method, context) as call, self._room_for(raw, call):
             return method.behaviour(_request(method, raw, call), call)
 
     def _stream(
         self, method: _Method, raw: bytes, context: grpc.ServicerContext
     ) -> Iterator[object]:
-        with self._answering(method, context) as call:
+        with self._answering(method, context) as call, self._room_for(raw, call):
             responses = method.behaviour(_request(method, raw, call), call)
             with closing(responses):
                 for response in responses:
                     with call.at_peer():
                         yield response
+
+    def _room_for(self, raw: bytes | Iterator[bytes], call: Call) -> AbstractContextManager[object]:
+        if isinstance(raw, bytes) and len(raw) > _LARGE_BYTES:
+            return self._large.entered(call.cancellation)
+        return nullcontext()
 
     @contextmanager
     def _answering(self, method: _Method, context: grpc.ServicerContext) -> Iterator[Call]:

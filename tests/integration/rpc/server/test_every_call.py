@@ -83,7 +83,7 @@ def test_version_says_who_answers(service: Service) -> None:
         str(settings.layout.verifier),
         str(service.allowed),
     ]
-    assert answer.message_bytes >= 4 * 1024 * 1024
+    assert answer.message_bytes > 1024 * 1024
     assert answer.platform.os == "linux"
 
 

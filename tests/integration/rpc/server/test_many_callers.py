@@ -1,0 +1,266 @@
+"""Many callers at once: work is done once, and memory, threads and descriptors stay bounded."""
+
+import os
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Self, TypeVar
+
+import grpc
+import pytest
+
+from cas._gen.cas.v1 import (
+    blobs_pb2,
+    blobs_pb2_grpc,
+    images_pb2,
+    images_pb2_grpc,
+    store_pb2,
+    store_pb2_grpc,
+    types_pb2,
+    volumes_pb2,
+    volumes_pb2_grpc,
+)
+from cas.model.settings import Settings
+from tests.support.images import BuiltImage, build_image
+from tests.support.layers import build_layer, file
+from tests.support.rpc import Service, connect, last
+from tests.support.stores import assert_nothing_left
+from tests.support.waiting import wait_for
+
+CALLERS = 64
+_MIB = 1024 * 1024
+_ROOT = Path(__file__).parents[4]
+_RESIDENT_MIB = 120
+
+_Result = TypeVar("_Result")
+
+
+@pytest.fixture
+def image(service: Service) -> BuiltImage:
+    """An image of three layers, in the store."""
+    layers = [build_layer([file(f"data{number}", os.urandom(200_000))]) for number in range(3)]
+    image = build_image(layers, name=f"example.com/test/{uuid.uuid4().hex}:1")
+    path = image.write_oci_tar(service.allowed / "image.tar")
+    last(service.images.Import(images_pb2.ImportImageRequest(path=str(path))))
+    return image
+
+
+def _at_once(call: Callable[[int], _Result]) -> list[_Result]:
+    with ThreadPoolExecutor(CALLERS) as callers:
+        return list(callers.map(call, range(CALLERS)))
+
+
+def _unpacked(steps: list[volumes_pb2.PrepareVolumeResponse]) -> list[str]:
+    """Items that the call that these are of has unpacked itself."""
+    return [
+        step.progress.item
+        for step in steps
+        if step.progress.action == "unpack" and step.progress.finished
+    ]
+
+
+def test_one_volume_wanted_by_all_is_prepared_once(service: Service, image: BuiltImage) -> None:
+    """Everybody gets it, mounted; one of them made it."""
+    name = f"{uuid.uuid4()}#0"
+    request = volumes_pb2.PrepareVolumeRequest(name=name, image=image.name, activate=True)
+
+    answers = _at_once(lambda _: list(service.volumes.Prepare(request)))
+
+    volumes = [steps[-1].volume for steps in answers]
+    assert {volume.state for volume in volumes} == {volumes_pb2.VOLUME_STATE_ACTIVE}
+    assert len({volume.record.created.ToNanoseconds() for volume in volumes}) == 1
+    assert len([item for steps in answers for item in _unpacked(steps)]) == len(image.layers)
+    assert_nothing_left(service.case.backing)
+
+
+def test_many_volumes_of_one_image_unpack_each_layer_once(
+    service: Service, image: BuiltImage
+) -> None:
+    """The layers are shared; every caller has a volume of its own."""
+    requests = [
+        volumes_pb2.PrepareVolumeRequest(name=f"{uuid.uuid4()}#0", image=image.name)
+        for _ in range(CALLERS)
+    ]
+
+    answers = _at_once(lambda number: list(service.volumes.Prepare(requests[number])))
+
+    assert len({steps[-1].volume.name for steps in answers}) == CALLERS
+    assert len([item for steps in answers for item in _unpacked(steps)]) == len(image.layers)
+    snapshots = list(service.case.backing.snapshots.iter_snapshots())
+    assert len(snapshots) == len(image.layers) + CALLERS
+    assert_nothing_left(service.case.backing)
+
+
+def test_one_digest_brought_by_all_is_written_once(service: Service) -> None:
+    """One caller writes it, the others share the result."""
+    data = os.urandom(2 * _MIB)
+    paths = [service.allowed / str(number) for number in range(CALLERS)]
+    for path in paths:
+        path.write_bytes(data)
+    known = last(
+        service.blobs.Ingest(blobs_pb2.IngestBlobRequest(path=str(paths[0])))
+    ).ingested.digest
+    list(service.blobs.Remove(blobs_pb2.RemoveBlobsRequest(digests=[known])))
+
+    answers = _at_once(
+        lambda number: (
+            last(
+                service.blobs.Ingest(
+                    blobs_pb2.IngestBlobRequest(path=str(paths[number]), digest=known)
+                )
+            ).ingested
+        )
+    )
+
+    assert [answer.created for answer in answers].count(True) == 1
+    assert {answer.digest for answer in answers} == {known}
+    assert_nothing_left(service.case.backing)
+
+
+class _Process:
+    """A service in a process of its own."""
+
+    def __init__(self, settings: Settings, socket: Path, allowed: Path) -> None:
+        self._process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "tests.support.rpc_worker",
+                *map(str, (settings.persist, settings.namespace, settings.socket)),
+                *map(str, (socket, allowed)),
+            ],
+            cwd=_ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def __enter__(self) -> Self:
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "serving\n"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        said = self._process.communicate()[0]
+        assert (said, self._process.returncode) == ("ended\n", 0)
+
+    def status(self, key: str) -> int:
+        """A number of its ``/proc`` status."""
+        text = Path(f"/proc/{self._process.pid}/status").read_text()
+        found = re.search(rf"^{key}:\s+(\d+)", text, re.MULTILINE)
+        assert found is not None
+        return int(found[1])
+
+    def descriptors(self) -> int:
+        """Its open files."""
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
+
+
+def _upload(data: bytes) -> Iterator[blobs_pb2.UploadBlobRequest]:
+    yield blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader(name="x"))
+    for start in range(0, len(data), _MIB):
+        yield blobs_pb2.UploadBlobRequest(data=data[start : start + _MIB])
+    yield blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd())
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_load_of_all_kinds_leaves_memory_threads_and_descriptors_bounded(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Uploads, reads, exports, imports, volumes and looks at once, by 64 callers each with a
+    connection of its own; the second round needs no more than the first.
+    """
+    large = build_image([build_layer([file("data", os.urandom(4 * _MIB))])], name="example.com/l:1")
+    archive = large.write_oci_tar(tmp_path / "large.tar")
+    socket = settings.persist / f"{settings.namespace}.sock"
+    with _Process(settings, socket, tmp_path) as process, ExitStack() as stack:
+        channels = [stack.enter_context(connect(socket)) for _ in range(CALLERS)]
+
+        def work(number: int) -> None:
+            channel, kind = channels[number], number % 4
+            blobs, images = blobs_pb2_grpc.BlobsStub(channel), images_pb2_grpc.ImagesStub(channel)
+            last(images.Import(images_pb2.ImportImageRequest(path=str(archive))))
+            if kind == 0:
+                blobs.Upload(_upload(os.urandom(2 * _MIB)))
+            elif kind == 1:
+                digest = large.layers[0].digest
+                for _ in blobs.Read(blobs_pb2.ReadBlobRequest(digest=digest)):
+                    pass
+            elif kind == 2:
+                for _ in images.Export(images_pb2.ExportImageRequest(name=large.name)):
+                    pass
+            else:
+                store = store_pb2_grpc.StoreStub(channel)
+                list(store.Usage(store_pb2.UsageRequest()))
+                list(blobs.List(blobs_pb2.ListBlobsRequest()))
+            volumes = volumes_pb2_grpc.VolumesStub(channel)
+            name = f"{uuid.uuid4()}#0"
+            last(volumes.Prepare(volumes_pb2.PrepareVolumeRequest(name=name, image=large.name)))
+            volumes.Remove(volumes_pb2.RemoveVolumeRequest(name=name))
+
+        _at_once(work)
+        threads, descriptors = process.status("Threads"), process.descriptors()
+        _at_once(work)
+
+        assert process.status("VmHWM") < _RESIDENT_MIB * 1024
+        assert process.status("Threads") <= threads + 8
+        wait_for(lambda: process.descriptors() <= descriptors)
+
+
+def test_calls_beyond_the_limit_are_refused_and_may_come_again(service: Service) -> None:
+    """The service stays answerable, says that it is full, and has room again afterwards."""
+    listeners = []
+    refused = None
+    for _ in range(80):
+        listener = service.store.Events(store_pb2.EventsRequest())
+        try:
+            next(listener)
+        except grpc.RpcError as error:
+            refused = error
+            break
+        listeners.append(listener)
+
+    assert refused is not None
+    assert refused.code() is grpc.StatusCode.UNAVAILABLE
+    assert len(listeners) == 64
+    assert service.store.Version(store_pb2.VersionRequest()).cas
+    for listener in listeners:
+        listener.cancel()
+    again = service.store.Events(store_pb2.EventsRequest())
+    wait_for(lambda: _begins(service))
+    again.cancel()
+
+
+def _begins(service: Service) -> bool:
+    listener = service.store.Events(store_pb2.EventsRequest())
+    try:
+        next(listener)
+    except grpc.RpcError:
+        return False
+    listener.cancel()
+    return True
+
+
+def test_flood_of_connections_does_not_end_the_service(service: Service) -> None:
+    """Hundreds come, do nothing or ask something, and go."""
+    with ExitStack() as stack:
+        channels = [stack.enter_context(service.connect()) for _ in range(200)]
+        futures = [
+            store_pb2_grpc.StoreStub(channel).Version.future(store_pb2.VersionRequest())
+            for channel in channels
+        ]
+        answered = 0
+        for future in futures:
+            try:
+                answered += bool(future.result(timeout=60).cas)
+            except grpc.RpcError as error:
+                assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017
+    assert answered > 0
+    assert service.store.Version(store_pb2.VersionRequest()).cas
+    wait_for(lambda: service.server.running == 0)

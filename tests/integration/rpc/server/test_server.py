@@ -1,0 +1,272 @@
+"""The server's own life: socket, health, reflection, stalled callers, the vault, the end."""
+
+import logging
+import os
+import socket as sockets
+import stat
+import threading
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, types_pb2, volumes_pb2
+from cas.app import Case
+from cas.errors import InUseError, SocketPathError
+from cas.fsops.effects import Effect
+from cas.rpc.server import Server
+from tests.support.halting import halted
+from tests.support.rpc import Service, connect, failing, last, serve
+from tests.support.stores import assert_nothing_left
+from tests.support.waiting import wait_for
+
+_MIB = 1024 * 1024
+_NAMES = ["cas.v1.Blobs", "cas.v1.Images", "cas.v1.Store", "cas.v1.Volumes"]
+
+
+class _Recorded:
+    """Counts calls."""
+
+    def __init__(self) -> None:
+        self.began: list[str] = []
+        self.ended: list[tuple[str, str]] = []
+
+    def call_began(self, method: str) -> None:
+        self.began.append(method)
+
+    def call_ended(self, method: str, code: str, seconds: float) -> None:
+        assert seconds >= 0
+        self.ended.append((method, code))
+
+
+def test_socket_is_open_to_its_group_only(case: Case, allowed: Path) -> None:
+    """Mode and group are as asked; both it and its name are gone afterwards."""
+    with serve(case, allowed, gid=12345) as service:
+        status = service.socket.stat()
+        assert stat.S_ISSOCK(status.st_mode)
+        assert (stat.S_IMODE(status.st_mode), status.st_gid) == (0o660, 12345)
+    assert not service.socket.exists()
+
+
+def test_second_server_on_a_socket_is_refused(service: Service) -> None:
+    """The first one does not notice."""
+    with pytest.raises(InUseError), Server(service.case, service.socket):
+        pass
+    assert service.store.Version(store_pb2.VersionRequest()).cas
+
+
+def test_socket_of_a_dead_server_is_replaced(case: Case, allowed: Path) -> None:
+    """A kill leaves it; the next server takes its place, again and again."""
+    path = case.settings.persist / f"{case.settings.namespace}.sock"
+    with sockets.socket(sockets.AF_UNIX) as dead:
+        dead.bind(str(path))
+    for _ in range(3):
+        with serve(case, allowed) as service:
+            assert service.store.Version(store_pb2.VersionRequest()).cas
+
+
+def test_name_that_is_no_socket_is_left_alone(case: Case, allowed: Path) -> None:
+    """Somebody's file is not removed."""
+    path = case.settings.persist / f"{case.settings.namespace}.sock"
+    path.write_text("mine")
+    try:
+        with pytest.raises(InUseError), serve(case, allowed):
+            pass
+        assert path.read_text() == "mine"
+    finally:
+        path.unlink()
+
+
+def test_socket_path_that_is_too_long_is_refused(case: Case) -> None:
+    """The kernel takes 107 bytes."""
+    with pytest.raises(SocketPathError), Server(case, Path("/tmp") / ("x" * 120)):
+        pass
+
+
+def test_health_follows_what_it_is_told(service: Service) -> None:
+    """For the whole and for each service; a watcher hears of changes."""
+    health: Any = health_pb2_grpc.HealthStub(service.channel)
+    serving = health_pb2.HealthCheckResponse.SERVING
+    for name in ("", *_NAMES):
+        assert health.Check(health_pb2.HealthCheckRequest(service=name)).status == serving
+    watch = health.Watch(health_pb2.HealthCheckRequest())
+    assert next(watch).status == serving
+
+    service.server.set_serving(False)
+
+    assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    with pytest.raises(grpc.RpcError) as caught:
+        health.Check(health_pb2.HealthCheckRequest(service="cas.v1.Nothing"))
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def test_reflection_names_the_services_and_describes_them(service: Service) -> None:
+    """Tools such as grpcurl need no files of ours."""
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+    asked = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol="cas.v1.Blobs"),
+    ]
+
+    listed, described = stub.ServerReflectionInfo(iter(asked))
+
+    names = [each.name for each in listed.list_services_response.service]
+    assert set(_NAMES) <= set(names)
+    assert any(
+        b"UploadBlobRequest" in each
+        for each in described.file_descriptor_response.file_descriptor_proto
+    )
+
+
+def test_observer_is_told_of_each_call(case: Case, allowed: Path) -> None:
+    """Method and status, whatever they are."""
+    observer = _Recorded()
+    with serve(case, allowed, observer=observer) as service:
+        service.store.Version(store_pb2.VersionRequest())
+        with failing(grpc.StatusCode.NOT_FOUND, "image-not-found"):
+            service.images.Get(images_pb2.GetImageRequest(name="x"))
+        list(service.blobs.List(blobs_pb2.ListBlobsRequest()))
+        wait_for(lambda: len(observer.ended) == 3)
+
+    assert observer.began == ["/cas.v1.Store/Version", "/cas.v1.Images/Get", "/cas.v1.Blobs/List"]
+    assert [code for _, code in observer.ended] == ["OK", "NOT_FOUND", "OK"]
+
+
+def test_reader_that_stalls_is_broken_off(case: Case, allowed: Path) -> None:
+    """It holds a place that others wait for; the service goes on without it."""
+    path = allowed / "large"
+    path.write_bytes(os.urandom(16 * _MIB))
+    with serve(case, allowed, stalled_seconds=0.5) as service:
+        request = blobs_pb2.IngestBlobRequest(path=str(path))
+        digest = last(service.blobs.Ingest(request)).ingested.digest
+        stalled = service.blobs.Read(blobs_pb2.ReadBlobRequest(digest=digest))
+        next(stalled)
+
+        wait_for(lambda: service.server.running == 0)
+
+        with pytest.raises(grpc.RpcError) as caught:
+            for _ in stalled:
+                pass
+        assert caught.value.code() is grpc.StatusCode.CANCELLED
+
+
+def test_sender_that_stalls_is_broken_off(case: Case, allowed: Path) -> None:
+    """Nothing of what it had sent is left."""
+    ended = threading.Event()
+
+    def requests() -> Any:
+        yield blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader())
+        yield blobs_pb2.UploadBlobRequest(data=os.urandom(_MIB))
+        ended.wait(60)
+
+    with serve(case, allowed, stalled_seconds=0.5) as service:
+        call = service.blobs.Upload.future(requests())
+        with pytest.raises(grpc.RpcError):
+            call.result(timeout=60)
+        ended.set()
+        wait_for(lambda: service.server.running == 0)
+        assert_nothing_left(case.backing)
+
+
+def test_vault_that_may_not_be_written_is_not_written(case: Case, allowed: Path) -> None:
+    """Every call that would change something is refused; the others go on."""
+    strict = replace(case.settings, require_encryption=True)
+    with Case.open(strict, writing=False) as guarded, serve(guarded, allowed) as service:
+        _assert_only_looks_work(service)
+
+
+def _assert_only_looks_work(service: Service) -> None:
+    name, digest = f"{uuid.uuid4()}#0", "sha256:" + "0" * 64
+    path = str(service.allowed / "x")
+    changes: list[Any] = [
+        lambda: list(service.blobs.Ingest(blobs_pb2.IngestBlobRequest(path=path))),
+        lambda: service.blobs.Upload(iter(())),
+        lambda: service.blobs.Unpin(blobs_pb2.UnpinBlobRequest(digest=digest)),
+        lambda: list(service.blobs.Remove(blobs_pb2.RemoveBlobsRequest(digests=[digest]))),
+        lambda: list(service.images.Import(images_pb2.ImportImageRequest(path=path))),
+        lambda: service.images.Remove(images_pb2.RemoveImageRequest(name="x")),
+        lambda: list(
+            service.volumes.Prepare(volumes_pb2.PrepareVolumeRequest(name=name, image="x"))
+        ),
+        lambda: service.volumes.Activate(volumes_pb2.ActivateVolumeRequest(name=name)),
+        lambda: service.volumes.Remove(volumes_pb2.RemoveVolumeRequest(name=name)),
+        lambda: list(service.store.Check(store_pb2.CheckRequest(fix=True))),
+        lambda: list(service.store.Prune(types_pb2.PruneRequest())),
+        lambda: service.store.Recover(store_pb2.RecoverRequest()),
+        lambda: service.store.CollectGarbage(store_pb2.CollectGarbageRequest()),
+    ]
+
+    for change in changes:
+        with failing(grpc.StatusCode.FAILED_PRECONDITION, "vault-not-encrypted"):
+            change()
+    assert list(service.volumes.List(volumes_pb2.ListVolumesRequest())) == []
+    assert list(service.store.Check(store_pb2.CheckRequest())) == []
+
+
+def test_defect_is_told_without_a_traceback_and_logged_with_one(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever goes wrong inside, the caller gets a status of ours."""
+
+    def broken(_reference: str) -> None:
+        raise ZeroDivisionError("boom")
+
+    monkeypatch.setattr(service.case.images, "get", broken)
+    with (
+        caplog.at_level(logging.ERROR),
+        failing(grpc.StatusCode.INTERNAL, "internal-error") as error,
+    ):
+        service.images.Get(images_pb2.GetImageRequest(name="x"))
+
+    assert "ZeroDivisionError" in (error().details() or "")
+    assert "Traceback" not in (error().details() or "")
+    [record] = [each for each in caplog.records if each.exc_info]
+    assert "method=/cas.v1.Images/Get" in record.getMessage()
+
+
+def test_stop_lets_running_calls_end_and_takes_no_new_ones(case: Case, allowed: Path) -> None:
+    """Work is finished within its time; listeners do not hold it up."""
+    path = allowed / "x"
+    path.write_bytes(os.urandom(3 * _MIB))
+    with serve(case, allowed) as service, halted(Effect.FSYNC, "stage") as halt:
+        listener = service.store.Events(store_pb2.EventsRequest())
+        next(listener)
+        call = service.blobs.Ingest(blobs_pb2.IngestBlobRequest(path=str(path)))
+        halt.await_reached()
+        stopped: list[bool] = []
+        stopper = threading.Thread(target=lambda: stopped.append(service.server.stop(60)))
+        stopper.start()
+        with pytest.raises(grpc.RpcError):
+            for _ in listener:
+                pass
+        with connect(service.socket) as channel, pytest.raises(grpc.RpcError) as caught:
+            Service(case, service.server, channel, service.socket, allowed).store.Version(
+                store_pb2.VersionRequest()
+            )
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        halt.release()
+        assert last(call).ingested.created
+        stopper.join()
+        assert stopped == [True]
+
+
+def test_stop_breaks_off_what_takes_too_long(case: Case, allowed: Path) -> None:
+    """It is undone before the stop returns."""
+    path = allowed / "x"
+    path.write_bytes(os.urandom(3 * _MIB))
+    with serve(case, allowed) as service, halted(Effect.FSYNC, "stage") as halt:
+        call = service.blobs.Ingest(blobs_pb2.IngestBlobRequest(path=str(path)))
+        halt.await_reached()
+        timer = threading.Timer(0.5, halt.release)
+        timer.start()
+        assert service.server.stop(0.1)
+        timer.join()
+        with pytest.raises(grpc.RpcError):
+            for _ in call:
+                pass
+    assert_nothing_left(case.backing)
