@@ -42,6 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--containerd-address", metavar="SOCKET", help="containerd that runs already")
     group.addoption("--persist", metavar="DIR", help="persist directory of that containerd")
     parser.addoption(
+        "--load-seconds", type=float, default=8, metavar="S", help="of load (default 8)"
+    )
+    parser.addoption(
         "--crash-seed", type=int, default=1, metavar="N", help="of random moments (default 1)"
     )
 

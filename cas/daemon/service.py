@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 
 from cas.app import Case, require_root
+from cas.confinement.memory import bound_arenas
 from cas.daemon.metrics import Metrics
 from cas.daemon.metrics_server import open_metrics_server
 from cas.daemon.notification import ServiceManager
@@ -49,6 +50,7 @@ def serve(settings: Settings, *, stop: threading.Event) -> None:
         CasError: As :meth:`cas.app.Case.open`; or containerd cannot be started, or not again.
     """
     require_root()
+    bound_arenas()
     containerd = None if settings.address else Supervision(settings, log=tell_log_line, stop=stop)
     with _sole_service(settings), _told_manager("starting") as manager:
         told = partial(manager.status, "waiting for the vault")

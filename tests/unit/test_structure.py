@@ -27,7 +27,7 @@ EFFECTS = {
 EFFECT_METHODS = {"rename", "unlink", "rmdir", "symlink_to", "hardlink_to"}
 EFFECT_PROGRAMS = {"mount", "umount", "mv", "ln", "rm", "rmdir", "sync", "flock"}
 SYSTEM_CALL_MODULES = ("ctypes", "cffi")
-MAKERS_OF_SYSTEM_CALLS = ["cas/fsops/", "cas/confinement/privileges.py"]
+MAKERS_OF_SYSTEM_CALLS = ["cas/fsops/", "cas/confinement/"]
 RPC_MODULES = ("grpc", "google", "cas._gen")
 AMBIENT = {
     *("os.environ", "os.environb", "os.getenv", "os.getcwd", "os.getcwdb", "pathlib.Path.cwd"),
