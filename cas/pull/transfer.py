@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
-from cas.datastores.fetch import held_bytes
+from cas.datastores.fetch import discard, held_bytes
 from cas.downloader.downloader import Downloader
 from cas.errors import DigestMismatchError, SizeMismatchError
 from cas.fsops.durable import remove_file
@@ -119,19 +119,38 @@ class Transfer:
             CasError: Of the datastore, of an agent, or of ``take``.
         """
         found = present()
-        if found is not None:
+        if found is not None and not any(map(os.path.lexists, self._places(blob))):
             return found
         with self._locks.transfer(blob.digest, cancel=cancel):
             found = present()
-            return self._persist(blob, take, cancel) if found is None else found
+            if found is None:
+                return self._persist(blob, take, cancel)
+            self._drop_remains(blob)
+            return found
+
+    def _places(self, blob: RemoteBlob) -> tuple[Path, Path, Path]:
+        """Where the blob is on its way, last place first."""
+        name = TransferName(self._image, blob.digest)
+        layout = self._layout
+        return (
+            layout.verified / blob.digest.hex,
+            layout.pending / str(name),
+            layout.download(name),
+        )
+
+    def _drop_remains(self, blob: RemoteBlob) -> None:
+        """Remove what a run left that was killed when the blob had just been taken in."""
+        verified, pending, download = self._places(blob)
+        remove_file(verified)
+        remove_file(pending)
+        discard(download)
 
     def room_needed(self, blob: RemoteBlob) -> int:
         """Tell how many bytes a transfer will still allocate; 0 where the size is unknown."""
         if blob.size is None:
             return 0
-        name = TransferName(self._image, blob.digest)
-        handed_over = (self._layout.pending / str(name), self._layout.verified / blob.digest.hex)
-        held = held_bytes(self._layout.download(name))
+        *handed_over, download = self._places(blob)
+        held = held_bytes(download)
         held += sum(allocated_bytes(path) for path in handed_over if os.path.lexists(path))
         return max(0, blob.size - held)
 

@@ -2,6 +2,10 @@
 
 import pytest
 
+from tests.integration.pull.conftest import device, pull_settings, registry
+
+__all__ = ["crash_seed", "device", "pull_settings", "registry"]
+
 
 @pytest.fixture
 def crash_seed(pytestconfig: pytest.Config) -> int:
