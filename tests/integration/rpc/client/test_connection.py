@@ -1,0 +1,122 @@
+"""Connections that break, come back, or were never to the service."""
+
+import io
+import socket
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cas.errors import (
+    DeadlineExceededError,
+    ServiceMismatchError,
+    ServiceUnavailableError,
+    SocketPathError,
+)
+from cas.model.digest import Digest
+from cas.model.settings import Settings
+from cas.rpc.client import Client
+from tests.support.service import wait_for
+from tests.support.service_host import ServiceHost
+
+ABSENT = Digest.of(b"absent")
+
+
+class _Reader(io.RawIOBase):
+    """Gives chunks, and at the tenth does something."""
+
+    def __init__(self, act: Callable[[], object]) -> None:
+        self._act = act
+        self._count = 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """A chunk."""
+        self._count += 1
+        if self._count == 10:
+            self._act()
+        return b"x" * 100_000 if self._count < 200 else b""
+
+
+def _answers(client: Client) -> bool:
+    try:
+        return not client.blobs.exists(ABSENT)
+    except ServiceUnavailableError:
+        return False
+
+
+def test_service_killed_in_the_middle_of_a_call_is_told_and_its_successor_found(
+    served: Settings, tmp_path: Path
+) -> None:
+    """The same client goes on, and the same call succeeds."""
+    with ServiceHost(tmp_path / "first") as first, first.serving(served):
+        client = Client.connect(served.service_socket)
+        with pytest.raises(ServiceUnavailableError):
+            client.blobs.ingest_stream(_Reader(first.kill))
+    with pytest.raises(ServiceUnavailableError):
+        client.blobs.exists(ABSENT)
+
+    with client, ServiceHost(tmp_path / "second") as second, second.serving(served):
+        wait_for(lambda: _answers(client), "the service to be found again")
+        client.recover()
+        stored = client.blobs.ingest_stream(_Reader(lambda: None))
+
+        assert client.blobs.verify(stored.digest).size == 199 * 100_000
+        assert client.check_store().findings == ()
+
+
+def test_deadline_of_the_caller_ends_a_call(client: Client) -> None:
+    """And the connection serves others as before."""
+    released = threading.Event()
+    hurried = client.with_deadline(0.3)
+    with pytest.raises(DeadlineExceededError):
+        hurried.blobs.ingest_stream(_Reader(lambda: released.wait(1.0)))
+    released.set()
+
+    assert _answers(client)
+
+
+def test_peer_that_speaks_something_else_is_no_service(tmp_path: Path) -> None:
+    """Whatever it answers."""
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def answer() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises((ServiceUnavailableError, DeadlineExceededError)):
+            Client.connect(path, seconds=2.0)
+        thread.join()
+
+
+def test_absent_and_impossible_sockets_are_told_apart(tmp_path: Path) -> None:
+    """Before anything is connected."""
+    with pytest.raises(ServiceUnavailableError, match="cas serve"):
+        Client.connect(tmp_path / "none")
+    with pytest.raises(SocketPathError):
+        Client.connect(tmp_path / ("x" * 120))
+
+
+def test_service_of_another_store_is_refused(client: Client, served: Settings) -> None:
+    """Which store it is, is in the details."""
+    client.require_store(persist=served.persist, namespace=served.namespace)
+
+    with pytest.raises(ServiceMismatchError) as caught:
+        client.require_store(persist=served.persist, namespace="other")
+    assert caught.value.details["namespace"] == served.namespace
+    with pytest.raises(ServiceMismatchError):
+        client.require_store(persist=Path("/persist"), namespace=served.namespace)
+
+
+def test_closing_twice_is_harmless(client: Client, served: Settings) -> None:
+    """As everywhere."""
+    other = Client.connect(served.service_socket)
+    other.close()
+    other.close()
+    assert _answers(client)
