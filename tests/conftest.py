@@ -47,6 +47,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--crash-seed", type=int, default=1, metavar="N", help="of random moments (default 1)"
     )
+    parser.addoption(
+        "--campaign-seconds",
+        type=float,
+        default=20.0,
+        metavar="S",
+        help="how long random calls and kills of the service go on (default 20)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -113,6 +120,15 @@ def containerd(settings: Settings) -> Iterator[Containerd]:
     """A connection in the test's own namespace."""
     with connect(settings) as containerd:
         yield containerd
+
+
+@pytest.fixture
+def own_settings(containerd_binary: str) -> Iterator[Settings]:
+    """Settings of a store that nobody has started yet, with its layout."""
+    with persist_directory() as directory:
+        settings = settings_for(directory, containerd_binary)
+        create_directories(settings, repair=True)
+        yield settings
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ __all__ = [
     "StayingProcess",
     "code_of",
     "service_configuration",
-    "wait_for",
 ]
 
 import os
@@ -15,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -23,19 +22,12 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 from cas.containerd.root_directory import find_root_holder
+from cas.daemon.orphan import end_orphan
 from cas.model.settings import Settings
 from tests.support.daemon import WAIT_SECONDS, unmount_below
+from tests.support.waiting import wait_for
 
 _ROOT = Path(__file__).parents[2]
-_POLL_SECONDS = 0.01
-
-
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = WAIT_SECONDS) -> None:
-    """Wait until a condition holds; fail if it never does."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited in vain for {what}"
-        time.sleep(_POLL_SECONDS)
 
 
 def service_configuration(directory: Path, settings: Settings, **more: object) -> Path:
@@ -139,7 +131,7 @@ class NotifySocket:
 
     def wait_for(self, assignment: str) -> None:
         """Wait until it has been heard."""
-        wait_for(lambda: assignment in self.listen(), f"{assignment}, heard {self.heard}")
+        wait_for(lambda: assignment in self.listen())
 
     def forget(self) -> None:
         """Begin anew."""
@@ -197,10 +189,7 @@ class Service:
     ) -> None:
         """Start it and wait until it says that it is ready."""
         self.begin(*arguments, verbose=verbose, environment=environment)
-        wait_for(
-            lambda: not self.process.is_running() or "READY=1" in self.notify.listen(),
-            "the service to be ready",
-        )
+        wait_for(lambda: not self.process.is_running() or "READY=1" in self.notify.listen())
         assert self.process.is_running(), self.process.log
 
     def begin(
@@ -220,7 +209,18 @@ class Service:
         pid = self.containerd_pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        wait_for(lambda: self.containerd_pid != pid, "the end of containerd")
+        wait_for(lambda: self.containerd_pid != pid)
+
+    def start_told(self, *arguments: object) -> None:
+        """Start it so that its metrics can be asked for."""
+        self.start("--metrics-address", self.settings.persist / "metrics.sock", *arguments)
+
+    def tells(self, line: str) -> bool:
+        """Whether a line is among its metrics."""
+        command = ["curl", "--silent", "--fail", "http://localhost/metrics", "--unix-socket"]
+        command.append(str(self.settings.persist / "metrics.sock"))
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return line in done.stdout.splitlines()
 
     def health(self) -> str:
         """What the standard health service says; the status of the call if it fails."""
@@ -238,7 +238,7 @@ class Service:
 
     def wait_for_health(self, status: str) -> None:
         """Wait until health says it."""
-        wait_for(lambda: self.health() == status, f"health to be {status}")
+        wait_for(lambda: self.health() == status)
 
     def channel(self) -> grpc.Channel:
         """A new connection, not yet made."""
@@ -248,8 +248,11 @@ class Service:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            with self._process:  # ends it
-                pass
-        self.notify.close()
-        unmount_below(self.settings.persist)
+        try:
+            if self._process is not None:
+                with self._process:  # ends it
+                    pass
+        finally:
+            end_orphan(self.settings.layout.case)
+            self.notify.close()
+            unmount_below(self.settings.persist)

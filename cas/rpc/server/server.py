@@ -42,13 +42,15 @@ _ACCOUNTS = 2
 """Calls at once that hold a picture of the whole store."""
 _STALLED_SECONDS = 300.0
 _WATCH_SECONDS = 10.0
+_LAST_WORDS_SECONDS = 1.0
+"""How long answers may take to their callers after the calls have ended."""
 _UNDO_SECONDS = 60.0
 """How long work that was broken off at the end may take to undo what it began."""
 
 _LARGE_REQUESTS = 4
 """Calls with a large request at once; the others wait with theirs unread."""
-_MESSAGE_BYTES = 1536 * 1024
-"""Largest request: 16384 digests, or a chunk of an upload, with something around it."""
+_MESSAGE_BYTES = 1024 * 1024 + 64 * 1024
+"""Largest request: a chunk of an upload with something around it."""
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
@@ -185,7 +187,9 @@ class Server:
     def _end(self, grace_seconds: float) -> bool:
         self._standard.close()
         self._calls.close()
-        self._grpc.stop(grace_seconds).wait()
+        # gRPC would answer CANCELLED to calls that come now; from us they hear to come again.
+        over = self._calls.await_end(grace_seconds)
+        self._grpc.stop(_LAST_WORDS_SECONDS if over else 0).wait()
         ended = self._calls.await_end(_UNDO_SECONDS)
         if not ended:
             _log.warning("calls do not end count=%s", self._calls.count)

@@ -5,18 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from cas.model.settings import Settings
-from cas.store.directories import create_directories
-from tests.support.daemon import persist_directory, settings_for
 from tests.support.service import Service
-
-
-@pytest.fixture
-def own_settings(containerd_binary: str) -> Iterator[Settings]:
-    """Settings of a store that nobody has started yet, with its layout."""
-    with persist_directory() as directory:
-        settings = settings_for(directory, containerd_binary)
-        create_directories(settings, repair=True)
-        yield settings
 
 
 @pytest.fixture

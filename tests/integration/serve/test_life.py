@@ -13,7 +13,8 @@ from cas._gen.cas.v1 import store_pb2, store_pb2_grpc
 from cas.containerd.daemon import Daemon
 from cas.model.settings import Settings
 from tests.support.daemon import WAIT_SECONDS
-from tests.support.service import Service, StayingProcess, code_of, wait_for
+from tests.support.service import Service, StayingProcess, code_of
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -95,7 +96,7 @@ def test_containerd_that_dies_comes_back_and_meanwhile_health_says_no(
     """Calls fail with a status that invites to try again, and recovery runs afterwards."""
     hold = own_settings.persist / "hold"
     with Service(_held_back(own_settings)) as service:
-        service.start("--metrics-address", own_settings.persist / "metrics.sock")
+        service.start()
         hold.touch()
         service.kill_containerd()
         service.wait_for_health("NOT_SERVING")
@@ -136,7 +137,7 @@ def test_watchdog_is_fed_only_while_containerd_answers(own_settings: Settings) -
             service.wait_for_health("NOT_SERVING")
             service.notify.forget()
             looks = service.process.log.count("list leases")
-            wait_for(lambda: service.process.log.count("list leases") > looks + 2, "more looks")
+            wait_for(lambda: service.process.log.count("list leases") > looks + 2)
             assert "WATCHDOG=1" not in service.notify.listen()
         finally:
             os.kill(pid, signal.SIGCONT)
@@ -187,26 +188,11 @@ def test_log_tells_which_lines_belong_to_one_call(own_settings: Settings) -> Non
             assert any("containerd call action='list leases'" in line for line in own)
 
 
-def test_metrics_tell_of_the_containerd_that_died(service: Service) -> None:
+def test_metrics_tell_of_the_containerd_that_died(own_settings: Settings) -> None:
     """They are served beside the socket of the service, also while containerd is away."""
-    metrics = service.settings.persist / "metrics.sock"
-    service.process.signal(signal.SIGTERM)
-    service.process.wait()
-    service.start("--metrics-address", metrics)
-    service.kill_containerd()
-    command = [
-        "curl",
-        "--silent",
-        "--fail",
-        "--unix-socket",
-        str(metrics),
-        "http://localhost/metrics",
-    ]
-
-    def told(line: str) -> bool:
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return line in done.stdout.splitlines()
-
-    wait_for(lambda: told("cas_containerd_restarts_total 1.0"), "the count of restarts")
-    wait_for(lambda: told('cas_recoveries_total{outcome="done"} 2.0'), "the second recovery")
-    assert told("cas_containerd_up 1.0")
+    with Service(own_settings) as service:
+        service.start_told()
+        service.kill_containerd()
+        wait_for(lambda: service.tells("cas_containerd_restarts_total 1.0"))
+        wait_for(lambda: service.tells('cas_recoveries_total{outcome="done"} 2.0'))
+        assert service.tells("cas_containerd_up 1.0")

@@ -11,7 +11,8 @@ from cas.daemon.orphan import SUPERVISOR, end_orphan, supervised_environment
 from cas.fsops.processes import ProcessIdentity, current
 from cas.model.settings import Settings
 from tests.support.daemon import connect, private_daemon
-from tests.support.service import StayingProcess, service_configuration, wait_for
+from tests.support.service import StayingProcess, service_configuration
+from tests.support.waiting import wait_for
 
 
 def _holder(settings: Settings) -> int | None:
@@ -39,7 +40,7 @@ def test_orphan_of_a_killed_supervisor_is_ended_by_the_next_one(
     assert orphan is not None
     assert Path(f"/proc/{orphan}").exists()
     with StayingProcess(config, "containerd", "run") as second:
-        wait_for(lambda: _holder(own_settings) not in (orphan, None), "the second containerd")
+        wait_for(lambda: _holder(own_settings) not in (orphan, None))
         connect(own_settings).close()
         assert "ending the containerd that a killed supervisor left" in second.log
     assert _holder(own_settings) is None

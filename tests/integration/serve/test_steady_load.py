@@ -14,8 +14,9 @@ from cas.rpc.client import Client
 from tests.support.daemon import mounts_below
 from tests.support.images import layered_image
 from tests.support.mixed_load import Caller, Gauge
-from tests.support.service import Service, wait_for
+from tests.support.service import Service
 from tests.support.stores import assert_nothing_left
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.once]
 
@@ -59,7 +60,7 @@ def test_service_under_a_mixed_load_stays_as_it_is(
         warm = gauge.resident_bytes
         done = _load(callers, seconds)
 
-    wait_for(lambda: gauge.descriptors <= idle + _KEPT_DESCRIPTORS, "descriptors to be closed")
+    wait_for(lambda: gauge.descriptors <= idle + _KEPT_DESCRIPTORS)
     print(
         f"steps={dict(done)} peak={gauge.peak_bytes} start={start} warm={warm} "
         f"end={gauge.resident_bytes} threads={gauge.threads} "

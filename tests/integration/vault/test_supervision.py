@@ -10,9 +10,10 @@ from cas.errors import VaultLockedError
 from cas.rpc.client import Client
 from cas.vault.vaults import VaultState
 from tests.support.images import layered_image
-from tests.support.service import Service, StayingProcess, service_configuration, wait_for
+from tests.support.service import Service, StayingProcess, service_configuration
 from tests.support.vaults import VaultMachine
 from tests.support.volumes import volume_name
+from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -30,7 +31,7 @@ def test_containerd_runs_exactly_while_the_vault_is_open(
     device.vaults.lock()
     config = service_configuration(tmp_path, device.settings)
     with StayingProcess(config, "containerd", "run") as process:
-        wait_for(lambda: "waiting for the vault" in process.log, "the wait")
+        wait_for(lambda: "waiting for the vault" in process.log)
         for _ in range(2):
             device.vaults.unlock()
             with Case.open(device.settings) as case:
@@ -59,7 +60,7 @@ def test_service_outlives_the_locking_of_the_vault_under_it(
     device.vaults.lock()
     with Service(device.settings) as service:
         service.begin()
-        wait_for(lambda: "STATUS=waiting for the vault" in service.notify.listen(), "the wait")
+        wait_for(lambda: "STATUS=waiting for the vault" in service.notify.listen())
         device.vaults.unlock()
         service.notify.wait_for("READY=1")
         with Case.open(device.settings) as case:

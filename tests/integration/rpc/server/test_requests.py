@@ -40,9 +40,6 @@ def _header(**fields: Any) -> list[blobs_pb2.UploadBlobRequest]:
     return [blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader(**fields))]
 
 
-_END = blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd())
-
-
 def _blob(data: bytes) -> blobs_pb2.UploadBlobRequest:
     return blobs_pb2.UploadBlobRequest(data=data)
 
@@ -250,7 +247,7 @@ _OTHERS: dict[str, Callable[[Service], Any]] = {
 
 
 def _stored(service: Service) -> str:
-    return service.blobs.Upload(iter([*_header(), _blob(b"x"), _END])).digest
+    return service.blobs.Upload(iter([*_header(), _blob(b"x")])).digest
 
 
 def _directory(service: Service) -> Path:
