@@ -116,6 +116,8 @@ class Watch:
             self._wake.clear()
 
     def __enter__(self) -> Self:
+        # Whoever is told next that the service is ready may ask for its health at once.
+        self._note(up=self._containerd_answers())
         self._thread.start()
         return self
 
