@@ -31,6 +31,8 @@ from tests.support.loopfs import LoopFileSystem
 from tests.support.swtpm import SoftwareTpm
 from tests.support.vaults import VaultMachine
 
+pytest_plugins = ["tests.support.published"]
+
 _CONTAINERD = {"containerd_binary", "daemon"}
 """Fixtures that every test with a containerd uses, if only through others."""
 

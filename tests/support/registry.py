@@ -60,9 +60,13 @@ class Registry:
 
     def bytes_sent(self, part: str) -> int:
         """Body bytes of successful answers to GETs whose path has ``part`` in it, by its log."""
+        return sum(sent for status, sent in self.answers(part) if status in (200, 206))
+
+    def answers(self, part: str) -> list[tuple[int, int]]:
+        """Status and body bytes of every answer to such a GET, in order."""
         entries = [line for line in self.log.read_text().splitlines() if '"GET ' in line]
-        sizes = [line.partition('HTTP/1.1" ')[2].split() for line in entries if part in line]
-        return sum(int(fields[1]) for fields in sizes if fields[0] in ("200", "206"))
+        fields = [line.partition('HTTP/1.1" ')[2].split() for line in entries if part in line]
+        return [(int(status), int(sent)) for status, sent, *_ in fields]
 
 
 class TokenServer(HostileServer):

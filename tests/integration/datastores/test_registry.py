@@ -32,9 +32,9 @@ from cas.model.limits import Limits
 from cas.model.media_types import DOCKER_LAYER_GZIP, OCI_INDEX
 from cas.model.platforms import parse_platform
 from cas.model.reference import ImageReference
-from tests.integration.datastores.conftest import Published
 from tests.support.fetching import MIB, Fetching
 from tests.support.hostile_server import HostileServer, resource
+from tests.support.published import Published
 from tests.support.registry import PASSWORD, USER, TokenServer
 from tests.support.registry import Registry as Server
 
