@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Self, TypeVar
 
@@ -191,7 +192,7 @@ class AgentProcess:
                 agent=name,
                 missing=wall,
             )
-        _log.warning("agent lacks confinement agent=%s wall=%s reason=%s", name, wall, reason)
+        _warn_once(name, wall, reason)
 
     def _listen(self) -> None:
         try:
@@ -224,6 +225,12 @@ class AgentProcess:
         while line := words.readline(_WORDS_BYTES):
             text = line.decode(errors="replace").rstrip()
             _log.info("agent says agent=%s words=%s", self._program.name, text)
+
+
+@lru_cache(maxsize=64)
+def _warn_once(name: str, wall: str, reason: str) -> None:
+    """Each pull starts agents anew, and a machine lacks the same every time."""
+    _log.warning("agent lacks confinement agent=%s wall=%s reason=%s", name, wall, reason)
 
 
 def _pipe(stream: IO[bytes] | None) -> IO[bytes]:

@@ -1,9 +1,9 @@
 """The life of ``cas serve``.
 
 In order: one service per persist directory; the vault has to be open; containerd, unless somebody
-else runs it; the store; recovery; the socket. Then it waits. The end goes the other way round, so
-that running calls still have a containerd to unwind against. Whatever kills the process in between
-leaves what the next start puts right.
+else runs it; the store; the agents' confinement; recovery; the socket. Then it waits. The end goes
+the other way round, so that running calls still have a containerd to unwind against. Whatever kills
+the process in between leaves what the next start puts right.
 """
 
 __all__ = ["serve"]
@@ -26,6 +26,7 @@ from cas.errors import InUseError, LockTimeoutError
 from cas.fsops.durable import set_owner_and_mode
 from cas.fsops.locks import FileLock
 from cas.model.settings import Settings
+from cas.pull.rehearsal import rehearse_confinement
 from cas.rpc.health import HealthProbe
 from cas.rpc.server import Server
 from cas.store.directories import require_group
@@ -70,6 +71,7 @@ def _serve_store(
     metrics = Metrics()
     with ExitStack() as stack:
         case = stack.enter_context(Case.open(settings, on_ingested=metrics.ingested))
+        rehearse_confinement(settings)
         recovery = RecoveryRunner(case.recover, metrics.recovered)
         stack.callback(recovery.close, _RECOVERY_END_SECONDS)
         if not _recovered(recovery, stop):

@@ -2,7 +2,7 @@
 
 __all__ = ["Downloader"]
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Self
 
 import msgspec
@@ -67,6 +67,10 @@ class Downloader:
 
     def __exit__(self, *_: object) -> None:
         self._process.close()
+
+    def missing(self) -> Mapping[str, str]:
+        """Wait until it is confined; see :meth:`cas.agent.process.AgentProcess.missing`."""
+        return self._process.missing()
 
     def fetch(
         self,

@@ -3,7 +3,7 @@
 __all__ = ["Verifier"]
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -61,6 +61,10 @@ class Verifier:
 
     def __exit__(self, *_: object) -> None:
         self._process.close()
+
+    def missing(self) -> Mapping[str, str]:
+        """Wait until it is confined; see :meth:`cas.agent.process.AgentProcess.missing`."""
+        return self._process.missing()
 
     def verify(
         self,
