@@ -3,7 +3,8 @@
 Every row does the same job with both tools, in turn (A B A B), on the same containerd and file
 system, each run in a namespace of its own; the clock stops when the data is on disk (``sync -f``).
 The median of the runs counts. Rows named ``library`` use the Python API inside one process, as a
-service does, against one ``ctr`` process per call, which is the only way to use ctr.
+service does, against one ``ctr`` process per call, which is the only way to use ctr; rows named
+``service`` go through ``cas serve``.
 """
 
 __all__ = ["main"]
@@ -14,153 +15,40 @@ import os
 import platform
 import resource
 import shutil
-import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from cas.app import Case
-from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
-
-MIB = 1024 * 1024
-IMAGE = "docker.io/library/bench:1"
-IMAGE_LAYERS = (
-    "gzip:busybox-static,base-files,libc6,libgcc-s1,libstdc++6",
-    "gzip:gcc-12,cpp-12",
-    "zstd:python3.11-minimal,libpython3.11-minimal,libpython3.11-stdlib,perl-modules-5.36",
-    "gzip:g++-12,libstdc++-12-dev",
-    "zstd:libllvm14,llvm-14",
-    "gzip:-usr/share/doc,-usr/share/man,clang-14,libclang-cpp14",
-    "gzip:golang-1.19-go,golang-1.19-src",
-    "zstd:libstd-rust-dev",
+from hack.bench_service import latency, rate
+from hack.bench_setting import (
+    IMAGE,
+    MIB,
+    Bench,
+    Row,
+    forget_image,
+    image_archive,
+    new_name,
+    run,
+    wipe,
 )
+
 _START = (
     "each call of cas starts Python and loads gRPC, 0.2 s of CPU; a process that stays, with the "
     "library or behind `cas serve`, pays that once"
 )
+_VOLUME = "a lease, and the sync of the directory of the volume, which ctr does without"
 _LIST = f"{_START}; the rest are 10 microseconds of Python per record"
 _PRUNE = (
     "each pin is a label of its own, and dropping it a transaction of containerd's database, as is "
     "each removal by ctr; the look at the whole store before and after, which spares what is "
     "referred to, comes on top; pins that share a record would go in one transaction"
 )
-
-
-@dataclass
-class Row:
-    """One line of the table: seconds of each run; ``note`` says why it is behind, where it is."""
-
-    name: str
-    unit: str
-    ours: list[float] = field(default_factory=list)
-    theirs: list[float] = field(default_factory=list)
-    note: str = ""
-
-    def as_document(self) -> dict[str, object]:
-        """The JSON form."""
-        ours = statistics.median(self.ours)
-        theirs = statistics.median(self.theirs) if self.theirs else None
-        return {
-            "name": self.name,
-            "unit": self.unit,
-            "cas": ours,
-            "ctr": theirs,
-            "ratio": None if theirs is None else theirs / ours,
-            "cas_runs": self.ours,
-            "ctr_runs": self.theirs,
-            "note": self.note,
-        }
-
-
-class Bench:
-    """A containerd under a private directory, and the two ways to use it."""
-
-    def __init__(self, root: Path, *, quick: bool) -> None:
-        """Write the configuration; ``quick`` makes every row a tenth of its size."""
-        self.root = root
-        self.scale = 10 if quick else 1
-        self.runs = 1 if quick else 3
-        self.rows: list[Row] = []
-        self.settings = Settings(
-            persist=root / "p",
-            owners=dict.fromkeys(("root", "downloader", "verifier", "volumemgr"), "root"),
-        )
-        config = root / "config.toml"
-        owners = "".join(f'{role} = "root"\n' for role in ("downloader", "verifier", "volumemgr"))
-        config.write_text(f'persist = "{self.settings.persist}"\n[owners]\n{owners}')
-        # Installed programs are compiled once, whatever the shell says of its own.
-        inherited = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-        self.environment = {
-            **inherited,
-            "CAS_CONFIG": str(config),
-            "CONTAINERD_ADDRESS": str(self.settings.socket),
-        }
-
-    @contextmanager
-    def daemon(self) -> Iterator[None]:
-        """Run the store's containerd."""
-        self.cas("layout", "init")
-        with (self.root / "log").open("wb") as log:
-            process = subprocess.Popen(
-                ["cas", "containerd", "run"], env=self.environment, stderr=log
-            )
-            try:
-                with Case.open(self.settings):
-                    pass
-                yield
-            finally:
-                process.send_signal(signal.SIGTERM)
-                process.wait()
-
-    def namespace(self) -> str:
-        """Name a namespace that nobody used."""
-        return f"bench-{uuid.uuid4().hex[:8]}"
-
-    def cas(self, *arguments: str | Path, namespace: str | None = None) -> str:
-        """Run cas; gives its stdout."""
-        environment = dict(self.environment)
-        if namespace is not None:
-            environment["CAS_NAMESPACE"] = namespace
-        return _run(["cas", *map(str, arguments)], environment)
-
-    def ctr(self, *arguments: str | Path, namespace: str) -> str:
-        """Run ctr; gives its stdout."""
-        return _run(["ctr", "-n", namespace, *map(str, arguments)], self.environment)
-
-    def open(self, namespace: str) -> Case:
-        """Open the library on a namespace."""
-        settings = Settings(
-            persist=self.settings.persist, namespace=namespace, owners=self.settings.owners
-        )
-        return Case.open(settings)
-
-    def timed(self, work: Callable[[], object]) -> float:
-        """Seconds until ``work`` is done and on disk; its data was not in memory, programs were."""
-        os.sync()
-        Path("/proc/sys/vm/drop_caches").write_text("3")
-        self.cas("version")
-        self.ctr("version", namespace="default")
-        start = time.monotonic()
-        work()
-        subprocess.run(["sync", "-f", self.settings.persist], check=True)
-        return time.monotonic() - start
-
-
-def _run(command: list[str], environment: dict[str, str]) -> str:
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        sys.exit(f"bench: {' '.join(command)} failed with {done.returncode}: {done.stderr}")
-    return done.stdout
 
 
 def large_blob(bench: Bench) -> Iterator[Row]:
@@ -170,7 +58,7 @@ def large_blob(bench: Bench) -> Iterator[Row]:
     with source.open("wb") as stream:
         for _ in range(size // MIB):
             stream.write(os.urandom(MIB))
-    digest = _run(["sha256sum", str(source)], bench.environment)[:64]
+    digest = run(["sha256sum", str(source)], bench.environment)[:64]
     row = Row(f"ingest one blob of {size // MIB} MiB", "s")
     moved = Row(f"ingest one blob of {size // MIB} MiB with --move", "s")
     for _ in range(bench.runs):
@@ -188,28 +76,19 @@ def large_blob(bench: Bench) -> Iterator[Row]:
                 )  # fmt: skip
 
         row.theirs.append(bench.timed(by_ctr))
-        _wipe(bench, theirs)
+        wipe(bench, theirs)
         row.ours.append(bench.timed(partial(bench.cas, "blob", "ingest", source, namespace=ours)))
-        _wipe(bench, ours)
+        wipe(bench, ours)
         copy = bench.settings.persist / "moved"
         shutil.copyfile(source, copy)
         moved.ours.append(
             bench.timed(partial(bench.cas, "blob", "ingest", "--move", copy, namespace=ours))
         )
         moved.theirs.append(row.theirs[-1])
-        _wipe(bench, ours)
+        wipe(bench, ours)
     source.unlink()
     yield row
     yield moved
-
-
-def _wipe(bench: Bench, namespace: str) -> None:
-    """Empty a namespace, so that content shared between namespaces does not help the next run."""
-    digests = bench.ctr("content", "ls", "-q", namespace=namespace).split()
-    for start in range(0, len(digests), 500):
-        bench.ctr("content", "rm", *digests[start : start + 500], namespace=namespace)
-    with bench.open(namespace) as case:
-        case.collect_garbage()
 
 
 def _small_files(directory: Path, count: int) -> list[Path]:
@@ -225,7 +104,7 @@ def small_blobs(bench: Bench) -> Iterator[Row]:
     count = 2000 // bench.scale
     directory = bench.root / "small"
     paths = _small_files(directory, count)
-    digests = {path: _run(["sha256sum", str(path)], bench.environment)[:64] for path in paths}
+    digests = {path: run(["sha256sum", str(path)], bench.environment)[:64] for path in paths}
     row = Row(f"ingest {count} blobs of 4 KiB", "s")
     theirs, ours = bench.namespace(), bench.namespace()
 
@@ -244,19 +123,9 @@ def small_blobs(bench: Bench) -> Iterator[Row]:
     row.theirs.append(bench.timed(by_ctr))
     row.ours.append(bench.timed(lambda: bench.cas("blob", "ingest", *paths, namespace=ours)))
     shutil.rmtree(directory)
-    _wipe(bench, theirs)
-    _wipe(bench, ours)
+    wipe(bench, theirs)
+    wipe(bench, ours)
     yield row
-
-
-def image_archive(bench: Bench) -> Path:
-    """A real image of several hundred MB, unpacked size, made once."""
-    archive = bench.root / "image.tar"
-    if not archive.exists():
-        layers = IMAGE_LAYERS[:2] if bench.scale > 1 else IMAGE_LAYERS
-        script = Path(__file__).with_name("package-image")
-        subprocess.run([script, archive, IMAGE, *layers], check=True)
-    return archive
 
 
 def image_import(bench: Bench) -> Iterator[Row]:
@@ -270,9 +139,9 @@ def image_import(bench: Bench) -> Iterator[Row]:
         row.theirs.append(
             bench.timed(partial(bench.ctr, "images", "import", archive, namespace=theirs))
         )
-        _forget_image(bench, theirs)
+        forget_image(bench, theirs)
 
-        volume = _name()
+        volume = new_name()
 
         def by_cas(namespace: str = ours, name: str = volume) -> None:
             bench.cas("image", "import", archive, namespace=namespace)
@@ -282,88 +151,71 @@ def image_import(bench: Bench) -> Iterator[Row]:
         usage = json.loads(bench.cas("volume", "usage", volume, "--json", namespace=ours))
         unpacked = usage["shared_bytes"] // MIB
         row.name = f"import and unpack an image of {size} MiB ({unpacked} MiB unpacked)"
-        _forget_image(bench, ours)
+        forget_image(bench, ours)
         bare.theirs.append(
             bench.timed(
                 partial(bench.ctr, "images", "import", "--no-unpack", archive, namespace=theirs)
             )
         )
-        _forget_image(bench, theirs)
+        forget_image(bench, theirs)
         bare.ours.append(
             bench.timed(partial(bench.cas, "image", "import", archive, namespace=ours))
         )
-        _forget_image(bench, ours)
+        forget_image(bench, ours)
     yield row
     yield bare
-
-
-def _name() -> str:
-    return f"{uuid.uuid4()}#0"
-
-
-def _forget_image(bench: Bench, namespace: str) -> None:
-    with bench.open(namespace) as case:
-        for status in list(case.volumes.iter_volumes()):
-            case.volumes.remove(status.name)
-        for record in list(case.backing.images.iter_images()):
-            case.backing.images.delete(record.name)
-        for snapshot in reversed(_children_last(case)):
-            case.backing.snapshots.remove(snapshot)
-        case.collect_garbage()
-    _wipe(bench, namespace)
-
-
-def _children_last(case: Case) -> list[str]:
-    parents = {info.name: info.parent for info in case.backing.snapshots.iter_snapshots()}
-
-    def depth(name: str) -> int:
-        return 0 if not parents.get(name) else 1 + depth(parents[name])
-
-    return sorted(parents, key=depth)
 
 
 def volumes(bench: Bench) -> Iterator[Row]:
     """The second to fiftieth volume of an image, prepared and mounted."""
     archive = image_archive(bench)
-    count = 49
     namespace = bench.namespace()
-    row = Row("volume 2 to 50 of an image, per volume, library", "s")
-    command = Row("volume 2 to 50 of an image, per volume, command", "s", note=_START)
+    mounts = bench.root / "mounts"
+    mounts.mkdir()
+    row = Row("volume 2 to 50 of an image, library", "s", note=_VOLUME)
+    command = Row("volume 2 to 50 of an image, command", "s", note=_START)
     with bench.open(namespace) as case:
         case.images.import_archive(archive)
-        case.volumes.prepare(VolumeName.parse(_name()), IMAGE, activate=True)
-        names = [VolumeName.parse(_name()) for _ in range(count)]
-        start = time.monotonic()
-        for name in names:
-            case.volumes.prepare(name, IMAGE, activate=True)
-        row.ours.append((time.monotonic() - start) / count)
-        start = time.monotonic()
-        for _ in range(10):
+        case.volumes.prepare(VolumeName.parse(new_name()), IMAGE, activate=True)
+        top = str(case.images.resolve(IMAGE).layers[-1].chain_id)
+
+        def by_library() -> None:
+            case.volumes.prepare(VolumeName.parse(new_name()), IMAGE, activate=True)
+
+        def by_command() -> None:
             bench.cas(
-                "volume", "prepare", _name(), "--image", IMAGE, "--activate", namespace=namespace
+                "volume", "prepare", new_name(), "--image", IMAGE, "--activate", namespace=namespace
             )
-        command.ours.append((time.monotonic() - start) / 10)
-        top = case.images.resolve(IMAGE).layers[-1].chain_id
-        mounts = bench.root / "mounts"
-        mounts.mkdir(exist_ok=True)
-        start = time.monotonic()
-        for number in range(count):
+
+        for number in range(49):
             target = mounts / str(number)
             target.mkdir()
-            script = bench.ctr(
-                "snapshots", "prepare", "--target", target, f"bench-{number}", str(top),
-                namespace=namespace,
-            )  # fmt: skip
-            subprocess.run(["sh", "-c", script], check=True)
-        row.theirs.append((time.monotonic() - start) / count)
+            row.theirs.append(_seconds(partial(_mount_by_ctr, bench, target, top, namespace)))
+            row.ours.append(_seconds(by_library))
+            if number % 5 == 0:
+                command.ours.append(_seconds(by_command))
         command.theirs = row.theirs
-        for number in range(count):
-            subprocess.run(["umount", mounts / str(number)], check=True)
+        for target in mounts.iterdir():
+            subprocess.run(["umount", target], check=True)
         for status in list(case.volumes.iter_volumes()):
             case.volumes.deactivate(status.name)
-    _forget_image(bench, namespace)
+    forget_image(bench, namespace)
     yield row
     yield command
+
+
+def _mount_by_ctr(bench: Bench, target: Path, parent: str, namespace: str) -> None:
+    script = bench.ctr(
+        "snapshots", "prepare", "--target", target, f"bench-{target.name}", parent,
+        namespace=namespace,
+    )  # fmt: skip
+    subprocess.run(["sh", "-c", script], check=True)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    start = time.monotonic()
+    work()
+    return time.monotonic() - start
 
 
 def listing(bench: Bench) -> Iterator[Row]:
@@ -380,7 +232,7 @@ def listing(bench: Bench) -> Iterator[Row]:
             row.theirs.append(bench.timed(partial(bench.ctr, *theirs, namespace=namespace)))
             row.ours.append(bench.timed(partial(bench.cas, *ours, namespace=namespace)))
         yield row
-    _wipe(bench, namespace)
+    wipe(bench, namespace)
 
 
 def _fill(bench: Bench, namespace: str, count: int) -> None:
@@ -442,9 +294,9 @@ def memory(bench: Bench) -> Iterator[Row]:
         row.theirs.append(
             _peak(["ctr", "-n", theirs, "content", "ingest", "bench"], bench, stream.fileno())
         )
-    _wipe(bench, theirs)
+    wipe(bench, theirs)
     row.ours.append(_peak(["cas", "-n", ours, "blob", "ingest", str(source)], bench, None))
-    _wipe(bench, ours)
+    wipe(bench, ours)
     source.unlink()
     yield row
 
@@ -473,6 +325,8 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "prune": pruning,
     "start-up": start_up,
     "memory": memory,
+    "latency": latency,
+    "rate": rate,
 }
 
 
@@ -505,7 +359,7 @@ def _print(rows: list[Row]) -> None:
         ratio = "" if document["ratio"] is None else f"{document['ratio']:8.2f}"
         print(f"{row.name:60} {document['cas']:10.3f} {theirs:>10} {ratio:>8} {row.unit}")
     for row in rows:
-        if row.theirs and statistics.median(row.theirs) < statistics.median(row.ours):
+        if row.is_behind:
             print(f"behind in {row.name!r}: {row.note or 'not known why'}")
 
 

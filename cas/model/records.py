@@ -8,6 +8,7 @@ __all__ = [
     "LeaseInfo",
     "LeaseResource",
     "Mount",
+    "PulledImage",
     "SnapshotInfo",
     "SnapshotKind",
     "SnapshotUsage",
@@ -118,3 +119,20 @@ class Mount:
             if option.startswith(prefix):
                 return option[len(prefix) :]
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class PulledImage:
+    """An image that is in the store.
+
+    Args:
+        record: Its name and what that points to.
+        size: Bytes of its blobs for the platform.
+        downloaded: Of these, how many came over the network.
+        signed_by: The policy's name of the key that signed it; empty if none was asked for.
+    """
+
+    record: ImageRecord
+    size: int
+    downloaded: int
+    signed_by: str

@@ -6,7 +6,7 @@ durable. After an error or a kill no name has changed; whole blobs stay for up t
 ones until they are gone on with or two recoveries have met them.
 """
 
-__all__ = ["ImagePull", "ImageRequest", "PulledImage"]
+__all__ = ["ImagePull", "ImageRequest"]
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ from cas.model.descriptor import Descriptor, Platform
 from cas.model.labels import SIGNATURE, SIGNED_BY
 from cas.model.media_types import is_index, is_manifest
 from cas.model.progress import Progress
-from cas.model.records import ImageRecord
+from cas.model.records import ImageRecord, PulledImage
 from cas.model.reference import ImageReference
 from cas.model.settings import Settings
 from cas.model.signature_policy import PublicKey, Requirement, Rule
@@ -74,23 +74,6 @@ class ImageRequest:
     image: UUID | None
     cancel: Cancellation
     progress: Progress
-
-
-@dataclass(frozen=True, slots=True)
-class PulledImage:
-    """An image that is in the store.
-
-    Args:
-        record: Its name and what that points to.
-        size: Bytes of its blobs for the platform.
-        downloaded: Of these, how many came over the network.
-        signed_by: The policy's name of the key that signed it; empty if none was asked for.
-    """
-
-    record: ImageRecord
-    size: int
-    downloaded: int
-    signed_by: str
 
 
 class ImagePull:

@@ -1,6 +1,6 @@
 """Pulling images and files: the use cases that a program calls."""
 
-__all__ = ["Pull", "PulledImage"]
+__all__ = ["Pull"]
 
 from pathlib import Path
 from uuid import UUID
@@ -11,12 +11,13 @@ from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Platform
 from cas.model.digest import Digest
 from cas.model.progress import NO_PROGRESS, Progress
+from cas.model.records import PulledImage
 from cas.model.reference import ImageReference, check_image_name
 from cas.model.settings import Settings
 from cas.model.signature_policy import OPEN_POLICY, Rule, SignaturePolicy
 from cas.model.transfer_name import image_uuid
 from cas.pull.file_pull import FilePull, FileRequest
-from cas.pull.image_pull import ImagePull, ImageRequest, PulledImage
+from cas.pull.image_pull import ImagePull, ImageRequest
 from cas.pull.leftovers import sweep_transfers
 from cas.pull.policy_file import load_policy
 from cas.pull.signature_check import require_allowed

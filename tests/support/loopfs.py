@@ -15,7 +15,9 @@ _EXT4_IOC_SHUTDOWN = 0x8004587D
 """_IOR('X', 125, __u32). Source: fs/ext4/ext4.h."""
 _WITHOUT_LOG_FLUSH = 2
 
-_BUSY_SECONDS = 10.0
+_BUSY_SECONDS = 30.0
+_POLL_SECONDS = 0.005
+_LOOP_DEVICES = Path("/sys/block")
 _BLOCK_BYTES = 4096
 
 
@@ -50,6 +52,17 @@ class LoopFileSystem:
             done = subprocess.run(["umount", self.path], capture_output=True, check=False)
             if done.returncode and time.monotonic() > deadline:
                 raise AssertionError(done.stderr.decode())
+        self._wait_for_its_end(deadline)
+
+    def _wait_for_its_end(self, deadline: float) -> None:
+        """Wait until no other mount namespace has it mounted any more.
+
+        A containerd of another test copies all mounts for the moment in which it unpacks a layer.
+        Mounted again meanwhile it would be the same file system, keys and all.
+        """
+        while any(_backing_file(device) == str(self.image) for device in _LOOP_DEVICES.iterdir()):
+            assert time.monotonic() < deadline, f"{self.image} is mounted somewhere else"
+            time.sleep(_POLL_SECONDS)
 
     def power_cut(self) -> None:
         """Stop all writing at this instant: what was not synced is lost after a remount."""
@@ -92,6 +105,13 @@ class LoopFileSystem:
         trace: TracebackType | None,
     ) -> None:
         self.unmount()
+
+
+def _backing_file(device: Path) -> str | None:
+    try:
+        return (device / "loop" / "backing_file").read_text().rstrip("\n")
+    except OSError:
+        return None
 
 
 class _Descriptor:

@@ -9,13 +9,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from uuid import UUID
 
 from cas._gen.cas.v1 import images_pb2, images_pb2_grpc, types_pb2
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.limits import Limits
 from cas.model.progress import NO_PROGRESS, Progress
-from cas.model.records import ImageRecord
+from cas.model.records import ImageRecord, PulledImage
 from cas.rpc import messages, values
 from cas.rpc.client.calls import Calls
 from cas.rpc.client.facts import ServiceFacts
@@ -85,6 +86,37 @@ class ImagesClient:
             cancel=cancel,
         )
         return [values.image(image) for image in outcome.imported.images]
+
+    def pull(
+        self,
+        reference: str,
+        *,
+        name: str | None = None,
+        platform: Platform | None = None,
+        image: UUID | None = None,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> PulledImage:
+        """Pull an image for one platform from its registry.
+
+        See :meth:`cas.pull.pull.Pull.image` for what holds after a failure, for the arguments and
+        for the errors; credentials and policy are those of the service. Idempotent. Blocks.
+        """
+        request = images_pb2.PullImageRequest(
+            reference=reference,
+            name=name or "",
+            platform=_platform(platform),
+            uuid="" if image is None else str(image),
+        )
+        pulled = self._calls.outcome(
+            self._stub.Pull,
+            request,
+            action=f"pull image {reference!r}",
+            progress=progress,
+            cancel=cancel,
+        ).pulled
+        record = values.image(pulled.image)
+        return PulledImage(record, pulled.size, pulled.downloaded, pulled.signed_by)
 
     def export(
         self,

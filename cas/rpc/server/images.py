@@ -3,13 +3,14 @@
 __all__ = ["ImagesServicer"]
 
 from collections.abc import Iterator
+from uuid import UUID
 
 from cas._gen.cas.v1 import images_pb2, types_pb2
-from cas.errors import UsageError
+from cas.errors import InvalidNameError, UsageError
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import Digest
 from cas.model.progress import Progress
-from cas.model.records import ImageRecord
+from cas.model.records import ImageRecord, PulledImage
 from cas.model.reference import check_image_name
 from cas.rpc import messages, values
 from cas.rpc.server.batches import batched
@@ -127,6 +128,32 @@ class ImagesServicer:
         imported = images_pb2.ImportedImages(images=map(messages.image, records))
         yield images_pb2.ImportImageResponse(imported=imported)
 
+    def pull(
+        self, request: images_pb2.PullImageRequest, call: Call
+    ) -> Iterator[images_pb2.PullImageResponse]:
+        """Bring in an image from its registry."""
+        platform, image = _platform(request), _uuid(request.uuid)
+
+        def work(progress: Progress) -> PulledImage:
+            return self._shop.store.pull.image(
+                request.reference,
+                name=request.name or None,
+                platform=platform,
+                image=image,
+                cancel=call.cancellation,
+                progress=progress,
+            )
+
+        pulled = yield from reported(call, self._shop.workers, self._shop.bulk, work, _pulling)
+        yield images_pb2.PullImageResponse(
+            pulled=images_pb2.PulledImage(
+                image=messages.image(pulled.record),
+                size=pulled.size,
+                downloaded=pulled.downloaded,
+                signed_by=pulled.signed_by,
+            )
+        )
+
     def upload(
         self, requests: Iterator[images_pb2.UploadImageRequest], call: Call
     ) -> images_pb2.UploadImageResponse:
@@ -189,13 +216,29 @@ def _importing(report: types_pb2.Progress) -> images_pb2.ImportImageResponse:
     return images_pb2.ImportImageResponse(progress=report)
 
 
+def _pulling(report: types_pb2.Progress) -> images_pb2.PullImageResponse:
+    return images_pb2.PullImageResponse(progress=report)
+
+
+def _uuid(text: str) -> UUID | None:
+    if not text:
+        return None
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise InvalidNameError(f"{text[:100]!r} is not a UUID", value=text[:100]) from error
+
+
 def _target(message: types_pb2.Descriptor) -> Descriptor:
     return values.descriptor(message)
 
 
 def _platform(
     request: (
-        images_pb2.ImportImageRequest | images_pb2.UploadImageHeader | images_pb2.ExportImageRequest
+        images_pb2.ImportImageRequest
+        | images_pb2.UploadImageHeader
+        | images_pb2.ExportImageRequest
+        | images_pb2.PullImageRequest
     ),
 ) -> Platform | None:
     return values.platform(request.platform) if request.HasField("platform") else None

@@ -13,6 +13,7 @@ from cas.model.cancellation import Cancellation
 from cas.model.events import Event
 from cas.model.progress import Progress
 from cas.model.settings import Settings
+from cas.pull.pull import Pull
 from cas.rpc.server.gate import Gate
 from cas.rpc.server.paths import AllowedPaths
 from cas.store.account.usage import Usage
@@ -59,6 +60,10 @@ class ServedStore(Protocol):
     @property
     def images(self) -> Images:
         """Use cases on images."""
+
+    @property
+    def pull(self) -> Pull:
+        """Brings images in from where they are published."""
 
     @property
     def volumes(self) -> Volumes:

@@ -49,8 +49,8 @@ _UNDO_SECONDS = 60.0
 
 _LARGE_REQUESTS = 4
 """Calls with a large request at once; the others wait with theirs unread."""
-_MESSAGE_BYTES = 1024 * 1024 + 64 * 1024
-"""Largest request: a chunk of an upload with something around it."""
+_MESSAGE_BYTES = 1536 * 1024
+"""Largest request: 16384 digests, or a chunk of an upload, with something around it."""
 _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", _MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),

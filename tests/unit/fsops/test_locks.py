@@ -245,9 +245,9 @@ def test_lock_file_removed_by_its_holder_is_a_time_out_to_the_others(tmp_path: P
     with ThreadPoolExecutor(1) as pool:
         holder = pool.submit(come_and_go)
         try:
-            looks = 0
-            while is_free(path) or looks < 2000:
-                looks += 1
+            free = [is_free(path) for _ in range(1000)]
+            while all(free):
+                free = [is_free(path) for _ in range(1000)]
         finally:
             done.set()
         holder.result()

@@ -4,6 +4,7 @@ import io
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -84,9 +85,10 @@ def test_peer_that_speaks_something_else_is_no_service(tmp_path: Path) -> None:
         listener.listen()
 
         def answer() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            for _caller in ("the probe, which hangs up", "gRPC"):
+                connection, _ = listener.accept()
+                with connection, suppress(OSError):
+                    connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
 
         thread = threading.Thread(target=answer)
         thread.start()

@@ -16,7 +16,7 @@ from cas.model.digest import Digest
 from tests.support.halting import halted
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import build_layer, file
-from tests.support.rpc import Service, connect, last
+from tests.support.rpc import Service, connect, failing, last
 from tests.support.stores import assert_nothing_left, own_blobs
 from tests.support.waiting import wait_for
 
@@ -226,7 +226,7 @@ def test_upload_broken_off_in_the_middle_leaves_nothing(
 def test_upload_that_ends_too_early_stores_nothing(
     service: Service, image: BuiltImage, tmp_path: Path
 ) -> None:
-    """A caller that says what it will send is held to it."""
+    """A caller that says what it will send is held to it, and has to say that it is all."""
     archive = image.write_oci_tar(tmp_path / "image.tar").read_bytes()
     data = os.urandom(_MIB)
     blob = [
@@ -234,10 +234,12 @@ def test_upload_that_ends_too_early_stores_nothing(
             header=blobs_pb2.UploadBlobHeader(digest=str(Digest.of(data)), size=len(data))
         ),
         blobs_pb2.UploadBlobRequest(data=data[:-1]),
+        blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd()),
     ]
     tar = [
         images_pb2.UploadImageRequest(header=images_pb2.UploadImageHeader()),
         images_pb2.UploadImageRequest(data=archive[: len(archive) // 2]),
+        images_pb2.UploadImageRequest(end=types_pb2.UploadEnd()),
     ]
 
     for attempt in (
@@ -247,6 +249,12 @@ def test_upload_that_ends_too_early_stores_nothing(
         with pytest.raises(grpc.RpcError) as caught:
             attempt()
         assert caught.value.code() is grpc.StatusCode.DATA_LOSS
+    for attempt in (
+        lambda: service.blobs.Upload(iter(blob[:-1])),
+        lambda: service.images.Upload(iter(tar[:-1])),
+    ):
+        with failing(grpc.StatusCode.INVALID_ARGUMENT, "usage"):
+            attempt()
 
     _assert_nothing_left(service)
 

@@ -40,6 +40,9 @@ def _header(**fields: Any) -> list[blobs_pb2.UploadBlobRequest]:
     return [blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader(**fields))]
 
 
+_END = blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd())
+
+
 def _blob(data: bytes) -> blobs_pb2.UploadBlobRequest:
     return blobs_pb2.UploadBlobRequest(data=data)
 
@@ -247,7 +250,7 @@ _OTHERS: dict[str, Callable[[Service], Any]] = {
 
 
 def _stored(service: Service) -> str:
-    return service.blobs.Upload(iter([*_header(), _blob(b"x")])).digest
+    return service.blobs.Upload(iter([*_header(), _blob(b"x"), _END])).digest
 
 
 def _directory(service: Service) -> Path:
