@@ -304,3 +304,22 @@ def test_rule_on_a_sample_that_breaks_it_names_line_and_thing(
 def test_rule_on_an_innocent_sample_stays_silent(rule: Rule, source: str) -> None:
     """The rules do not mistake strings, values and allowed calls for what they ban."""
     assert list(rule(ast.parse(source))) == []
+
+
+def test_every_directory_of_tests_belongs_to_a_stage() -> None:
+    """A folder that no stage of hack/test names would never run."""
+    stages = (ROOT / "hack/test").read_text(encoding="utf-8").split()
+    tests = {path.parent for path in (ROOT / "tests").rglob("test_*.py")}
+    names = {str(path.relative_to(ROOT)) for path in tests}
+    forgotten = [
+        name
+        for name in sorted(names)
+        if not any(
+            name == stage or name.startswith(f"{stage}/")
+            for stage in stages
+            if stage.startswith("tests/")
+        )
+    ]
+    assert forgotten == ["tests/integration"], "its files are named one by one"
+    files = {path.name for path in (ROOT / "tests/integration").glob("test_*.py")}
+    assert files == {stage.rpartition("/")[2] for stage in stages if stage.endswith(".py")}
