@@ -18,9 +18,10 @@ from cas.cli.pruning import prune_options, run_prune
 def command(invocation: Invocation, /, **options: Any) -> int:
     """Remove what nothing refers to.
 
-    Images that no volume uses, leases and unfinished writes of dead processes, and the blobs and
-    layers that go with them. Pinned blobs go only when a filter selects them. Whatever an image, a
-    volume or a running operation needs stays.
+    Images that no volume uses, leases and unfinished writes of dead processes, downloads that
+    nobody went on with for an hour, and the blobs and layers that go with all that. Pinned blobs
+    go only when a filter selects them. Whatever an image, a volume or a running operation needs
+    stays.
 
     Filter keys: until=AGE, unused=AGE, label=K[=V], reference=GLOB (images), dangling=true
     (images), media-type=T, "size>=SIZE" (blobs). Ages are as 30m, 24h, 7d.

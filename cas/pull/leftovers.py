@@ -7,24 +7,13 @@ go on; the second one that meets it unchanged removes it.
 __all__ = ["sweep_transfers"]
 
 import json
-import logging
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
-from cas.errors import InvalidNameError, LockTimeoutError
+from cas.errors import LockTimeoutError
 from cas.fsops.durable import remove_file, remove_temporaries, write_file
 from cas.fsops.translation import translated
-from cas.fsops.trees import remove_tree
-from cas.model.digest import Digest
 from cas.model.layout import Layout
-from cas.model.transfer_name import TransferName
-from cas.store.locking import Locks
-
-_log = logging.getLogger(__name__)
-
-_NAME_LENGTH = 36 + 1 + 64
-"""Of a UUID, a dot and a digest; what a transfer keeps beside its file has a longer name."""
+from cas.store.transfers import TransferFile, iter_transfer_files, remove_if_idle
 
 
 def sweep_transfers(layout: Layout) -> list[Path]:
@@ -38,56 +27,26 @@ def sweep_transfers(layout: Layout) -> list[Path]:
     Raises:
         StorageError: A system call failed.
     """
-    locks, met = Locks(layout), _read(layout.met_transfers)
-    removed: list[Path] = []
-    left: dict[str, int] = {}
-    for path in _files(layout):
-        digest = _digest(path)
-        try:
-            if digest is None:
-                changed = _remove_if_met(path, met)
-            else:
-                with locks.transfer(digest, timeout_seconds=0):
-                    changed = _remove_if_met(path, met)
-        except LockTimeoutError:
-            continue  # somebody works on it
-        if changed is None:
-            removed.append(path)
-        else:
-            left[str(path)] = changed
-    if left != met:
-        _write(layout.met_transfers, left)
-    return removed
-
-
-def _files(layout: Layout) -> Iterator[Path]:
     for directory in (layout.downloader, layout.pending, layout.verified):
         if directory.is_dir():
             remove_temporaries(directory)
-            yield from sorted(directory.iterdir())
+    met, left, removed = _read(layout.met_transfers), dict[str, int](), []
 
+    def unchanged(file: TransferFile) -> bool:
+        return met.get(str(file.path)) == file.changed
 
-def _digest(path: Path) -> Digest | None:
-    """Whose transfer a file belongs to; None if it is no transfer's."""
-    with suppress(InvalidNameError):
-        return TransferName.parse(path.name[:_NAME_LENGTH]).digest
-    with suppress(InvalidNameError):
-        return Digest(path.name)
-    return None
-
-
-def _remove_if_met(path: Path, met: dict[str, int]) -> int | None:
-    """Its time of change, if it stays; None if it is gone."""
-    with translated("inspect", path):
+    for file in iter_transfer_files(layout):
         try:
-            changed = path.lstat().st_mtime_ns
-        except FileNotFoundError:
-            return None
-    if met.get(str(path)) != changed:
-        return changed
-    remove_tree(path)
-    _log.info("leftover of a transfer removed path=%s", path)
-    return None
+            stays = remove_if_idle(layout, file.path, unchanged)
+        except LockTimeoutError:
+            continue  # somebody works on it
+        if stays is None:
+            removed.append(file.path)
+        else:
+            left[str(file.path)] = stays.changed
+    if left != met:
+        _write(layout.met_transfers, left)
+    return removed
 
 
 def _read(path: Path) -> dict[str, int]:

@@ -25,6 +25,7 @@ from cas.store.backing import Backing
 from cas.store.leasing import is_abandoned
 from cas.store.locking import Locks
 from cas.store.prune.plan import Action, PlannedObject, PrunePlan
+from cas.store.transfers import iter_transfer_files, remove_if_idle
 from cas.store.workers import WorkerPool
 
 _log = logging.getLogger(__name__)
@@ -76,6 +77,7 @@ class PlanExecution:
         steps: tuple[tuple[str, Action, Callable[[PlannedObject], str]], ...] = (
             ("lease", Action.REMOVE, self._remove_lease),
             ("ingest", Action.REMOVE, self._abort_ingest()),
+            ("download", Action.REMOVE, self._remove_download()),
             ("image", Action.REMOVE, self._remove_image),
         )
         for kind, action, remove in steps:
@@ -103,6 +105,23 @@ class PlanExecution:
     def _remove_lease(self, planned: PlannedObject) -> str:
         self._backing.leases.delete(LeaseID(planned.name))
         return ""
+
+    def _remove_download(self) -> Callable[[PlannedObject], str]:
+        layout = self._backing.layout
+        # A plan may come from elsewhere: its names are looked up and never used as paths.
+        there = {str(file.path): file.path for file in iter_transfer_files(layout)}
+
+        def remove(planned: PlannedObject) -> str:
+            path = there.get(planned.name)
+            if path is None:
+                return ""
+            try:
+                stays = remove_if_idle(layout, path, lambda file: file.updated < self._made)
+            except LockTimeoutError:
+                return "a transfer of its digest is under way"
+            return "" if stays is None else "somebody went on with it since the plan was made"
+
+        return remove
 
     def _abort_ingest(self) -> Callable[[PlannedObject], str]:
         now = self._backing.clock()

@@ -21,6 +21,7 @@ from cas.store.account.graph import Kind
 from cas.store.account.inventory import Inventory, abandoned_ingests
 from cas.store.filters import last_used
 from cas.store.prune.selection import Selection
+from cas.store.transfers import TransferFile
 
 _HOLDERS = 10
 """Of the keepers of space that many are named, largest first."""
@@ -42,8 +43,8 @@ class PlannedObject:
     """One line of a plan.
 
     Args:
-        kind: ``image``, ``blob``, ``snapshot``, ``lease``, ``ingest``, or ``file`` for a blob's
-            file that no record knows.
+        kind: ``image``, ``blob``, ``snapshot``, ``lease``, ``ingest``, ``download`` for a file on
+            its way into the store, or ``file`` for a blob's file that no record knows.
         name: Of the object.
         action: What happens to it.
         reason: Why, for people.
@@ -136,6 +137,7 @@ def make_plan(
     now: datetime,
     size_of: SizeOf,
     needed: int | None = None,
+    downloads: Iterable[TransferFile] = (),
 ) -> PrunePlan:
     """Decide what goes.
 
@@ -146,6 +148,7 @@ def make_plan(
         size_of: Allocated bytes of a blob's or snapshot's node; asked for what may go, and for
             everything when the goal is missed.
         needed: Bytes to free, least recently used first; None to let go of all that is selected.
+        downloads: What is on its way into the store and nobody goes on with.
     """
     kept = _kept_images(inventory, selection)
     movable = [*_movable_images(inventory, kept), *_movable_pins(inventory)]
@@ -154,6 +157,7 @@ def make_plan(
     candidates = _counted(inventory, movable, marks, size_of)
     leftovers = [
         *_leftovers(inventory, now),
+        *map(_download, downloads),
         *_collected(inventory, _unmarked(inventory, marks), "nothing refers to it", size_of),
     ]
     chosen = _choose(candidates, sum(planned.size for planned in leftovers), needed)
@@ -297,6 +301,11 @@ def _leftovers(inventory: Inventory, now: datetime) -> Iterator[PlannedObject]:
     for hexadecimal, size in sorted(inventory.orphans.items()):
         reason = "a blob's file of which there is no record"
         yield PlannedObject("file", hexadecimal.hex(), Action.COLLECT, reason, size)
+
+
+def _download(file: TransferFile) -> PlannedObject:
+    reason = f"nobody went on with it since {file.updated:%F %R}"
+    return PlannedObject("download", str(file.path), Action.REMOVE, reason, file.size)
 
 
 def _collected(

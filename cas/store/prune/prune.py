@@ -30,6 +30,7 @@ from cas.store.prune.plan import Goal, PlannedObject, PrunePlan, make_plan
 from cas.store.prune.reserve import reserve_given_up
 from cas.store.prune.selection import Selection
 from cas.store.sentinel import Sentinel
+from cas.store.transfers import idle_transfers
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +85,14 @@ class Prune:
         now = self._backing.clock()
         inventory = take_inventory(self._backing, now=now, pins=selection.pins, others=self._others)
         sizes = ObjectSizes(self._backing, inventory)
+        downloads = tuple(idle_transfers(self._backing.layout, now))
         needed = None
         if goal is not None:
-            needed = self._needed(goal, store_bytes(self._backing, inventory, sizes))
-        return make_plan(inventory, selection, now=now, size_of=sizes, needed=needed)
+            size = store_bytes(self._backing, inventory, sizes)
+            needed = self._needed(goal, size + sum(file.size for file in downloads))
+        return make_plan(
+            inventory, selection, now=now, size_of=sizes, needed=needed, downloads=downloads
+        )
 
     def execute(
         self,
