@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from cas.model.volume_name import VolumeName
+from hack.bench_pull import pulling
 from hack.bench_service import latency, rate
 from hack.bench_setting import (
     IMAGE,
@@ -320,6 +321,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "large-blob": large_blob,
     "small-blobs": small_blobs,
     "import": image_import,
+    "pull": pulling,
     "volumes": volumes,
     "list": listing,
     "prune": pruning,
