@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from cas.containerd.socket_path import check_socket_path
 from cas.errors import InUseError, LockTimeoutError, StorageError
+from cas.fsops.dead_sockets import remove_dead_socket
 from cas.fsops.durable import make_directory, remove_file
 from cas.fsops.locks import FileLock
 from cas.fsops.translation import translated
@@ -38,7 +39,7 @@ class SocketFile:
         Raises:
             InUseError: Another server has it, or it is something else than a socket.
             SocketPathError: It is too long for a socket.
-            StorageError: The directory cannot be made.
+            StorageError: The directory cannot be made, or the old socket not removed.
         """
         check_socket_path(self._path)
         make_directory(self._path.parent, mode=_DIRECTORY_MODE, parents=True)
@@ -49,7 +50,7 @@ class SocketFile:
                 f"another service serves on {str(self._path)!r}: {error.message}", path=self._path
             ) from error
         try:
-            self._remove_stale()
+            remove_dead_socket(self._path)
         except BaseException:
             self._lock.release()
             raise
@@ -80,20 +81,6 @@ class SocketFile:
         """Remove the socket and give the name up. Idempotent."""
         remove_file(self._path, sync=False)
         self._lock.release()
-
-    def _remove_stale(self) -> None:
-        with translated("inspect", self._path):
-            try:
-                mode = self._path.lstat().st_mode
-            except FileNotFoundError:
-                return
-        if not stat.S_ISSOCK(mode):
-            raise InUseError(
-                f"{str(self._path)!r} exists and is no socket; move it away, or name another "
-                "socket with --service-address",
-                path=self._path,
-            )
-        remove_file(self._path, sync=False)
 
     def _unusable(self, reason: str) -> StorageError:
         return StorageError(f"cannot listen on {str(self._path)!r}: {reason}", path=self._path)

@@ -1,0 +1,31 @@
+"""The service's name for its socket."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from cas.errors import InUseError
+from cas.rpc.server.socket_file import SocketFile
+
+
+def test_claim_of_a_socket_at_which_somebody_else_serves_is_refused(tmp_path: Path) -> None:
+    """Whoever it is may hold no lock of ours; his socket stays, and he can be reached there."""
+    path = tmp_path / "cas.sock"
+    with socket.socket(socket.AF_UNIX) as other, socket.socket(socket.AF_UNIX) as caller:
+        other.bind(str(path))
+        other.listen()
+        with pytest.raises(InUseError, match="somebody serves"):
+            SocketFile(path, mode=0o660, gid=None).claim()
+        caller.connect(str(path))
+
+
+def test_claim_of_a_socket_that_a_killed_service_left_takes_its_place(tmp_path: Path) -> None:
+    """The lock went with its process, the socket did not."""
+    path = tmp_path / "cas.sock"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path))
+    file = SocketFile(path, mode=0o660, gid=None)
+    file.claim()
+    assert not path.exists()
+    file.release()
