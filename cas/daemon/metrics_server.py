@@ -5,13 +5,15 @@ One scrape at a time, each bounded in time, so that no number of clients costs m
 
 __all__ = ["MetricsServer", "open_metrics_server"]
 
+import errno
+import io
 import logging
 import os
 import socket
-import stat
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
@@ -19,6 +21,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
 from cas.errors import ConfigError, InUseError, StorageError
+from cas.fsops.dead_sockets import remove_dead_socket
 from cas.fsops.durable import remove_file
 
 _log = logging.getLogger(__name__)
@@ -27,10 +30,22 @@ _REQUEST_SECONDS = 5.0
 _MODE = 0o660
 
 
-class _Handler(WSGIRequestHandler):
-    """Answers one request, or gives up on a client that is slow."""
+class _ErrorLines(io.TextIOBase):
+    """Where the library writes what went wrong with a request."""
 
-    timeout = _REQUEST_SECONDS
+    def write(self, text: str) -> int:
+        """Send it where ours goes."""
+        if text.strip():
+            _log.debug("metrics request failed: %s", text.rstrip())
+        return len(text)
+
+
+class _Handler(WSGIRequestHandler):
+    """Answers one request."""
+
+    def get_stderr(self) -> io.TextIOBase:
+        """Give what takes the library's tracebacks."""
+        return _ErrorLines()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the library's name)
         """Send the library's lines where ours go."""
@@ -38,7 +53,39 @@ class _Handler(WSGIRequestHandler):
 
 
 class MetricsServer(WSGIServer):
-    """Serves at a host and a port."""
+    """Serves at a host and a port.
+
+    A client has a few seconds for all of its request and for taking the answer; then its connection
+    is shut down, which ends whatever the thread waits for, however slowly bytes drip.
+    """
+
+    _served: socket.socket | None = None
+    _ending = False
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 (its types)
+        """Answer one client, until his time is over."""
+        self._served = request
+        if self._ending:
+            _hang_up(request)
+        timer = threading.Timer(_REQUEST_SECONDS, _hang_up, (request,))
+        timer.daemon = True
+        timer.start()
+        try:
+            super().process_request(request, client_address)
+        finally:
+            timer.cancel()
+            self._served = None
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 (its names)
+        """Take note of a client who went wrong or went away; no traceback for that."""
+        _log.debug("metrics request failed error=%r", sys.exception())
+
+    def end(self) -> None:
+        """Stop serving, at once also where a client is being served."""
+        self._ending = True
+        if (served := self._served) is not None:
+            _hang_up(served)
+        self.shutdown()
 
 
 class _SixMetricsServer(MetricsServer):
@@ -92,7 +139,7 @@ def open_metrics_server(address: str, registry: CollectorRegistry, *, group: int
         try:
             yield
         finally:
-            server.shutdown()
+            server.end()
             thread.join()
             if isinstance(server, _UnixMetricsServer):
                 remove_file(Path(address))
@@ -101,10 +148,15 @@ def open_metrics_server(address: str, registry: CollectorRegistry, *, group: int
 def _bind(address: str) -> MetricsServer:
     try:
         if address.startswith("/"):
-            _remove_stale(Path(address))
+            remove_dead_socket(Path(address))
             return _UnixMetricsServer(address)
         return _bind_port(address)
     except (OSError, OverflowError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            raise InUseError(
+                f"somebody serves at {address} already; stop that, or use another address",
+                address=address,
+            ) from error
         raise StorageError(f"cannot serve metrics at {address}: {error}") from error
 
 
@@ -120,17 +172,6 @@ def _bind_port(address: str) -> MetricsServer:
     return MetricsServer((host, int(port)), _Handler)
 
 
-def _remove_stale(path: Path) -> None:
-    """Remove a socket at which nobody listens any more."""
-    try:
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise InUseError(f"{path} is there and no socket; metrics need another path", path=path)
-    except FileNotFoundError:
-        return
-    with socket.socket(socket.AF_UNIX) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            remove_file(path)
-        else:
-            raise InUseError(f"somebody serves at {path} already; use another path", path=path)
+def _hang_up(connection: socket.socket) -> None:
+    with suppress(OSError):  # it ended meanwhile
+        connection.shutdown(socket.SHUT_RDWR)

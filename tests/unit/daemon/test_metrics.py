@@ -1,6 +1,7 @@
 """Metrics as Prometheus sees them, over real sockets."""
 
 import socket
+import threading
 import urllib.request
 from collections.abc import Iterator
 from http.client import HTTPConnection
@@ -10,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from cas.daemon.metrics import Metrics, StoreSize
-from cas.daemon.metrics_server import open_metrics_server
+from cas.daemon.metrics_server import MetricsServer, open_metrics_server
 from cas.errors import ConfigError, InUseError, StorageError
 from cas.model.layout import Layout
 
@@ -182,3 +183,86 @@ def test_server_at_an_impossible_address_says_so(
         open_metrics_server(address, metrics.registry, group=0),
     ):
         pass
+
+
+def test_server_at_a_port_in_use_says_so(metrics: Metrics) -> None:
+    """As at a path."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        with (
+            pytest.raises(InUseError, match=address),
+            open_metrics_server(address, metrics.registry, group=0),
+        ):
+            pass
+
+
+def _drip(path: Path, ended: threading.Event) -> None:
+    """Send a byte of a request now and then, as long as the server takes them."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(b"GET /metrics HTTP/1.0\r\nX: ")
+        client.settimeout(0.05)
+        while not ended.is_set():
+            try:
+                if client.recv(1) == b"":
+                    break
+            except TimeoutError:
+                pass
+            try:
+                client.sendall(b"x")
+            except OSError:
+                break
+    ended.set()
+
+
+def _start_dripping(path: Path) -> threading.Event:
+    ended = threading.Event()
+    threading.Thread(target=_drip, args=(path, ended), daemon=True).start()
+    return ended
+
+
+@pytest.mark.timeout(60)
+def test_client_that_drips_does_not_stop_the_others(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """His time is over however often a byte comes; and no traceback tells of it."""
+    monkeypatch.setattr("cas.daemon.metrics_server._REQUEST_SECONDS", 0.3)
+    gone = _start_dripping(path)
+    assert gone.wait(30)
+    assert "cas_containerd_up" in _scrape(path)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.timeout(60)
+def test_client_that_drips_does_not_keep_the_server_from_ending(
+    metrics: Metrics, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection that is being served is shut down first."""
+    monkeypatch.setattr("cas.daemon.metrics_server._REQUEST_SECONDS", 3600)
+    path = tmp_path / "metrics.sock"
+    served = threading.Event()
+    handled = MetricsServer.process_request
+
+    def tell(server: MetricsServer, request: object, address: object) -> None:
+        served.set()
+        handled(server, request, address)
+
+    monkeypatch.setattr(MetricsServer, "process_request", tell)
+    with open_metrics_server(str(path), metrics.registry, group=0):
+        gone = _start_dripping(path)
+        assert served.wait(30)
+    assert gone.wait(30)
+
+
+@pytest.mark.timeout(60)
+def test_client_that_leaves_in_the_middle_of_a_line_is_no_traceback(
+    path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever may connect could fill the log otherwise."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        client.sendall(b"GET /met")
+    assert "cas_containerd_up" in _scrape(path)
+    assert "Traceback" not in capfd.readouterr().err
