@@ -10,6 +10,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,10 +117,11 @@ class StoreSize:
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
-                    blobs += 1
-                    size += entry.stat(follow_symlinks=False).st_size
-        except FileNotFoundError:  # not there yet, or a blob that has just gone
-            pass
+                    with suppress(FileNotFoundError):  # it has just gone
+                        size += entry.stat(follow_symlinks=False).st_size
+                        blobs += 1
+        except FileNotFoundError:
+            return cls(0, 0)
         return cls(blobs, size)
 
 

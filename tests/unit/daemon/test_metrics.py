@@ -1,9 +1,11 @@
 """Metrics as Prometheus sees them, over real sockets."""
 
+import os
 import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -117,6 +119,25 @@ def test_store_is_told_without_asking_containerd(
 def test_store_size_of_an_absent_directory_is_nothing(tmp_path: Path) -> None:
     """containerd makes it with the first blob."""
     assert StoreSize.measure(tmp_path / "none") == StoreSize(0, 0)
+
+
+def test_store_size_while_a_blob_goes_counts_all_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was listed and is gone by the time it is looked at ends nothing."""
+    for name in ("one", "two", "three"):
+        (tmp_path / name).write_bytes(b"12345")
+    scandir = os.scandir
+
+    @contextmanager
+    def scan(directory: Path) -> Iterator[list[os.DirEntry[str]]]:
+        with scandir(directory) as entries:
+            listed = list(entries)
+        Path(listed[0]).unlink()
+        yield listed
+
+    monkeypatch.setattr(os, "scandir", scan)
+    assert StoreSize.measure(tmp_path) == StoreSize(2, 10)
 
 
 def test_server_at_a_path_is_for_the_group_only(path: Path) -> None:
