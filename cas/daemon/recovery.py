@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
+from cas.daemon.failures import Failures
 from cas.errors import CasError
 
 _log = logging.getLogger(__name__)
@@ -19,16 +20,21 @@ class RecoveryRunner:
     Args:
         recover: One run; idempotent.
         on_end: Told how a run ended: ``done`` or ``failed``.
+        failures: Takes what is no error of the library, after which there are no more runs.
     """
 
-    def __init__(self, recover: Callable[[], None], on_end: Callable[[str], None]) -> None:
+    def __init__(
+        self, recover: Callable[[], None], on_end: Callable[[str], None], *, failures: Failures
+    ) -> None:
         self._recover = recover
         self._on_end = on_end
         self._wanted = threading.Event()
         self._first = threading.Event()
         self._ending = False
         self._pending = False
-        self._thread = threading.Thread(target=self._run, name="cas-recovery", daemon=True)
+        self._thread = threading.Thread(
+            target=failures.run, args=(self._run,), name="cas-recovery", daemon=True
+        )
         self._thread.start()
 
     @property

@@ -16,6 +16,7 @@ from functools import partial
 
 from cas.app import Case, require_root
 from cas.confinement.memory import bound_arenas
+from cas.daemon.failures import Failures
 from cas.daemon.metrics import Metrics
 from cas.daemon.metrics_server import open_metrics_server
 from cas.daemon.notification import ServiceManager
@@ -49,6 +50,7 @@ def serve(settings: Settings, *, stop: threading.Event) -> None:
     Raises:
         InUseError: Another service, or another containerd, works on this persist directory.
         CasError: As :meth:`cas.app.Case.open`; or containerd cannot be started, or not again.
+        InternalError: A thread of the service ended with a defect.
     """
     require_root()
     bound_arenas()
@@ -59,20 +61,23 @@ def serve(settings: Settings, *, stop: threading.Event) -> None:
             return
         with containerd or nullcontext():
             if not stop.is_set():
-                _serve_store(settings, manager, containerd, stop)
+                failures = Failures(stop)
+                _serve_store(settings, manager, containerd, failures, stop)
+                failures.raise_first()
 
 
 def _serve_store(
     settings: Settings,
     manager: ServiceManager,
     containerd: Supervision | None,
+    failures: Failures,
     stop: threading.Event,
 ) -> None:
     metrics = Metrics()
     with ExitStack() as stack:
         case = stack.enter_context(Case.open(settings, on_ingested=metrics.ingested))
         rehearse_confinement(settings)
-        recovery = RecoveryRunner(case.recover, metrics.recovered)
+        recovery = RecoveryRunner(case.recover, metrics.recovered, failures=failures)
         stack.callback(recovery.close, _RECOVERY_END_SECONDS)
         if not _recovered(recovery, stop):
             return
@@ -80,7 +85,15 @@ def _serve_store(
         server = stack.enter_context(_opened_server(case, metrics))
         probe = stack.enter_context(HealthProbe(settings.service_socket))
         watch = stack.enter_context(
-            Watch(case, server, probe=probe, manager=manager, metrics=metrics, recovery=recovery)
+            Watch(
+                case,
+                server,
+                probe=probe,
+                manager=manager,
+                metrics=metrics,
+                recovery=recovery,
+                failures=failures,
+            )
         )
         if containerd is not None:
             containerd.on_end = watch.containerd_ended

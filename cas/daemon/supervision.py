@@ -7,13 +7,15 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Self
 
 from cas.app import require_root
 from cas.containerd.daemon import Daemon
+from cas.daemon.failures import Failures
 from cas.daemon.orphan import end_orphan, supervised_environment
-from cas.errors import CasError, InterruptedOperationError
+from cas.errors import InterruptedOperationError
 from cas.fsops import processes
 from cas.model.settings import Settings
 from cas.store.directories import require_directories
@@ -122,18 +124,14 @@ class Supervision:
         self._end = threading.Event()
         self._thread: threading.Thread | None = None
         self.on_end: Callable[[], None] = lambda: None
-        self._error: CasError | None = None
+        self._failures = Failures(stop)
 
     def _tell_end(self) -> None:
         self.on_end()
 
     def _supervise(self, daemon: Daemon) -> None:
-        try:
-            paused = _guard(self._settings).is_closed
-            daemon.run_forever(self._end, on_end=self._tell_end, paused=paused)
-        except CasError as error:
-            self._error = error
-            self._stop.set()
+        paused = _guard(self._settings).is_closed
+        daemon.run_forever(self._end, on_end=self._tell_end, paused=paused)
 
     def __enter__(self) -> Self:
         daemon = _prepare(self._settings, self._log)
@@ -142,7 +140,10 @@ class Supervision:
         except InterruptedOperationError:
             return self
         self._thread = threading.Thread(
-            target=self._supervise, args=(daemon,), name="cas-supervisor", daemon=True
+            target=self._failures.run,
+            args=(partial(self._supervise, daemon),),
+            name="cas-supervisor",
+            daemon=True,
         )
         self._thread.start()
         return self
@@ -156,5 +157,5 @@ class Supervision:
         self._end.set()
         if self._thread is not None:
             self._thread.join()
-        if error is None and self._error is not None:
-            raise self._error
+        if error is None:
+            self._failures.raise_first()

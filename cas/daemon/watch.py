@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from cas.app import Case
+from cas.daemon.failures import Failures
 from cas.daemon.metrics import Metrics
 from cas.daemon.notification import ServiceManager
 from cas.daemon.recovery import RecoveryRunner
@@ -36,6 +37,7 @@ class Watch:
         manager: Told.
         metrics: Told.
         recovery: Asked for when containerd was away.
+        failures: Takes what ends the thread, which ends the service.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class Watch:
         manager: ServiceManager,
         metrics: Metrics,
         recovery: RecoveryRunner,
+        failures: Failures,
     ) -> None:
         self._case = case
         self._server = server
@@ -61,7 +64,9 @@ class Watch:
         self._owed: frozenset[str] = frozenset()
         self._wake = threading.Event()
         self._ending = False
-        self._thread = threading.Thread(target=self._run, name="cas-watch", daemon=True)
+        self._thread = threading.Thread(
+            target=failures.run, args=(self._run,), name="cas-watch", daemon=True
+        )
 
     def containerd_ended(self) -> None:
         """Take note that containerd ended by itself; it is being started again."""
