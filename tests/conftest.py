@@ -4,6 +4,7 @@
 containerd that runs already, for example in Docker, with its root at ``DIR/vault/case``.
 """
 
+import logging
 import os
 import signal
 import uuid
@@ -73,6 +74,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and _CONTAINERD.isdisjoint(item.fixturenames):
             item.add_marker("once")
+
+
+@pytest.fixture(autouse=True)
+def _unchanged_logging() -> Iterator[None]:
+    """Undo what a command run in this process did to the logger: others look at what it says."""
+    logger = logging.getLogger("cas")
+    handlers, level, propagate = list(logger.handlers), logger.level, logger.propagate
+    yield
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+    logger.propagate = propagate
 
 
 @pytest.fixture(autouse=True)
