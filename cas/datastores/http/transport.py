@@ -9,7 +9,7 @@ __all__ = ["Transport"]
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import urllib3
 
@@ -17,7 +17,7 @@ from cas import __version__
 from cas.datastores.http.answer import Answer
 from cas.datastores.http.failures import translated
 from cas.datastores.http.pools import Pools
-from cas.datastores.http.urls import is_loopback, origin_of
+from cas.datastores.http.urls import is_loopback, origin_of, refuse_ambiguous
 from cas.datastores.redaction import redact_url
 from cas.datastores.secret import NO_SECRET, Secret
 from cas.datastores.settings import TransportSettings
@@ -35,7 +35,7 @@ class _Request:
     method: str
     headers: Mapping[str, str]
     authorization: Secret
-    body: bytes | None
+    body: bytes | Secret | None
 
 
 class Transport:
@@ -60,7 +60,7 @@ class Transport:
         method: str = "GET",
         headers: Mapping[str, str] | None = None,
         authorization: Secret = NO_SECRET,
-        body: bytes | None = None,
+        body: bytes | Secret | None = None,
     ) -> Iterator[Answer]:
         """Send a request and give the answer, whatever its status, after redirects.
 
@@ -72,7 +72,7 @@ class Transport:
             method: ``GET``, ``HEAD`` or ``POST``; a POST is not redirected.
             headers: Sent to whoever answers in the end.
             authorization: Value of the ``Authorization`` header.
-            body: Of a POST.
+            body: Of a POST; a secret one is credentials, as the authorization is.
 
         Raises:
             SourceUnavailableError: It cannot be reached.
@@ -83,7 +83,8 @@ class Transport:
             ConfigError: ``url``, or that of the proxy, is none.
         """
         what = what or redact_url(url)
-        self._refuse_plain_credentials(url, authorization)
+        if authorization or isinstance(body, Secret):
+            self._refuse_plain_credentials(url)
         answer = self._follow(_Request(url, what, method, headers or {}, authorization, body))
         try:
             yield answer
@@ -110,11 +111,12 @@ class Transport:
         )
 
     def _send(self, url: str, request: _Request, headers: dict[str, str]) -> Answer:
+        body = request.body
         with translated(request.what):
             response = self._pools.for_url(url).urlopen(
                 request.method,
                 url,
-                body=request.body,
+                body=body.reveal().encode() if isinstance(body, Secret) else body,
                 headers=headers,
                 redirect=False,
                 preload_content=False,
@@ -122,9 +124,9 @@ class Transport:
             )
         return Answer(response, url, request.what)
 
-    def _refuse_plain_credentials(self, url: str, authorization: Secret) -> None:
+    def _refuse_plain_credentials(self, url: str) -> None:
         scheme, host, _ = _origin(url)
-        if not authorization or scheme == "https" or self._settings.insecure or is_loopback(host):
+        if scheme == "https" or self._settings.insecure or is_loopback(host):
             return
         raise DeniedError(
             f"credentials for {redact_url(url)} would cross the network in clear; use https, or "
@@ -136,14 +138,15 @@ class Transport:
         if not target:
             raise answer.refusal()
         try:
+            refuse_ambiguous(target)
             following = urljoin(url, target)
-            origin_of(following)
+            scheme, _, _ = origin_of(following)
         except ValueError as error:
             raise SourceProtocolError(
-                f"{answer.what}: redirected to {redact_url(target)!r}, which is no URL of http or "
-                "https"
+                f"{answer.what}: redirected to {redact_url(target)!r}, which is no plain URL of "
+                "http or https"
             ) from error
-        downgraded = urlsplit(url).scheme == "https" and urlsplit(following).scheme == "http"
+        downgraded = origin_of(url)[0] == "https" and scheme == "http"
         if downgraded and not self._settings.insecure:
             raise SourceProtocolError(
                 f"{answer.what}: redirected from https to plain http ({redact_url(following)})"

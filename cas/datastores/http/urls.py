@@ -4,10 +4,12 @@ Signatures live in query strings and cover paths byte for byte, so nothing is de
 normalised here.
 """
 
-__all__ = ["is_loopback", "join_url", "origin_of", "split_user"]
+__all__ = ["is_loopback", "join_url", "origin_of", "refuse_ambiguous", "split_user"]
 
 import ipaddress
 from urllib.parse import unquote, urlsplit
+
+from urllib3.util import parse_url
 
 from cas.errors import ConfigError
 
@@ -56,16 +58,31 @@ def split_user(url: str) -> tuple[str, str, str]:
 def origin_of(url: str) -> tuple[str, str, int]:
     """Give scheme, host and port, which together are one security domain.
 
+    Read by the parser that also chooses where to connect: two parsers may see two hosts in one
+    text.
+
     Raises:
         ValueError: It is not a URL of http or https.
 
     Source: RFC 6454, section 4.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+    parts = parse_url(url)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.host:
         message = "not a URL of http or https"
         raise ValueError(message)
-    return parts.scheme, parts.hostname, parts.port or _DEFAULT_PORTS[parts.scheme]
+    return parts.scheme, parts.host.strip("[]"), parts.port or _DEFAULT_PORTS[parts.scheme]
+
+
+def refuse_ambiguous(url: str) -> None:
+    """Refuse a URL from a server in which another parser may find another host.
+
+    Raises:
+        ValueError: It has a user, a backslash, a space or a character that is not printable.
+    """
+    unclear = "\\" in url or " " in url or not url.isprintable()
+    if unclear or "@" in urlsplit(url).netloc:
+        message = "a URL that may be read in two ways"
+        raise ValueError(message)
 
 
 def is_loopback(host: str) -> bool:

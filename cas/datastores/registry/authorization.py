@@ -8,13 +8,13 @@ __all__ = ["Authorization"]
 
 import threading
 from collections.abc import Iterable
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 import msgspec
 
 from cas.datastores.http.source import basic_authorization
 from cas.datastores.http.transport import Transport
-from cas.datastores.http.urls import is_loopback
+from cas.datastores.http.urls import is_loopback, origin_of, refuse_ambiguous
 from cas.datastores.redaction import redact_url
 from cas.datastores.registry.challenge import Challenge, parse_challenges
 from cas.datastores.secret import NO_SECRET, Secret
@@ -101,9 +101,9 @@ class Authorization:
             "refresh_token": self._credentials.identity_token.reveal(),
             "client_id": "eve-cas",
         }
-        return self._ask(realm, "POST", urlencode(form).encode())
+        return self._ask(realm, "POST", Secret(urlencode(form)))
 
-    def _ask(self, url: str, method: str, body: bytes | None) -> Secret:
+    def _ask(self, url: str, method: str, body: Secret | None) -> Secret:
         headers = {"Content-Type": "application/x-www-form-urlencoded"} if body else {}
         basic = NO_SECRET if body else basic_authorization(self._credentials)
         what = f"token from {redact_url(url.partition('?')[0])}"
@@ -124,13 +124,11 @@ class Authorization:
 
     def _require_safe(self, realm: str) -> None:
         try:
-            parts = urlsplit(realm)
-            host, scheme = parts.hostname or "", parts.scheme
+            refuse_ambiguous(realm)
+            scheme, host, _ = origin_of(realm)
         except ValueError:
-            host, scheme = "", ""
-        if scheme == "https" or (
-            scheme == "http" and host and (not self._secure or is_loopback(host))
-        ):
+            scheme, host = "", ""
+        if scheme == "https" or (scheme == "http" and (not self._secure or is_loopback(host))):
             return
         raise SourceProtocolError(
             f"the registry sends us for a token to {redact_url(realm)!r}, which is no URL of https"

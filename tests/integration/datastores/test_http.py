@@ -81,6 +81,28 @@ def test_credentials_and_headers_stay_with_their_host(
     assert other_server.requests[-1].headers["range"] == "bytes=1048576-"
 
 
+@pytest.mark.parametrize(
+    "location",
+    [
+        "http://127.0.0.1:{other}\\@127.0.0.1:{own}/x",
+        "http://bob@127.0.0.1:{other}/x",
+        "http://127.0.0.1:{other} /x",
+        "http://127.0.0.1:{other}\x7f/x",
+    ],
+)
+def test_redirect_whose_host_is_ambiguous_is_not_followed(
+    server: HostileServer, other_server: HostileServer, fetching: Fetching, location: str
+) -> None:
+    """Two parsers may see two hosts in it, and credentials would go to the wrong one."""
+    target = location.format(other=other_server.port, own=server.port)
+    server.on("/blob", answer(302, {"Location": target}))
+
+    with pytest.raises(SourceProtocolError, match="no plain URL"):
+        fetching(SourceSettings(url=server.url, credentials=BOB))
+
+    assert other_server.requests == []
+
+
 def test_credentials_in_the_url_are_used_and_never_shown(
     server: HostileServer, fetching: Fetching, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,6 +3,7 @@
 import json
 import ssl
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import trustme
@@ -15,6 +16,7 @@ from cas.datastores.settings import Credentials, SourceSettings, TransportSettin
 from cas.errors import (
     AuthenticationError,
     CasError,
+    DeniedError,
     DigestMismatchError,
     LimitExceededError,
     MalformedDocumentError,
@@ -306,3 +308,18 @@ def test_temporary_failure_of_a_call_is_tried_again(
     assert registry.resolve(_reference(server)).size == len(body)
     assert len(time.pauses) == 2
     assert time.pauses[1] == 9
+
+
+@pytest.mark.parametrize(
+    "credentials", [BOB, Credentials(identity_token=Secret(HIDDEN))], ids=["basic", "identity"]
+)
+def test_credentials_for_a_token_over_plain_http_are_refused(
+    server: HostileServer, credentials: Credentials
+) -> None:
+    """A password in a header and an identity token in a body are both credentials."""
+    realm = 'Bearer realm="http://token.invalid/token",service="s"'
+    server.on(TAG, answer(401, {"WWW-Authenticate": realm}))
+    settings = replace(_settings(server), credentials=credentials)
+
+    with open_registry(settings) as registry, pytest.raises(DeniedError, match="in clear"):
+        registry.resolve(ImageReference.parse(f"127.0.0.1:{server.port}/a:1"))

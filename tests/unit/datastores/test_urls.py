@@ -2,7 +2,7 @@
 
 import pytest
 
-from cas.datastores.http.urls import is_loopback, join_url, split_user
+from cas.datastores.http.urls import is_loopback, join_url, origin_of, split_user
 from cas.errors import ConfigError
 
 
@@ -60,3 +60,16 @@ def test_split_user_of_no_url_is_a_configuration_error(url: str) -> None:
 def test_loopback_is_this_machine_only(host: str, loopback: bool) -> None:
     """Credentials may go there in clear."""
     assert is_loopback(host) is loopback
+
+
+@pytest.mark.parametrize(
+    ("url", "origin"),
+    [
+        ("HTTPS://Host/x", ("https", "host", 443)),
+        ("http://[::1]:5000/", ("http", "::1", 5000)),
+        ("http://evil:1\\@good:2/x", ("http", "evil", 1)),
+    ],
+)
+def test_origin_is_where_the_connection_goes(url: str, origin: tuple[str, str, int]) -> None:
+    """Not what another parser makes of the same text."""
+    assert origin_of(url) == origin
