@@ -26,7 +26,7 @@ from cas.downloader.requests import (
     Stat,
     Status,
 )
-from cas.errors import CasError, SourceProtocolError
+from cas.errors import CasError, DigestMismatchError, SourceProtocolError
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
@@ -123,8 +123,23 @@ class Downloader:
     def resolve(
         self, reference: ImageReference, *, cancel: Cancellation | None = None
     ) -> Descriptor:
-        """Say what a reference points to at this moment, manifest or index."""
-        return _read(self._process.call(Resolve(str(reference)), DescriptorForm, cancel=cancel))
+        """Say what a reference points to at this moment, manifest or index.
+
+        Raises:
+            DigestMismatchError: The reference has a digest, and the answer another.
+        """
+        asked = Resolve(str(reference))
+        found = _read(self._process.call(asked, DescriptorForm, cancel=cancel))
+        # Everything below a root is proved against it, so nothing else would notice.
+        if reference.digest and str(found.digest) != reference.digest:
+            raise DigestMismatchError(
+                f"the downloader answers {found.digest} for {reference}, which is pinned to "
+                f"{reference.digest}",
+                reference=reference,
+                expected=reference.digest,
+                actual=found.digest,
+            )
+        return found
 
     def find_tag(
         self, repository: str, tag: str, *, cancel: Cancellation | None = None
