@@ -37,8 +37,8 @@ class Rule:
     """What is asked of some content.
 
     Args:
-        pattern: Of canonical references (``registry/repository:tag``) and of URLs without query;
-            ``*`` matches anything, slashes too.
+        pattern: Of names as :func:`cas.model.policy_name.policy_name` gives them; ``*`` matches
+            anything, slashes too.
         require: What is asked for.
         keys: One of them must have signed.
         identity: Pattern that the name inside a cosign signature must match; empty takes any.
@@ -63,7 +63,7 @@ class SignaturePolicy:
     default: Requirement = Requirement.NOTHING
 
     def rule_for(self, name: str) -> Rule:
-        """Give the rule for a canonical reference or a URL."""
+        """Give the rule for what :func:`cas.model.policy_name.policy_name` gave."""
         for rule in self.rules:
             if fnmatchcase(name, rule.pattern):
                 return rule

@@ -5,16 +5,16 @@ __all__ = ["Pull"]
 from pathlib import Path
 from uuid import UUID
 
-from cas.datastores.redaction import redact_url
 from cas.datastores.settings import Credentials
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Platform
 from cas.model.digest import Digest
+from cas.model.policy_name import policy_name
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import PulledImage
 from cas.model.reference import ImageReference, check_image_name
 from cas.model.settings import Settings
-from cas.model.signature_policy import OPEN_POLICY, Rule, SignaturePolicy
+from cas.model.signature_policy import OPEN_POLICY, Rule
 from cas.model.transfer_name import image_uuid
 from cas.pull.file_pull import FilePull, FileRequest
 from cas.pull.image_pull import ImagePull, ImageRequest
@@ -94,7 +94,7 @@ class Pull:
             ImageRequest(
                 reference=parsed,
                 source=registry_settings(self._settings.download, parsed.domain),
-                rule=self._rule(str(parsed)),
+                rule=self._rule(parsed),
                 name=str(parsed) if name is None else check_image_name(name),
                 platform=platform or self._images.platform,
                 image=image,
@@ -138,7 +138,7 @@ class Pull:
                 digest=digest,
                 size=size,
                 media_type=media_type,
-                rule=self._rule(redact_url(place)),
+                rule=self._rule(url),
                 image=image or image_uuid(place),
                 cancel=cancel or Cancellation(),
                 progress=progress,
@@ -149,14 +149,14 @@ class Pull:
         """Remove what interrupted transfers left and two recoveries have met; see there."""
         return sweep_transfers(self._layout)
 
-    def _rule(self, name: str) -> Rule:
-        rule = self._policy().rule_for(name)
+    def _rule(self, source: ImageReference | str) -> Rule:
+        path = self._settings.download.signature_policy
+        if path is None:
+            return OPEN_POLICY.rule_for("")
+        name = policy_name(source)
+        rule = load_policy(path).rule_for(name)
         require_allowed(rule, name)
         return rule
-
-    def _policy(self) -> SignaturePolicy:
-        path = self._settings.download.signature_policy
-        return OPEN_POLICY if path is None else load_policy(path)
 
     def _require_directories(self) -> None:
         layout = self._layout

@@ -215,3 +215,18 @@ def test_key_of_no_known_kind_is_a_wrong_configuration(
         (tmp_path / "0.pub").write_text("no key")
         with pytest.raises(ConfigError, match="key of the signature policy"):
             case.pull.image(reference)
+
+
+def test_other_spelling_of_a_reference_does_not_get_around_its_rule(
+    pull_settings: Settings, registry: HostileRegistry, tmp_path: Path
+) -> None:
+    """A digest beside the tag changes nothing about whose image it is."""
+    image = layered_image()
+    reference = registry.publish(image)
+    policy = f"[[rule]]\nmatch = '{reference}'\nrequire = 'refuse'\n"
+
+    with (
+        case_with(pull_settings, tmp_path, policy) as case,
+        pytest.raises(SignatureError, match="allows nothing"),
+    ):
+        case.pull.image(f"{reference}@{image.digest}")

@@ -1,0 +1,69 @@
+"""The one name under which a signature policy looks for content; pure rules.
+
+What reaches the same server and the same object has the same name, however it is written.
+"""
+
+__all__ = ["policy_name"]
+
+import re
+from urllib.parse import urlsplit
+
+from cas.errors import InvalidNameError
+from cas.model.reference import ImageReference
+
+_HUB = "docker.io"
+_HUB_ALIASES = ("index.docker.io", "registry-1.docker.io")
+_REGISTRY = "docker"
+_DEFAULT_PORTS = {"http": "80", "https": "443", "sftp": "22", _REGISTRY: "443"}
+_NEEDLESS_ESCAPE = re.compile(r"%(?:2[DdEeFf]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[FfCc]|7[Ee])")
+_AMBIGUOUS_SEGMENTS = ("", ".", "..")
+
+
+def policy_name(source: ImageReference | str) -> str:
+    """Give the name of a reference, or of a file's URL, that patterns are compared with.
+
+    Hosts are lower case, without the port that goes without saying; names of docker's hub become
+    ``docker.io``; a digest beside a tag is left out, and so are user and query of a URL. A
+    repository as a URL (``docker://``) is named as in references.
+
+    Raises:
+        InvalidNameError: The URL can be read in several ways, by its path or its host.
+    """
+    if isinstance(source, ImageReference):
+        tag = f":{source.tag}" if source.tag else f"@{source.digest}"
+        return f"{_host(_REGISTRY, source.domain)}/{source.path}{tag}"
+    return _url_name(source)
+
+
+def _url_name(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise InvalidNameError(
+            "a URL of a file does not parse; write scheme://host/path"
+        ) from error
+    scheme, path = parts.scheme, parts.path
+    if not _is_plain(url, path):
+        raise InvalidNameError(
+            "a signature policy cannot tell what a URL means that has '.', '..' or empty parts in "
+            "its path, escapes that it does not need, backslashes or spaces; write it without them"
+        )
+    host = _host(scheme, parts.netloc.rpartition("@")[2])
+    return f"{host}{path}" if scheme == _REGISTRY else f"{scheme}://{host}{path}"
+
+
+def _is_plain(url: str, path: str) -> bool:
+    readable = url.isprintable() and " " not in url and "\\" not in url
+    segments = path.removeprefix("/").split("/")
+    ambiguous = any(segment in _AMBIGUOUS_SEGMENTS for segment in segments)
+    return readable and not ambiguous and _NEEDLESS_ESCAPE.search(path) is None
+
+
+def _host(scheme: str, netloc: str) -> str:
+    host, colon, port = netloc.lower().rpartition(":")
+    if not colon or not port.isdecimal():
+        host, port = netloc.lower().removesuffix(":"), ""
+    host, port = host.removesuffix("."), port.lstrip("0")
+    if scheme == _REGISTRY and host in _HUB_ALIASES:
+        host = _HUB
+    return host if port in ("", _DEFAULT_PORTS.get(scheme)) else f"{host}:{port}"
