@@ -20,6 +20,7 @@ from cas.cli.output import (
 )
 from cas.cli.parameters import PLATFORM, expand_dash
 from cas.cli.pruning import prune_options, run_prune
+from cas.cli.pulling import pull_image
 from cas.errors import ImageNotFoundError
 
 if TYPE_CHECKING:
@@ -98,7 +99,8 @@ def pull(
 
     Downloaded and verified by two confined processes, blobs in parallel; what the store has is not
     downloaded, and what an interrupted pull had is gone on with. Credentials are those of
-    "docker login"; mirrors and certificates come from containerd's certs.d.
+    "docker login"; mirrors and certificates come from containerd's certs.d. With --service always
+    the service pulls, with its own credentials.
 
     JSON: an object as of "cas image ls", with size, downloaded (bytes) and signed_by.
 
@@ -107,10 +109,9 @@ def pull(
       cas image pull docker.io/library/alpine:3.20
       cas image pull registry.example.com/app:1 --platform linux/arm64
     """
-    with invocation.own_case() as case, invocation.progress() as progress:
-        pulled = case.pull.image(
-            reference.removeprefix("docker://"), name=name, platform=platform, progress=progress
-        )
+    pulled = pull_image(
+        invocation, reference.removeprefix("docker://"), name=name, platform=platform
+    )
     if invocation.as_json:
         more = {
             "size": pulled.size,

@@ -91,10 +91,19 @@ class Invocation:
         """Open the store in this process, for writing, also where a service serves it.
 
         For what starts agents: they die with the process that asked for them.
+
+        Raises:
+            UsageError: The service must be used.
         """
         from cas.app import Case
 
-        with Case.open(self.settings()) as case:
+        settings = self.settings()
+        if settings.service is ServiceUse.ALWAYS:
+            raise UsageError(
+                "the service has no call for this command; run it as root with --service auto or "
+                "never"
+            )
+        with Case.open(settings) as case:
             yield case
 
     def now(self) -> datetime:

@@ -17,6 +17,7 @@ from cas.cli.output import (
     timestamp,
 )
 from cas.cli.parameters import VOLUME_NAME, expand_dash
+from cas.cli.pulling import pull_image
 from cas.errors import VolumeNotFoundError
 from cas.model.volume_name import VolumeName
 
@@ -102,8 +103,7 @@ def _ensure_pulled(invocation: Invocation, reference: str) -> str:
     with invocation.case(writing=False) as case:
         present = case.images.exists(name)
     if not present:
-        with invocation.own_case() as case, invocation.progress() as progress:
-            case.pull.image(name, progress=progress)
+        pull_image(invocation, name)
     return name
 
 

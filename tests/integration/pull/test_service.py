@@ -9,6 +9,7 @@ from cas.app import Case
 from cas.errors import InvalidNameError, SourceNotFoundError
 from cas.rpc.client.client import Client
 from tests.integration.pull.conftest import NOTHING, left_by
+from tests.support.command import Cas
 from tests.support.hostile_registry import HostileRegistry
 from tests.support.images import layered_image
 from tests.support.rpc import Service, serve
@@ -63,3 +64,21 @@ def test_errors_of_a_pull_keep_their_class(client: Client, registry: HostileRegi
         client.images.pull(f"{registry.address}/absent:v1")
     with pytest.raises(InvalidNameError):
         client.images.pull("not a reference")
+
+
+def test_command_that_must_use_the_service_pulls_through_it(
+    service: Service,
+    case: Case,
+    registry: HostileRegistry,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It prints what it prints without one."""
+    reference = registry.publish(layered_image())
+    cas = Cas(case.settings, tmp_path, capsys)
+    through = ("--service", "always", "--service-address", service.socket)
+
+    pulled = cas(*through, "image", "pull", f"docker://{reference}")
+
+    assert (pulled.status, pulled.out) == (0, f"{reference}\n"), pulled
+    assert case.images.exists(reference)

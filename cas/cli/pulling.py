@@ -1,0 +1,36 @@
+"""Pulling an image: by this process, or by the service where that must be used."""
+
+__all__ = ["pull_image"]
+
+from typing import TYPE_CHECKING
+
+from cas.cli.service import connect_service
+from cas.model.settings import ServiceUse
+
+if TYPE_CHECKING:
+    from cas.cli.invocation import Invocation
+    from cas.model.descriptor import Platform
+    from cas.model.records import PulledImage
+
+
+def pull_image(
+    invocation: "Invocation",
+    reference: str,
+    *,
+    name: str | None = None,
+    platform: "Platform | None" = None,
+) -> "PulledImage":
+    """Pull with the caller's credentials; with ``--service always``, with those of the service.
+
+    See :meth:`cas.pull.pull.Pull.image` for the errors.
+    """
+    settings = invocation.settings()
+    with invocation.progress() as progress:
+        client = connect_service(settings) if settings.service is ServiceUse.ALWAYS else None
+        if client is not None:
+            with client:
+                return client.images.pull(
+                    reference, name=name, platform=platform, progress=progress
+                )
+        with invocation.own_case() as case:
+            return case.pull.image(reference, name=name, platform=platform, progress=progress)
