@@ -21,6 +21,7 @@ from cas.agent.conversation import Conversation, ProgressReceiver
 from cas.agent.messages import Start
 from cas.errors import AgentError, CasError, ConfinementError
 from cas.model.cancellation import Cancellation
+from cas.model.printable import printable
 
 _log = logging.getLogger(__name__)
 
@@ -223,7 +224,7 @@ class AgentProcess:
         """Pass on its log."""
         words = _pipe(self._process.stderr)
         while line := words.readline(_WORDS_BYTES):
-            text = line.decode(errors="replace").rstrip()
+            text = printable(line.decode(errors="replace").rstrip())
             _log.info("agent says agent=%s words=%s", self._program.name, text)
 
 

@@ -8,6 +8,8 @@ __all__ = ["redact", "redact_url"]
 import re
 from urllib.parse import urlsplit, urlunsplit
 
+from cas.model.printable import printable
+
 _HIDDEN = "***"
 _MAX_TEXT = 2000
 _URL = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>]+")
@@ -21,14 +23,17 @@ _PAIR = re.compile(
 
 
 def redact_url(url: str) -> str:
-    """Give a URL without user, password, query and fragment, which may hold signatures."""
+    """Give a URL without user, password, query and fragment, which may hold signatures.
+
+    What is not printable in it is replaced.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:
         return _HIDDEN
     host = parts.netloc.rpartition("@")[2]
     query = _HIDDEN if parts.query else ""
-    return urlunsplit((parts.scheme, host, parts.path, query, ""))[:_MAX_TEXT]
+    return printable(urlunsplit((parts.scheme, host, parts.path, query, ""))[:_MAX_TEXT])
 
 
 def redact(text: str) -> str:
@@ -36,9 +41,10 @@ def redact(text: str) -> str:
 
     URLs lose user and query, also where only path and query are written; values that follow a
     word such as ``password`` or ``token`` and the credentials of an ``Authorization`` header are
-    hidden. What remains is for people: it is not reversible and not meant to be parsed.
+    hidden. What is not printable is replaced. What remains is for people: it is not reversible and
+    not meant to be parsed.
     """
-    text = " ".join(text[: 4 * _MAX_TEXT].split())
+    text = printable(" ".join(text[: 4 * _MAX_TEXT].split()))
     text = _URL.sub(lambda match: redact_url(match[0]), text)
     text = _QUERY.sub(f"?{_HIDDEN}", text)
     text = _AUTHORIZATION.sub(rf"\1 {_HIDDEN}", text)

@@ -7,6 +7,7 @@ from functools import cache
 
 from cas import errors
 from cas.errors import CasError
+from cas.model.printable import printable
 
 
 def rebuild_error(reference: str, kind: str, message: str, details: Mapping[str, str]) -> CasError:
@@ -15,12 +16,12 @@ def rebuild_error(reference: str, kind: str, message: str, details: Mapping[str,
     Args:
         reference: Decides the class.
         kind: Decides it for a reference that only a newer release has.
-        message: As it was told.
+        message: As it was told; what is not printable in it is replaced.
         details: As they were told.
     """
     by_reference, by_kind = _tree()
     found = by_reference.get(reference) or by_kind.get(kind, CasError)
-    error = found(message)
+    error = found(printable(message))
     error.details = dict(details)  # not as keywords, whose names the other side would choose
     return error
 

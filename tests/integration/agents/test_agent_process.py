@@ -1,5 +1,6 @@
 """An agent's life as seen by the side that has the rights."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -226,3 +227,14 @@ def test_account_that_does_not_exist_is_named() -> None:
     """With the command that makes it."""
     with pytest.raises(LayoutError, match="'cas-nobody-at-all'"):
         find_account("cas-nobody-at-all")
+
+
+def test_words_of_an_agent_command_no_terminal(
+    start_probe: StartProbe, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its log may be read on root's terminal, and it may be in an attacker's hands."""
+    caplog.set_level(logging.INFO, logger="cas.agent.process")
+
+    start_probe().attempt("__import__('os').write(2, b'erase \\x1b[2J\\n')")
+
+    wait_for(lambda: "words=erase \N{REPLACEMENT CHARACTER}[2J" in caplog.text)

@@ -1,5 +1,7 @@
 """What is shown of texts that may hold secrets."""
 
+from collections.abc import Callable
+
 import pytest
 
 from cas.datastores.redaction import redact, redact_url
@@ -71,3 +73,12 @@ def test_secret_shows_itself_only_when_asked() -> None:
     assert secret.reveal() == HIDDEN
     assert secret
     assert not NO_SECRET
+
+
+@pytest.mark.parametrize("show", [redact, redact_url])
+def test_shown_text_commands_no_terminal(show: Callable[[str], str]) -> None:
+    """A server's words and URLs are read on root's terminal."""
+    shown = show("https://host/a\x1b]0;pwned\x07\x9b2J")
+
+    assert shown.isprintable()
+    assert shown.startswith("https://host/a")

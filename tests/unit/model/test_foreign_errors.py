@@ -30,3 +30,10 @@ def test_details_named_like_parameters_do_no_harm() -> None:
     error = rebuild_error("usage", "usage", "words", {"message": "a", "self": "b"})
 
     assert error.details == {"message": "a", "self": "b"}
+
+
+def test_rebuilt_error_commands_no_terminal() -> None:
+    """The other side may be in an attacker's hands, and root reads the words."""
+    error = rebuild_error("usage", "usage", "a\x1b[2J\x07b\nc", {})
+
+    assert error.message == "a\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}b c"
