@@ -11,7 +11,6 @@ import grpc
 from grpc_health.v1 import health_pb2
 
 _METHOD = "/grpc.health.v1.Health/Check"
-_SILENCE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED})
 _OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 1000))
 
 
@@ -33,11 +32,14 @@ class HealthProbe:
         )
 
     def answers(self, seconds: float) -> bool:
-        """Tell whether an answer comes within so many seconds, whatever it says."""
+        """Tell whether health answers within so many seconds, be it that it is not serving.
+
+        A refusal, such as gRPC's own of a service that has no thread left, is no answer.
+        """
         try:
             self._check(health_pb2.HealthCheckRequest(), timeout=seconds)
-        except grpc.RpcError as error:
-            return isinstance(error, grpc.Call) and error.code() not in _SILENCE
+        except grpc.RpcError:
+            return False
         return True
 
     def __enter__(self) -> Self:

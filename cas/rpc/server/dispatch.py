@@ -60,6 +60,7 @@ class _Method:
         path: As in ``/cas.v1.Blobs/Get``.
         request: Class of its requests.
         behaviour: The servicer's method.
+        streamed: Its caller sends a stream of requests.
         reads: It changes nothing.
         lingers: It only waits.
     """
@@ -67,6 +68,7 @@ class _Method:
     path: str
     request: type[Message]
     behaviour: Callable[[Any, Call], Any]
+    streamed: bool
     reads: bool
     lingers: bool
 
@@ -107,43 +109,60 @@ class Dispatcher:
             path=f"/{declared.containing_service.full_name}/{declared.name}",
             request=GetMessageClass(declared.input_type),
             behaviour=getattr(servicer, name),
+            streamed=declared.client_streaming,
             reads=name in servicer.READING,
             lingers=name in servicer.LINGERING,
         )
         # Requests come as bytes: what does not parse is the caller's mistake, not gRPC's failure.
+        # And all as streams, of one request if there is one: the others gRPC would read before
+        # anybody counts the call, in a thread that a caller who does not send it keeps for ever.
         if declared.server_streaming:
-            return grpc.unary_stream_rpc_method_handler(
+            return grpc.stream_stream_rpc_method_handler(
                 lambda raw, context: self._stream(method, raw, context),
                 response_serializer=_serialise,
             )
-        if declared.client_streaming:
-            return grpc.stream_unary_rpc_method_handler(
-                lambda raw, context: self._single(method, raw, context),
-                response_serializer=_serialise,
-            )
-        return grpc.unary_unary_rpc_method_handler(
+        return grpc.stream_unary_rpc_method_handler(
             lambda raw, context: self._single(method, raw, context),
             response_serializer=_serialise,
         )
 
     def _single(
-        self, method: _Method, raw: bytes | Iterator[bytes], context: grpc.ServicerContext
+        self, method: _Method, raw: Iterator[bytes], context: grpc.ServicerContext
     ) -> object:
-        with self._answering(method, context) as call, self._room_for(raw, call):
-            return method.behaviour(_request(method, raw, call), call)
+        with (
+            self._answering(method, context) as call,
+            self._request(method, raw, call) as request,
+        ):
+            return method.behaviour(request, call)
 
     def _stream(
-        self, method: _Method, raw: bytes, context: grpc.ServicerContext
+        self, method: _Method, raw: Iterator[bytes], context: grpc.ServicerContext
     ) -> Iterator[object]:
-        with self._answering(method, context) as call, self._room_for(raw, call):
-            responses = method.behaviour(_request(method, raw, call), call)
-            with closing(responses):
-                for response in responses:
-                    with call.at_peer():
-                        yield response
+        with (
+            self._answering(method, context) as call,
+            self._request(method, raw, call) as request,
+            closing(method.behaviour(request, call)) as responses,
+        ):
+            for response in responses:
+                with call.at_peer():
+                    yield response
 
-    def _room_for(self, raw: bytes | Iterator[bytes], call: Call) -> AbstractContextManager[object]:
-        if isinstance(raw, bytes) and len(raw) > _LARGE_BYTES:
+    @contextmanager
+    def _request(
+        self, method: _Method, raw: Iterator[bytes], call: Call
+    ) -> Iterator[Message | Iterator[Message]]:
+        received = _received(raw, call)
+        if method.streamed:
+            yield (_parsed(method, message) for message in received)
+            return
+        only = next(received, None)
+        if only is None:
+            raise UsageError(f"a call of {method.path} has one request; this one has none")
+        with self._room_for(only, call):
+            yield _parsed(method, only)
+
+    def _room_for(self, raw: bytes, call: Call) -> AbstractContextManager[object]:
+        if len(raw) > _LARGE_BYTES:
             return self._large.entered(call.cancellation)
         return nullcontext()
 
@@ -179,15 +198,7 @@ def _python_name(declared: str) -> str:
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
-def _request(
-    method: _Method, raw: bytes | Iterator[bytes], call: Call
-) -> Message | Iterator[Message]:
-    if isinstance(raw, bytes):
-        return _parsed(method, raw)
-    return _received(method, raw, call)
-
-
-def _received(method: _Method, raw: Iterator[bytes], call: Call) -> Iterator[Message]:
+def _received(raw: Iterator[bytes], call: Call) -> Iterator[bytes]:
     while True:
         try:
             with call.at_peer():
@@ -196,7 +207,7 @@ def _received(method: _Method, raw: Iterator[bytes], call: Call) -> Iterator[Mes
             raise InterruptedOperationError("the caller went away in the middle of it") from None
         if message is None:
             return
-        yield _parsed(method, message)
+        yield message
 
 
 def _parsed(method: _Method, raw: bytes) -> Message:

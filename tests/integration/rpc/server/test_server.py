@@ -6,6 +6,7 @@ import socket as sockets
 import stat
 import threading
 import uuid
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,14 @@ from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, types_pb2, volumes
 from cas.app import Case
 from cas.errors import InUseError, SocketPathError
 from cas.fsops.effects import Effect
+from cas.rpc.health import HealthProbe
 from cas.rpc.server import Server
 from tests.support.halting import halted
 from tests.support.rpc import Service, connect, failing, last, serve
 from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
 
+_GET = "/cas.v1.Blobs/Get"
 _MIB = 1024 * 1024
 _NAMES = ["cas.v1.Blobs", "cas.v1.Images", "cas.v1.Store", "cas.v1.Volumes"]
 
@@ -171,6 +174,47 @@ def test_sender_that_stalls_is_broken_off(case: Case, allowed: Path) -> None:
         ended.set()
         wait_for(lambda: service.server.running == 0)
         assert_nothing_left(case.backing)
+
+
+def test_calls_whose_message_does_not_come_are_counted_and_others_refused(
+    case: Case, allowed: Path
+) -> None:
+    """Callers who open more calls than may run and send nothing make nobody deaf."""
+    gone = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        gone.wait()
+        yield from ()
+
+    with serve(case, allowed) as service, service.connect() as silent:
+        method: grpc.StreamUnaryMultiCallable[bytes, bytes] = silent.stream_unary(_GET)
+        calls = [method.future(nothing()) for _ in range(210)]
+        wait_for(lambda: service.server.running == 128)
+        with failing(grpc.StatusCode.UNAVAILABLE, "service-unavailable"):
+            service.store.Version(store_pb2.VersionRequest(), timeout=30)
+        with HealthProbe(service.socket) as probe:
+            assert probe.answers(30)
+        for call in calls:
+            call.cancel()
+        gone.set()
+        wait_for(lambda: service.server.running == 0)
+        assert service.store.Version(store_pb2.VersionRequest()).cas
+
+
+def test_caller_who_sends_no_message_is_broken_off(case: Case, allowed: Path) -> None:
+    """A call whose only message does not come ends after a while, as any other that stalls."""
+    gone = threading.Event()
+
+    def nothing() -> Iterator[bytes]:
+        gone.wait()
+        yield from ()
+
+    with serve(case, allowed, stalled_seconds=0.5) as service:
+        method: grpc.StreamUnaryMultiCallable[bytes, bytes] = service.channel.stream_unary(_GET)
+        call = method.future(nothing())
+        assert call.code() is grpc.StatusCode.CANCELLED
+        gone.set()
+        wait_for(lambda: service.server.running == 0)
 
 
 def test_vault_that_may_not_be_written_is_not_written(case: Case, allowed: Path) -> None:
