@@ -23,6 +23,7 @@ __all__ = [
     "PIN_REASON",
     "SIGNATURE",
     "SIGNED_BY",
+    "SIGNED_BY_KEY",
     "SNAPSHOT_REF",
     "STORE_ID",
     "UNCOMPRESSED",
@@ -64,6 +65,8 @@ SIGNATURE = f"{OURS}signature"
 """On a pulled image: the kind of signature that was checked, such as ``cosign``."""
 SIGNED_BY = f"{OURS}signed-by"
 """Beside :data:`SIGNATURE`: the policy's name of the key that made it."""
+SIGNED_BY_KEY = f"{OURS}signed-by-key"
+"""On a blob beside :data:`SIGNED_BY`: fingerprint of that key, for names outlive their keys."""
 STORE_ID = f"{OURS}store-id"
 """On the namespace and on the sentinel blob."""
 VOLUME = f"{OURS}volume"

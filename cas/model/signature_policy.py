@@ -5,6 +5,7 @@ __all__ = ["OPEN_POLICY", "PublicKey", "Requirement", "Rule", "SignaturePolicy"]
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from hashlib import sha256
 
 
 class Requirement(StrEnum):
@@ -30,6 +31,11 @@ class PublicKey:
 
     name: str
     pem: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Tell it from others of its name: sha256 of the text, white space left out."""
+        return sha256("".join(self.pem.split()).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from cas.downloader.downloader import Downloader
 from cas.errors import BlobNotFoundError, ContentMissingError, SignatureError
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
-from cas.model.labels import SIGNATURE, SIGNED_BY
+from cas.model.labels import SIGNATURE, SIGNED_BY, SIGNED_BY_KEY
 from cas.model.progress import Progress
 from cas.model.settings import Settings
 from cas.model.signature_policy import Requirement, Rule
@@ -128,12 +128,14 @@ class FilePull:
             return None
 
     def _is_signed(self, request: FileRequest) -> bool:
-        """Whether one of the rule's keys was checked when the blob came in."""
+        """Whether one of the rule's keys, as it is today, was checked when the blob came in."""
         try:
-            signer = self._backing.content.info(request.digest).labels.get(SIGNED_BY)
+            labels = self._backing.content.info(request.digest).labels
         except BlobNotFoundError:
             return False
-        return signer in {key.name for key in request.rule.keys}
+        trusted = {key.fingerprint for key in request.rule.keys}
+        asked = str(request.rule.require)
+        return labels.get(SIGNATURE) == asked and labels.get(SIGNED_BY_KEY) in trusted
 
     def _take(
         self, request: FileRequest, agents: Agents, verified: Path, signature: bytes
@@ -141,7 +143,11 @@ class FilePull:
         labels = {}
         if request.rule.require is not Requirement.NOTHING:
             key = agents.verifier.check_detached(request.digest, signature, request.rule)
-            labels = {SIGNATURE: str(request.rule.require), SIGNED_BY: key.name}
+            labels = {
+                SIGNATURE: str(request.rule.require),
+                SIGNED_BY: key.name,
+                SIGNED_BY_KEY: key.fingerprint,
+            }
         return self._blobs.ingest_source(
             FileSource(verified),
             digest=request.digest,

@@ -188,6 +188,24 @@ def test_file_with_a_detached_signature_is_taken(
         assert case.blobs.get(stored.digest).labels[SIGNED_BY] == "0.pub"
 
 
+def test_file_signed_by_a_key_that_was_replaced_is_refused(
+    pull_settings: Settings, registry: HostileRegistry, tmp_path: Path, signer: Signer
+) -> None:
+    """The new key has the name of the old one, and the blob is in the store."""
+    url = registry.on("/a.img", resource(DATA))
+    registry.on("/a.img.sig", resource(signer.sign(DATA)))
+    policy = rule("detached", "0.pub")
+    with case_with(pull_settings, tmp_path, policy, signer) as case:
+        case.pull.file(url, Digest.of(DATA))
+        case.pull.file(url, Digest.of(DATA))
+
+    with (
+        case_with(pull_settings, tmp_path, policy, Signer()) as case,
+        pytest.raises(SignatureError),
+    ):
+        case.pull.file(url, Digest.of(DATA))
+
+
 def test_file_without_its_signature_is_refused(
     pull_settings: Settings, registry: HostileRegistry, tmp_path: Path, signer: Signer
 ) -> None:
