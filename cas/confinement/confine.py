@@ -115,8 +115,8 @@ def _system_call_wall(wanted: Confinement) -> Callable[[], None]:
 
 def _become(wanted: Confinement) -> None:
     os.umask(_UMASK)
-    privileges.forbid_core_dumps()
     privileges.become(wanted.user, wanted.group)
+    privileges.forbid_core_dumps()
     privileges.drop_capabilities()
     privileges.die_with_parent(wanted.parent)
 

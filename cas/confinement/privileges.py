@@ -23,6 +23,7 @@ from functools import cache
 
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAPBSET_DROP = 24
 _PR_CAP_AMBIENT = 47
@@ -82,8 +83,14 @@ def forbid_new_privileges() -> None:
 
 
 def forbid_core_dumps() -> None:
-    """Keep what is in memory, credentials for example, from ever reaching a core file."""
+    """Keep what is in memory, credentials for example, from ever reaching a core file.
+
+    Undone in part by the kernel when the user changes: call it after that.
+
+    Source: core(5): where cores go to a program, no limit counts.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _prctl(_PR_SET_DUMPABLE, 0)
 
 
 def leave_network() -> None:

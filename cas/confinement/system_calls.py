@@ -8,6 +8,7 @@ namespaces, mounts, keyrings, other processes' memory, and doors that pass filte
 __all__ = ["Sockets", "compile_filter"]
 
 import errno
+import os
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -30,7 +31,8 @@ _FORBIDDEN = (
     *("mount", "umount", "umount2", "mount_setattr", "move_mount", "open_tree"),
     *("fsopen", "fsconfig", "fsmount", "fspick", "swapon", "swapoff", "quotactl", "quotactl_fd"),
     *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "kcmp"),
-    *("pidfd_open", "pidfd_getfd", "pidfd_send_signal", "kill", "tkill", "rt_sigqueueinfo"),
+    *("pidfd_open", "pidfd_getfd", "pidfd_send_signal", "kill", "tkill"),
+    *("rt_sigqueueinfo", "rt_tgsigqueueinfo"),
     *("add_key", "request_key", "keyctl"),
     *("bpf", "perf_event_open", "userfaultfd", "fanotify_init", "lookup_dcookie"),
     *("io_uring_setup", "io_uring_enter", "io_uring_register"),
@@ -64,6 +66,7 @@ class _Compare(Enum):
 
     EQ = "EQ"
     GT = "GT"
+    NE = "NE"
     MASKED_EQ = "MASKED_EQ"
 
 
@@ -96,10 +99,15 @@ def compile_filter(sockets: Sockets) -> Callable[[], None]:
 
 
 def _process_rules() -> Iterator[_Rule]:
-    """Threads may be made and nothing else, by the one call whose flags a filter can see."""
+    """Threads may be made and nothing else, by the one call whose flags a filter can see.
+
+    This process may signal itself only.
+    """
     for flag in _CLONE_NEW_NAMESPACES:
         yield _Rule("clone", _Compare.MASKED_EQ, (flag, flag))
     yield _Rule("clone", _Compare.MASKED_EQ, (_CLONE_THREAD, 0))
+    # A thread that aborts signals itself.
+    yield _Rule("tgkill", _Compare.NE, (os.getpid(),))
     # The C library goes on with clone where this one is missing.
     yield _Rule("clone3", answer=errno.ENOSYS)
 

@@ -70,6 +70,8 @@ def test_agent_has_user_and_group_of_its_role_and_no_capability(
         "syscall('mount', 0, 0, 0, 0, 0)",
         "os.kill(os.getppid(), 0)",
         "os.kill(1, 0)",
+        "syscall('tgkill', (1 << 22) + 1, 1, 0)",
+        "syscall('rt_tgsigqueueinfo', os.getpid(), os.getpid(), 0, 0)",
         "os.mknod('node', 0o060600, 0x0801)",
     ],
 )
@@ -78,6 +80,15 @@ def test_agent_that_tries_to_regain_rights_is_refused(
 ) -> None:
     """No program, process, namespace, mount, keyring or other process can be had."""
     assert probe_of(role, start_probe).attempt(code) in {"EPERM", "EACCES"}
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_agent_leaves_no_core_whatever_takes_cores(role: str, start_probe: StartProbe) -> None:
+    """No limit counts where the kernel hands cores to a program."""
+    probe = probe_of(role, start_probe)
+
+    assert probe.attempt("syscall('prctl', 3, 0, 0, 0, 0)") == "0"
+    assert probe.attempt("syscall('tgkill', os.getpid(), threading.get_native_id(), 0)") == "0"
 
 
 @pytest.mark.parametrize("role", ROLES)
