@@ -189,14 +189,19 @@ class Caller(threading.Thread):
         sum(1 for _ in client.blobs.iter_blobs())
 
     def _prune(self, client: Client) -> None:
-        """What nobody uses and nobody touched for a day, which is nothing; and leftovers."""
-        selection = parse_selection(["until=24h"], now=utc_now())
+        """An image of our own goes unless a volume uses it; and so do leftovers."""
+        name = self._source.choice(sorted(self.scenario.images))
+        self.promises.images.discard(name)
+        selection = parse_selection([f"reference={name}"], now=utc_now())
         client.prune.execute(client.prune.plan(selection))
 
     def _check(self, client: Client) -> None:
+        """Others work meanwhile, but nothing is wrong with what we were promised."""
         with suppress(UnavailableError):
             client.usage.measure()
-        client.check_store()
+        promised = self.promises.blobs | self.promises.images
+        wrong = [found for found in client.check_store().findings if found.object in promised]
+        assert not wrong, wrong
 
     def _any_volume(self) -> str:
         return self._source.choice(sorted(self.scenario.volumes))

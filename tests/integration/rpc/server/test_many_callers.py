@@ -248,7 +248,7 @@ def _begins(service: Service) -> bool:
 
 
 def test_flood_of_connections_does_not_end_the_service(service: Service) -> None:
-    """Hundreds come, do nothing or ask something, and go."""
+    """Hundreds come and ask; no more are refused than are beyond what is worked on at once."""
     with ExitStack() as stack:
         channels = [stack.enter_context(service.connect()) for _ in range(200)]
         futures = [
@@ -261,6 +261,6 @@ def test_flood_of_connections_does_not_end_the_service(service: Service) -> None
                 answered += bool(future.result(timeout=60).cas)
             except grpc.RpcError as error:
                 assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017
-    assert answered > 0
+    assert answered >= 128
     assert service.store.Version(store_pb2.VersionRequest()).cas
     wait_for(lambda: service.server.running == 0)
