@@ -2,16 +2,24 @@
 
 __all__ = ["Answer"]
 
+import threading
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from urllib3.response import BaseHTTPResponse
 
 from cas.datastores.http.failures import refusal, translated
-from cas.errors import CasError, LimitExceededError, SourceUnavailableError
+from cas.errors import (
+    CasError,
+    LimitExceededError,
+    SourceStalledError,
+    SourceUnavailableError,
+)
 from cas.model.limits import CHUNK_BYTES
 
 _MAX_QUOTE_BYTES = 8 * 1024
+_BODY_SECONDS = 120.0
+_QUOTE_SECONDS = 10.0
 
 
 class Answer:
@@ -64,32 +72,58 @@ class Answer:
         return "Content-Length" in self.headers or "Transfer-Encoding" in self.headers
 
     def body(self, limit: int) -> bytes:
-        """Read the whole body.
+        """Read the whole body, within two minutes: the idle limit alone lets it drip for ever.
 
         Raises:
+            SourceStalledError: It was not complete in that time.
             LimitExceededError: It has more than ``limit`` bytes; no more than a chunk above them
                 was read.
         """
         parts, size = [], 0
-        for chunk in self.chunks():
-            parts.append(chunk)
-            size += len(chunk)
-            if size > limit:
-                raise LimitExceededError(
-                    f"{self.what}: the answer has more than the {limit} bytes allowed", limit=limit
-                )
+        with self._within(_BODY_SECONDS):
+            for chunk in self.chunks():
+                parts.append(chunk)
+                size += len(chunk)
+                if size > limit:
+                    raise LimitExceededError(
+                        f"{self.what}: the answer has more than the {limit} bytes allowed",
+                        limit=limit,
+                    )
         return b"".join(parts)
 
     def refusal(self) -> CasError:
         """Make the error that this answer stands for; it is no success."""
         quote = b""
-        with suppress(CasError):
+        with suppress(CasError), self._within(_QUOTE_SECONDS):
             for chunk in self.chunks():
                 quote += chunk
                 if len(quote) >= _MAX_QUOTE_BYTES:
                     break
         text = quote[:_MAX_QUOTE_BYTES].decode(errors="replace")
         return refusal(self.status, self.headers, self.what, text)
+
+    @contextmanager
+    def _within(self, seconds: float) -> Iterator[None]:
+        """End the reading in the block after so many seconds, with SourceStalledError."""
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            self.abort()
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except SourceUnavailableError:
+            if not late.is_set():
+                raise
+        finally:
+            timer.cancel()
+        if late.is_set():  # a body that ends with its connection looks complete then
+            message = f"{self.what}: the answer was not complete after {seconds:g} seconds"
+            raise SourceStalledError(message)
 
     def abort(self) -> None:
         """Make a read that waits in another thread fail. Idempotent, never raises."""

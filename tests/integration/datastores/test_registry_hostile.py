@@ -3,11 +3,13 @@
 import json
 import ssl
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 
 import pytest
 import trustme
 
+from cas.datastores.http.transport import Transport
 from cas.datastores.opening import open_registry
 from cas.datastores.port import Registry
 from cas.datastores.retry import Pace
@@ -21,7 +23,9 @@ from cas.errors import (
     LimitExceededError,
     MalformedDocumentError,
     SizeMismatchError,
+    SourceNotFoundError,
     SourceProtocolError,
+    SourceStalledError,
     SourceUnavailableError,
 )
 from cas.model.descriptor import Descriptor
@@ -323,3 +327,41 @@ def test_credentials_for_a_token_over_plain_http_are_refused(
 
     with open_registry(settings) as registry, pytest.raises(DeniedError, match="in clear"):
         registry.resolve(ImageReference.parse(f"127.0.0.1:{server.port}/a:1"))
+
+
+def _dripping(head: bytes) -> Behaviour:
+    def behave(_: Request, line: Line) -> None:
+        line.send(head)
+        while not line.released.wait(0.05):
+            line.send(b"[")
+
+    return behave
+
+
+@pytest.mark.parametrize("field", [b"", b"Content-Length: 9000\r\n"], ids=["unframed", "framed"])
+def test_small_answer_that_drips_for_ever_is_ended(
+    server: HostileServer, monkeypatch: pytest.MonkeyPatch, field: bytes
+) -> None:
+    """Each byte comes within the idle limit, the whole never does."""
+    monkeypatch.setattr("cas.datastores.http.answer._BODY_SECONDS", 0.3)
+    url = server.on("/drip", _dripping(b"HTTP/1.1 200 OK\r\n" + field + b"\r\n"))
+    transport = Transport(TransportSettings(idle_seconds=10), url)
+
+    with (
+        closing(transport),
+        transport.exchange(url) as answer,
+        pytest.raises(SourceStalledError, match="not complete"),
+    ):
+        answer.body(LIMIT)
+
+
+def test_refusal_that_drips_for_ever_is_known_by_its_status(
+    server: HostileServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the server writes besides is only quoted, and not waited for."""
+    monkeypatch.setattr("cas.datastores.http.answer._QUOTE_SECONDS", 0.3)
+    url = server.on("/drip", _dripping(b"HTTP/1.1 404 No\r\nContent-Length: 9000\r\n\r\n"))
+    transport = Transport(TransportSettings(idle_seconds=10), url)
+
+    with closing(transport), transport.exchange(url) as answer:
+        assert isinstance(answer.refusal(), SourceNotFoundError)
