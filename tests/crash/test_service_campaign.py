@@ -14,6 +14,7 @@ import pytest
 from cas.app import Case
 from cas.containerd.daemon import Daemon
 from cas.model.settings import Settings
+from cas.volumes.status import VolumeState
 from tests.support.campaign import Caller, campaign_scenario
 from tests.support.crash_scenario import assert_whole
 from tests.support.daemon import mounts_below
@@ -136,6 +137,7 @@ def _assert_clean_and_whole(settings: Settings, callers: list[Caller]) -> None:
         for _ in range(2):  # the first leaves what could be resumed
             case.recover()
         assert list(case.check.run(read_data=True)) == []
+        _assert_active_volumes_alone_are_mounted(settings, case)
         for outcome in case.volumes.deactivate_all():
             assert outcome[1] is None, outcome
         for caller in callers:
@@ -143,3 +145,13 @@ def _assert_clean_and_whole(settings: Settings, callers: list[Caller]) -> None:
         assert list(case.backing.leases.iter_leases()) == []
         assert list(case.backing.content.iter_ingests()) == []
         assert mounts_below(settings.persist) == []
+
+
+def _assert_active_volumes_alone_are_mounted(settings: Settings, case: Case) -> None:
+    """Nothing is mounted that no volume knows of, before all are deactivated."""
+    active = [
+        status.rootfs
+        for status in case.volumes.iter_volumes()
+        if status.state is VolumeState.ACTIVE
+    ]
+    assert sorted(mounts_below(settings.persist)) == sorted(active)
