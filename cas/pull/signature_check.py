@@ -2,9 +2,10 @@
 
 __all__ = ["check_image", "require_allowed"]
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 
-from cas.errors import LimitExceededError, SignatureError
+from cas.errors import IntegrityError, LimitExceededError, SignatureError, SourceNotFoundError
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
@@ -13,12 +14,18 @@ from cas.model.limits import Limits
 from cas.model.media_types import is_manifest
 from cas.model.signature_policy import PublicKey, Requirement, Rule
 from cas.pull.transfer import Agents, RemoteBlob, Transfer
+from cas.verifier.verifier import Verifier
 
 _SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 _SIGNATURE = "dev.cosignproject.cosign/signature"
 _PAYLOAD_BYTES = 64 * 1024
 _MOST_MANIFESTS = 20
 _MOST_SIGNATURES = 100
+"""What comes after that many is not looked at."""
+_SIGNATURE_LENGTH = 8 * 1024
+"""Characters of base64; an RSA key of 16384 bits needs a third."""
+_UNUSABLE = (IntegrityError, LimitExceededError, SourceNotFoundError)
+"""What whoever published a signature can bring about."""
 
 
 def require_allowed(rule: Rule, name: str) -> None:
@@ -73,8 +80,20 @@ def check_image(
             digest=root.digest,
         )
     search = _Search(agents, transfer, repository, limits, cancel)
-    signatures = list(search.signatures(root.digest))
-    return agents.verifier.check_cosign(root.digest, signatures, rule)
+    return _first_accepted(search, agents.verifier, root.digest, rule)
+
+
+def _first_accepted(search: "_Search", verifier: Verifier, image: Digest, rule: Rule) -> PublicKey:
+    """Check one signature after the other: anybody may have put bad ones beside a good one."""
+    reasons: list[str] = []
+    for signature in search.signatures(image, reasons.append):
+        try:
+            return verifier.check_cosign(image, [signature], rule)
+        except SignatureError as error:
+            reasons.append(error.message)
+    if not reasons:
+        return verifier.check_cosign(image, [], rule)
+    raise SignatureError("; ".join(dict.fromkeys(reasons)), digest=image)
 
 
 class _Search:
@@ -94,15 +113,24 @@ class _Search:
         self._limits = limits
         self._cancel = cancel
 
-    def signatures(self, image: Digest) -> Iterator[tuple[bytes, str]]:
-        """Yield signed documents, each with its signature."""
-        count = 0
-        for descriptor in self._manifests(image):
-            for layer in self._layers(descriptor):
-                count += 1
-                if count > _MOST_SIGNATURES:
-                    raise LimitExceededError(f"{image} has more than {_MOST_SIGNATURES} signatures")
+    def signatures(
+        self, image: Digest, refuse: Callable[[str], None]
+    ) -> Iterator[tuple[bytes, str]]:
+        """Yield signed documents, each with its signature; say why others are passed over."""
+        for layer in islice(self._signed(image, refuse), _MOST_SIGNATURES):
+            try:
                 yield self._read(layer, _PAYLOAD_BYTES), layer.annotations[_SIGNATURE]
+            except _UNUSABLE as error:
+                refuse(f"a signature of {image} is of no use: {error.message}")
+
+    def _signed(self, image: Digest, refuse: Callable[[str], None]) -> Iterator[Descriptor]:
+        for descriptor in self._manifests(image):
+            try:
+                layers = list(self._layers(descriptor))
+            except _UNUSABLE as error:
+                refuse(f"signatures of {image} are of no use: {error.message}")
+                continue
+            yield from layers
 
     def _manifests(self, image: Digest) -> Iterator[Descriptor]:
         tagged = self._downloader.find_tag(
@@ -119,7 +147,8 @@ class _Search:
         raw = self._read(descriptor, self._limits.document_bytes, document=True)
         document = parse_document(raw, descriptor, self._limits)
         for layer in document.layers if isinstance(document, Manifest) else ():
-            if layer.media_type == _SIMPLE_SIGNING and _SIGNATURE in layer.annotations:
+            signature = layer.annotations.get(_SIGNATURE, "")
+            if layer.media_type == _SIMPLE_SIGNING and 0 < len(signature) <= _SIGNATURE_LENGTH:
                 yield layer
 
     def _read(self, descriptor: Descriptor, limit: int, *, document: bool = False) -> bytes:

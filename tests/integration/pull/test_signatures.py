@@ -248,3 +248,21 @@ def test_other_spelling_of_a_reference_does_not_get_around_its_rule(
         pytest.raises(SignatureError, match="allows nothing"),
     ):
         case.pull.image(f"{reference}@{image.digest}")
+
+
+def test_signature_that_is_too_large_does_not_block_a_good_one(
+    pull_settings: Settings, registry: HostileRegistry, tmp_path: Path, signer: Signer
+) -> None:
+    """Whoever may write to the repository could else keep the image from everybody."""
+    image = layered_image()
+    reference = registry.publish(image)
+    publish_signature(registry, image, b" " * (64 * 1024 + 1), b"x")
+    payload = simple_signing(image.digest, NAME)
+    good = signature_image(payload, signer.sign(payload))
+    registry.publish(good, tag="unused")
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [good.root]}
+    path = f"/v2/app/referrers/{image.digest}"
+    registry.on(path, resource(encode(index), headers={"Content-Type": OCI_INDEX}))
+
+    with case_with(pull_settings, tmp_path, COSIGN, signer) as case:
+        assert case.pull.image(reference).signed_by == "0.pub"
