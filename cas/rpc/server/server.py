@@ -110,6 +110,7 @@ class Server:
         self._grpc.add_generic_rpc_handlers(list(map(dispatcher.handlers, servicers)))
         self._standard.register(self._grpc)
         self._resources = ExitStack()
+        self._stopped = False
 
     def _servicers(self, store: ServedStore) -> Sequence[Servicer]:
         settings = store.settings
@@ -185,6 +186,9 @@ class Server:
         return ended
 
     def _end(self, grace_seconds: float) -> bool:
+        if self._stopped:  # the waiting was done
+            return self._calls.await_end(0)
+        self._stopped = True
         self._standard.close()
         self._calls.close()
         # gRPC would answer CANCELLED to calls that come now; from us they hear to come again.
