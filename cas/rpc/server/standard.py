@@ -9,8 +9,10 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
+from cas.errors import CasError
 from cas.rpc.server.call import Call
 from cas.rpc.server.registry import RunningCalls
+from cas.rpc.status import error_status
 
 _REFLECTION = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -63,5 +65,11 @@ class _Reflection(reflection.ReflectionServicer):
     ) -> Iterator[reflection_pb2.ServerReflectionResponse]:
         """Answer questions about the services."""
         call = Call(_REFLECTION, context)
-        with self._calls.admitted(call, lingers=True), call.cancellation.notifying(call.break_off):
-            yield from super().ServerReflectionInfo(request_iterator, context)
+        try:
+            with (
+                self._calls.admitted(call, lingers=True),
+                call.cancellation.notifying(call.break_off),
+            ):
+                yield from super().ServerReflectionInfo(request_iterator, context)
+        except CasError as error:
+            context.abort_with_status(error_status(error))
