@@ -9,6 +9,7 @@ from cas._gen.cas.v1 import blobs_pb2, types_pb2
 from cas.errors import CasError, UsageError
 from cas.model.digest import Digest
 from cas.model.labels import check_free_labels
+from cas.model.printable import printable
 from cas.model.progress import Progress
 from cas.model.records import BlobInfo
 from cas.rpc import messages
@@ -17,7 +18,7 @@ from cas.rpc.server.call import Call
 from cas.rpc.server.prune import PruneCalls
 from cas.rpc.server.reporting import reported
 from cas.rpc.server.served import Workshop
-from cas.rpc.server.transfer import UploadedBytes, first_message
+from cas.rpc.server.transfer import MAX_NAME, UploadedBytes, first_message
 from cas.rpc.status import error_message
 from cas.store.content.ingest import Ingested
 from cas.store.filters import parse_blob_filters
@@ -80,7 +81,7 @@ class BlobsServicer:
         with self._shop.bulk.entered(call.cancellation):
             result = self._blobs.ingest_stream(
                 UploadedBytes(requests),
-                name=header.name or "the caller's bytes",
+                name=printable(header.name[:MAX_NAME]) or "the caller's bytes",
                 digest=digest,
                 size=size,
                 media_type=header.media_type or None,

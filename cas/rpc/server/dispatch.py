@@ -22,6 +22,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from cas.errors import CasError, InternalError, InterruptedOperationError, UsageError
 from cas.model.cancellation import begin_operation
+from cas.model.printable import printable
 from cas.rpc.server.call import Call
 from cas.rpc.server.gate import Gate
 from cas.rpc.server.registry import CallObserver, RunningCalls
@@ -32,6 +33,8 @@ from cas.store.guard import VaultGuard
 _log = logging.getLogger(__name__)
 
 _LARGE_BYTES = 64 * 1024
+_LOGGED = 4096
+"""Characters of a message that the log repeats."""
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -231,7 +234,7 @@ def _told(call: Call, error: CasError) -> CasError:
         "call failed method=%s reference=%s error=%s",
         call.method,
         error.reference,
-        error.message,
+        printable(error.message[:_LOGGED]),  # it may quote what the caller sent
     )
     return error
 

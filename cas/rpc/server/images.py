@@ -9,6 +9,7 @@ from cas._gen.cas.v1 import images_pb2, types_pb2
 from cas.errors import InvalidNameError, UsageError
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import Digest
+from cas.model.printable import printable
 from cas.model.progress import Progress
 from cas.model.records import ImageRecord, PulledImage
 from cas.model.reference import check_image_name
@@ -18,7 +19,7 @@ from cas.rpc.server.call import Call
 from cas.rpc.server.prune import PruneCalls
 from cas.rpc.server.reporting import reported
 from cas.rpc.server.served import Workshop
-from cas.rpc.server.transfer import UploadedBytes, first_message, written
+from cas.rpc.server.transfer import MAX_NAME, UploadedBytes, first_message, written
 from cas.store.filters import parse_image_filters
 from cas.store.image.archives.tar_writer import Writable
 from cas.store.image.images import ArchiveFormat, BlobToLoad
@@ -165,7 +166,7 @@ class ImagesServicer:
                 UploadedBytes(requests),
                 name=header.name or None,
                 platform=platform,
-                origin=header.source or "the caller's stream",
+                origin=printable(header.source[:MAX_NAME]) or "the caller's stream",
                 cancel=call.cancellation,
             )
         return images_pb2.UploadImageResponse(images=map(messages.image, records))

@@ -3,7 +3,7 @@
 Both hold no more than a few chunks, however slow the other side is.
 """
 
-__all__ = ["UploadedBytes", "first_message", "written"]
+__all__ = ["MAX_NAME", "UploadedBytes", "first_message", "written"]
 
 import queue
 from collections.abc import Callable, Generator, Iterator
@@ -18,6 +18,9 @@ from cas.rpc.server.call import Call
 from cas.rpc.server.gate import Gate
 from cas.store.image.archives.tar_writer import Writable
 from cas.store.workers import WorkerPool
+
+MAX_NAME = 512
+"""Characters of what a caller calls its bytes that messages and the log repeat."""
 
 _POLL_SECONDS = 0.1
 _QUEUED_CHUNKS = 2

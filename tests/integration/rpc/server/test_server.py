@@ -314,3 +314,61 @@ def test_stop_breaks_off_what_takes_too_long(case: Case, allowed: Path) -> None:
             for _ in call:
                 pass
     assert_nothing_left(case.backing)
+
+
+def test_stop_waits_for_the_undoing_once(
+    case: Case, allowed: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Work that does not end costs the time for its undoing once, not again at the exit."""
+    monkeypatch.setattr("cas.rpc.server.server._UNDO_SECONDS", 0.2)
+    path = allowed / "x"
+    path.write_bytes(os.urandom(_MIB))
+    with serve(case, allowed) as service, halted(Effect.FSYNC, "stage") as halt:
+        call = service.blobs.Ingest(blobs_pb2.IngestBlobRequest(path=str(path)))
+        halt.await_reached()
+        with caplog.at_level(logging.WARNING):
+            assert not service.server.stop(0.1)
+        call.cancel()
+        halt.release()
+        wait_for(lambda: service.server.running == 0)
+        assert service.server.stop(0)
+    waited = [each for each in caplog.messages if each.startswith("calls do not end")]
+    assert len(waited) == 1
+
+
+def test_name_of_an_upload_forges_no_line_of_the_log(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a caller calls its bytes is one line of the log at most, and a short one."""
+    header = blobs_pb2.UploadBlobHeader(
+        name="x\nERROR forged\x1b[2J" + "y" * 10_000, digest="sha256:" + "0" * 64
+    )
+    messages = [
+        blobs_pb2.UploadBlobRequest(header=header),
+        blobs_pb2.UploadBlobRequest(data=b"1"),
+        blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd()),
+    ]
+    with caplog.at_level(logging.INFO), pytest.raises(grpc.RpcError):
+        service.blobs.Upload(iter(messages))
+    [told] = [each for each in caplog.messages if each.startswith("call failed")]
+    assert "forged" in told
+    assert told.isprintable()
+    assert len(told) < 2_000
+
+
+def test_reflection_beyond_the_limit_is_told_to_come_again(case: Case, allowed: Path) -> None:
+    """The status says that the service is busy, with our details."""
+    gone = threading.Event()
+
+    def nothing() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        gone.wait()
+
+    with serve(case, allowed) as service:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+        streams = [stub.ServerReflectionInfo(nothing()) for _ in range(64)]
+        for stream in streams:
+            next(stream)
+        with failing(grpc.StatusCode.UNAVAILABLE, "service-unavailable"):
+            next(stub.ServerReflectionInfo(nothing()))
+        gone.set()
