@@ -14,6 +14,7 @@ from cas.model.reference import ImageReference
 _HUB = "docker.io"
 _HUB_ALIASES = ("index.docker.io", "registry-1.docker.io")
 _REGISTRY = "docker"
+_REGISTRY_ALIASES = (_REGISTRY, "oci")
 _DEFAULT_PORTS = {"http": "80", "https": "443", "sftp": "22", _REGISTRY: "443"}
 _NEEDLESS_ESCAPE = re.compile(r"%(?:2[DdEeFf]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[FfCc]|7[Ee])")
 _AMBIGUOUS_SEGMENTS = ("", ".", "..")
@@ -24,7 +25,7 @@ def policy_name(source: ImageReference | str) -> str:
 
     Hosts are lower case, without the port that goes without saying; names of docker's hub become
     ``docker.io``; a digest beside a tag is left out, and so are user and query of a URL. A
-    repository as a URL (``docker://``) is named as in references.
+    repository as a URL (``docker://``, ``oci://``) is named as in references.
 
     Raises:
         InvalidNameError: The URL can be read in several ways, by its path or its host.
@@ -42,7 +43,8 @@ def _url_name(url: str) -> str:
         raise InvalidNameError(
             "a URL of a file does not parse; write scheme://host/path"
         ) from error
-    scheme, path = parts.scheme, parts.path
+    path = parts.path
+    scheme = _REGISTRY if parts.scheme in _REGISTRY_ALIASES else parts.scheme
     if not _is_plain(url, path):
         raise InvalidNameError(
             "a signature policy cannot tell what a URL means that has '.', '..' or empty parts in "

@@ -38,6 +38,7 @@ def test_references_of_one_image_have_one_name(text: str, name: str) -> None:
         ("https://dl.example.:8443/fw/x", "https://dl.example:8443/fw/x"),
         ("http://dl.example:80/fw/a%20b", "http://dl.example/fw/a%20b"),
         ("file:///var/images/a", "file:///var/images/a"),
+        ("oci://registry.example:443/app", "registry.example/app"),
         ("docker://Registry-1.docker.io/library/app", "docker.io/library/app"),
     ],
 )
