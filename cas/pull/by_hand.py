@@ -11,8 +11,8 @@ from cas.downloader.requests import Fetched
 from cas.model.digest import Digest
 from cas.model.progress import Progress
 from cas.model.settings import Settings
-from cas.model.transfer_name import TransferName, image_uuid
-from cas.pull.sources import url_settings
+from cas.model.transfer_name import TransferName
+from cas.pull.sources import file_uuid, url_settings
 from cas.pull.transfer import RemoteBlob, Watch, told
 from cas.store.directories import require_directories
 from cas.store.locking import Locks
@@ -47,7 +47,7 @@ def download_unverified(
     layout = settings.layout
     require_directories(settings, (layout.downloader,))
     source, path = url_settings(settings.download, url)
-    name = TransferName(image or image_uuid(url.partition("?")[0]), digest)
+    name = TransferName(image or file_uuid(url), digest)
     blob = RemoteBlob(digest, size, path)
     with (
         Locks(layout).transfer(digest),

@@ -15,13 +15,12 @@ from cas.model.records import PulledImage
 from cas.model.reference import ImageReference, check_image_name
 from cas.model.settings import Settings
 from cas.model.signature_policy import OPEN_POLICY, Rule
-from cas.model.transfer_name import image_uuid
 from cas.pull.file_pull import FilePull, FileRequest
 from cas.pull.image_pull import ImagePull, ImageRequest
 from cas.pull.leftovers import sweep_transfers
 from cas.pull.policy_file import load_policy
 from cas.pull.signature_check import require_allowed
-from cas.pull.sources import registry_settings, url_settings
+from cas.pull.sources import file_uuid, registry_settings, url_settings
 from cas.store.backing import Backing
 from cas.store.content.intake import Ingested
 from cas.store.directories import require_directories
@@ -129,7 +128,6 @@ class Pull:
             progress: Told of every step.
         """
         source, path = url_settings(self._settings.download, url, credentials)
-        place = url.partition("?")[0]
         self._require_directories()
         return self._file_pull.run(
             FileRequest(
@@ -139,7 +137,7 @@ class Pull:
                 size=size,
                 media_type=media_type,
                 rule=self._rule(url),
-                image=image or image_uuid(place),
+                image=image or file_uuid(url),
                 cancel=cancel or Cancellation(),
                 progress=progress,
             )

@@ -3,11 +3,12 @@
 Reads files that only root may, docker's credentials among them, so that the downloader need not.
 """
 
-__all__ = ["registry_settings", "split_url", "url_settings"]
+__all__ = ["file_uuid", "registry_settings", "split_url", "url_settings"]
 
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
 
 from cas.datastores.redaction import redact_url
 from cas.datastores.registry.docker_config import stored_credentials
@@ -16,6 +17,7 @@ from cas.datastores.secret import Secret
 from cas.datastores.settings import Credentials, Proxies, SourceSettings, TransportSettings
 from cas.errors import ConfigError, InvalidNameError
 from cas.model.download_settings import DownloadSettings
+from cas.model.transfer_name import image_uuid
 
 _MAX_CA_BYTES = 4 * 1024 * 1024
 
@@ -68,6 +70,14 @@ def url_settings(
         url=base, credentials=credentials or Credentials(), transport=_transport(download)
     )
     return settings, path
+
+
+def file_uuid(url: str) -> UUID:
+    """Give the UUID of a file that nobody has given one: whatever user, password and query are.
+
+    It is in the names of files that others may see, and must not help to guess those.
+    """
+    return image_uuid(redact_url(url.partition("?")[0]))
 
 
 def split_url(url: str) -> tuple[str, str]:

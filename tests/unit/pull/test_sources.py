@@ -8,7 +8,7 @@ import pytest
 
 from cas.errors import ConfigError, InvalidNameError
 from cas.model.download_settings import DownloadSettings
-from cas.pull.sources import registry_settings, split_url, url_settings
+from cas.pull.sources import file_uuid, registry_settings, split_url, url_settings
 
 
 @pytest.fixture
@@ -101,3 +101,11 @@ def test_authorities_that_cannot_be_read_are_a_wrong_configuration(
 
     with pytest.raises(ConfigError):
         url_settings(DownloadSettings(ca_file=path), "https://h/a")
+
+
+def test_file_has_one_uuid_whatever_the_credentials() -> None:
+    """A password that were in it could be tried out on the name of a file."""
+    plain = file_uuid("https://h/a.img")
+
+    assert file_uuid("https://user:secret@h/a.img?sig=x") == plain
+    assert file_uuid("https://h/b.img") != plain
