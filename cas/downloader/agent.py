@@ -3,15 +3,18 @@
 __all__ = ["main"]
 
 import encodings.idna  # noqa: F401 - looked up by name when a host is, and out of reach then
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, assert_never, cast
 
 import msgspec
+import tenacity
 
 from cas.agent.serving import CallContext, Confinable, serve
 from cas.datastores.fetch import fetch
 from cas.datastores.opening import open_source
 from cas.datastores.port import Registry, Source
+from cas.datastores.retry import Pace, retrying
 from cas.datastores.settings import decode_settings
 from cas.datastores.terms import FetchPolicy, Terms, Wanted
 from cas.downloader.reach import readable_paths
@@ -70,10 +73,10 @@ class _Session:
             case Fetch():
                 return self._fetch(asked, context)
             case Stat(path=path):
-                remote = self._source.stat(path)
+                remote = self._retrying(context)(self._source.stat, path)
                 return Status(remote.size, remote.media_type)
             case Read():
-                return Content(self._read(asked, context))
+                return Content(self._retrying(context)(self._read, asked, context))
             case Resolve(reference=reference):
                 return DescriptorForm.of(self._registry.resolve(ImageReference.parse(reference)))
             case FindTag(repository=repository, tag=tag):
@@ -84,6 +87,12 @@ class _Session:
                 return Descriptors([DescriptorForm.of(each) for each in listed])
             case _:
                 assert_never(asked)
+
+    def _retrying(self, context: CallContext) -> tenacity.Retrying:
+        policy = self._policy.retry
+        if hasattr(self._source, "resolve"):  # a registry tries again by itself
+            policy = replace(policy, attempts=1)
+        return retrying(policy, Pace(), cancellation=context.cancel)
 
     def _read(self, asked: Read, context: CallContext) -> bytes:
         data = b""
