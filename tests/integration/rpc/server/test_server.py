@@ -6,7 +6,8 @@ import socket as sockets
 import stat
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -176,19 +177,32 @@ def test_sender_that_stalls_is_broken_off(case: Case, allowed: Path) -> None:
         assert_nothing_left(case.backing)
 
 
+@contextmanager
+def _falling_silent() -> Iterator[Callable[..., Iterator[Any]]]:
+    """Give callers who send nothing after their first messages until the context is left."""
+    gone = threading.Event()
+
+    def silent(*messages: object) -> Iterator[Any]:
+        yield from messages
+        gone.wait()
+
+    try:
+        yield silent
+    finally:
+        gone.set()
+
+
 def test_calls_whose_message_does_not_come_are_counted_and_others_refused(
     case: Case, allowed: Path
 ) -> None:
     """Callers who open more calls than may run and send nothing make nobody deaf."""
-    gone = threading.Event()
-
-    def nothing() -> Iterator[bytes]:
-        gone.wait()
-        yield from ()
-
-    with serve(case, allowed) as service, service.connect() as silent:
-        method: grpc.StreamUnaryMultiCallable[bytes, bytes] = silent.stream_unary(_GET)
-        calls = [method.future(nothing()) for _ in range(210)]
+    with (
+        serve(case, allowed) as service,
+        service.connect() as channel,
+        _falling_silent() as silent,
+    ):
+        method: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(_GET)
+        calls = [method.future(silent()) for _ in range(210)]
         wait_for(lambda: service.server.running == 128)
         with failing(grpc.StatusCode.UNAVAILABLE, "service-unavailable"):
             service.store.Version(store_pb2.VersionRequest(), timeout=30)
@@ -196,24 +210,16 @@ def test_calls_whose_message_does_not_come_are_counted_and_others_refused(
             assert probe.answers(30)
         for call in calls:
             call.cancel()
-        gone.set()
         wait_for(lambda: service.server.running == 0)
         assert service.store.Version(store_pb2.VersionRequest()).cas
 
 
 def test_caller_who_sends_no_message_is_broken_off(case: Case, allowed: Path) -> None:
     """A call whose only message does not come ends after a while, as any other that stalls."""
-    gone = threading.Event()
-
-    def nothing() -> Iterator[bytes]:
-        gone.wait()
-        yield from ()
-
-    with serve(case, allowed, stalled_seconds=0.5) as service:
+    with serve(case, allowed, stalled_seconds=0.5) as service, _falling_silent() as silent:
         method: grpc.StreamUnaryMultiCallable[bytes, bytes] = service.channel.stream_unary(_GET)
-        call = method.future(nothing())
+        call = method.future(silent())
         assert call.code() is grpc.StatusCode.CANCELLED
-        gone.set()
         wait_for(lambda: service.server.running == 0)
 
 
@@ -358,17 +364,11 @@ def test_name_of_an_upload_forges_no_line_of_the_log(
 
 def test_reflection_beyond_the_limit_is_told_to_come_again(case: Case, allowed: Path) -> None:
     """The status says that the service is busy, with our details."""
-    gone = threading.Event()
-
-    def nothing() -> Iterator[reflection_pb2.ServerReflectionRequest]:
-        yield reflection_pb2.ServerReflectionRequest(list_services="")
-        gone.wait()
-
-    with serve(case, allowed) as service:
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    with serve(case, allowed) as service, _falling_silent() as silent:
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
-        streams = [stub.ServerReflectionInfo(nothing()) for _ in range(64)]
+        streams = [stub.ServerReflectionInfo(silent(request)) for _ in range(64)]
         for stream in streams:
             next(stream)
         with failing(grpc.StatusCode.UNAVAILABLE, "service-unavailable"):
-            next(stub.ServerReflectionInfo(nothing()))
-        gone.set()
+            next(stub.ServerReflectionInfo(silent(request)))
