@@ -1,6 +1,12 @@
 """How a caller stops work that runs in another thread."""
 
-__all__ = ["Cancellation", "JointCancellation", "begin_operation", "current_operation"]
+__all__ = [
+    "Cancellation",
+    "JointCancellation",
+    "begin_operation",
+    "check_operation",
+    "current_operation",
+]
 
 import threading
 import time
@@ -109,9 +115,9 @@ _operation: ContextVar[Cancellation | None] = ContextVar("cas_operation", defaul
 def begin_operation(cancel: Cancellation) -> None:
     """Let everything that this context does from now on belong to an operation with this flag.
 
-    What only waits (for a lock, for containerd) looks at it there, so that a flag need not be
-    handed through every call. Threads that work for the operation have to be given a copy of the
-    context.
+    What only waits (for a lock, for containerd) or only looks (at many files) finds it there, so
+    that a flag need not be handed through every call. Threads that work for the operation have to
+    be given a copy of the context.
     """
     _operation.set(cancel)
 
@@ -119,3 +125,14 @@ def begin_operation(cancel: Cancellation) -> None:
 def current_operation() -> Cancellation | None:
     """Give the flag of the operation that this context belongs to; None if to none."""
     return _operation.get()
+
+
+def check_operation() -> None:
+    """Return if nobody asked this context's operation to stop.
+
+    Raises:
+        InterruptedOperationError: Somebody did.
+    """
+    operation = _operation.get()
+    if operation is not None:
+        operation.check()

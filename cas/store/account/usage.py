@@ -25,6 +25,7 @@ from pathlib import Path
 from cas.errors import SnapshotNotFoundError
 from cas.fsops.translation import translated
 from cas.fsops.trees import allocated_bytes, iter_allocated
+from cas.model.cancellation import check_operation
 from cas.model.digest import Digest
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.store.account.files import allocated_size, blob_path, scan_blob_files
@@ -154,6 +155,7 @@ class ObjectSizes:
         """Give the bytes that come free with the object; 0 for what is gone."""
         graph = self._inventory.graph
         if not self._measured[node]:
+            check_operation()
             self._measured[node] = 1
             graph.set_size(node, self._measure(node))
         return graph.size(node)
@@ -221,6 +223,8 @@ class Usage:
         Raises:
             UnavailableError: containerd does not answer.
             StorageError: A directory cannot be read.
+            InterruptedOperationError: The operation that this belongs to was stopped, see
+                :func:`cas.model.cancellation.begin_operation`.
         """
         backing = self._backing
         inventory = take_inventory(backing, now=backing.clock(), others=self._others)
@@ -309,6 +313,7 @@ def _walk(part: Part, progress: Progress) -> int:
     try:
         size = 0
         for allocated in iter_allocated(part.path):
+            check_operation()
             size += allocated
             progress.advance(_ACTION, item, 1)
         return size

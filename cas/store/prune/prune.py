@@ -80,6 +80,8 @@ class Prune:
 
         Raises:
             UnavailableError: containerd does not answer.
+            InterruptedOperationError: The operation that this belongs to was stopped, see
+                :func:`cas.model.cancellation.begin_operation`.
         """
         selection = selection or Selection()
         now = self._backing.clock()

@@ -5,9 +5,14 @@ import secrets
 import subprocess
 from collections.abc import Callable
 from contextlib import closing
+from contextvars import copy_context
 from pathlib import Path
 
+import pytest
+
 from cas.containerd.daemon import Daemon
+from cas.errors import InterruptedOperationError
+from cas.model.cancellation import Cancellation, begin_operation
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT
 from cas.model.settings import Settings
@@ -183,3 +188,19 @@ def _fill(daemon: Daemon) -> StoreUsage:
         store.volumes.prepare(volume_name(), "example.com/a:1")
         os.sync()
         return Usage(store.backing).measure()
+
+
+def test_measuring_stops_in_the_middle_of_a_walk_when_its_operation_is_stopped(
+    store: Store, others: OtherContent
+) -> None:
+    """Whoever asked may be gone: a large disk is not walked to its end for nobody."""
+    cancel = Cancellation()
+    progress = Recorder(on_start=lambda _item: cancel.set())
+
+    def measure() -> None:
+        begin_operation(cancel)
+        Usage(store.backing, others=others).measure(progress=progress)
+
+    with pytest.raises(InterruptedOperationError):
+        copy_context().run(measure)
+    assert len(progress.started) == 1

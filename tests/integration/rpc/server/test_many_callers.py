@@ -209,7 +209,8 @@ def test_load_of_all_kinds_leaves_memory_threads_and_descriptors_bounded(
         _at_once(work)
 
         assert process.status("VmHWM") < _RESIDENT_MIB * 1024
-        assert process.status("Threads") <= threads + 8
+        # The pool makes threads as calls overlap, so rounds differ; a leak would be one per call.
+        assert process.status("Threads") <= threads + CALLERS
         wait_for(lambda: process.descriptors() <= descriptors)
 
 
