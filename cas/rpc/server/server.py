@@ -48,7 +48,7 @@ _UNDO_SECONDS = 60.0
 """How long work that was broken off at the end may take to undo what it began."""
 
 _LARGE_REQUESTS = 4
-"""Calls with a large request at once; the others wait with theirs unread."""
+"""Calls with a large request at once; the others wait with theirs unparsed, but in memory."""
 _MESSAGE_BYTES = 1536 * 1024
 """Largest request: 16384 digests, or a chunk of an upload, with something around it."""
 _OPTIONS: tuple[tuple[str, int], ...] = (
