@@ -27,6 +27,8 @@ class Checkpoints:
         self._note = note
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._running: Future[None] | None = None
+        self.durable = file.size
+        """Bytes that are on the device and noted, or were when it began."""
 
     def begin(self) -> bool:
         """Begin one for what the file holds now; False if the last one still runs.
@@ -50,6 +52,7 @@ class Checkpoints:
     def _checkpoint(self, size: int) -> None:
         self._file.sync()
         self._note(size)
+        self.durable = size
 
     def __enter__(self) -> Self:
         return self

@@ -40,8 +40,9 @@ class FetchPolicy:
         progress_bytes: An attempt that brings less counts as one that brought nothing.
         restarts: How often a transfer may begin anew because the object changed, or because the
             source cannot go on in the middle.
-        sync_bytes: A power cut or kill costs about so many bytes at most,
-        sync_seconds: or what came in so long a time.
+        sync_bytes: So many bytes are synced together; a power cut or kill costs at most twice as
+            many, and a chunk.
+        sync_seconds: What came is synced after so long a time at the latest.
         stall_bytes: A source that sends less than this
         stall_seconds: in so long a time is given up as stalled.
     """

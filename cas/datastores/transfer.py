@@ -27,6 +27,9 @@ from cas.fsops.inode import StagedInode
 _ACTION = "download"
 _NOTE_BYTES = 128 * 1024
 """More than a note and the blocks of its directory take on any file system."""
+_MOST_TAILS = 2
+"""So many times ``sync_bytes`` may have come beyond what is durable; then the disk is waited for.
+"""
 
 
 class Transfer:
@@ -137,7 +140,7 @@ class Transfer:
         terms.progress.start(_ACTION, item, self._wanted.size)
         self._remote = RemoteObject(None, None)
         self._file.restart()
-        self._noted = 0
+        self._noted = self._checkpoints.durable = 0
         if self._wanted.size is not None:
             self._allotment.promise(self._wanted.size)
 
@@ -192,8 +195,13 @@ class Transfer:
         self._terms.cancellation.check()  # an aborted read may end as if all had come
 
     def _checkpoint(self) -> None:
-        due = self._file.size - self._noted >= self._terms.policy.sync_bytes
-        if self._remote.validator is None or not (due or self._rate.is_sync_due()):
+        if self._remote.validator is None:
+            return
+        most = self._terms.policy.sync_bytes
+        if self._file.size - self._checkpoints.durable >= _MOST_TAILS * most:
+            self._checkpoints.wait()
+            self._rate.restart()  # the disk was slow, not the source
+        if self._file.size - self._noted < most and not self._rate.is_sync_due():
             return
         if self._checkpoints.begin():
             self._noted = self._file.size

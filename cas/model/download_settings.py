@@ -18,7 +18,8 @@ class DownloadSettings:
         digest_attempts: Downloads of a blob that comes with a wrong digest or size, the first one
             included.
         attempts: Attempts in a row that bring nothing, before a download is given up.
-        sync_bytes: A kill or power cut costs about so many bytes at most.
+        sync_bytes: Bytes between two syncs. A kill or power cut costs at most twice as many, and a
+            chunk.
         connect_seconds: Longest time until a connection is made.
         idle_seconds: Longest time in which nothing at all may come.
         stall_seconds: A source that sends next to nothing for so long is given up as stalled.

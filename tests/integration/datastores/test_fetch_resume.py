@@ -24,6 +24,7 @@ from cas.errors import (
 )
 from cas.fsops.effects import Effect, observed
 from cas.fsops.locks import FileLock
+from cas.model.limits import CHUNK_BYTES
 from cas.model.progress import Progress
 from tests.support.fetching import BODY, MIB, Fetching
 from tests.support.hostile_server import (
@@ -39,6 +40,7 @@ from tests.support.loopfs import LoopFileSystem
 from tests.support.waiting import wait_for
 
 OTHER = BODY[::-1]
+_SLOW_SYNC_SECONDS = 0.1
 ALL_BUT_NOTHING = len(BODY) + 64 * 1024
 """Bytes a server may send for BODY with headers, if none is sent twice."""
 
@@ -453,6 +455,35 @@ def test_power_cut_costs_no_more_than_what_was_not_synced(
     assert fetching.file.read_bytes() == BODY
     assert fetched.kept >= fetching.policy.sync_bytes
     assert fetched.kept + fetched.received == len(BODY)
+
+
+def test_writer_waits_for_a_slow_disk_rather_than_leave_more_unsynced(
+    server: HostileServer, fetching: Fetching
+) -> None:
+    """However fast the source is, a kill costs twice ``sync_bytes`` and a chunk at most."""
+    server.on("/blob", resource(BODY))
+    partial = fetching.directory / "file.partial"
+    overrun = threading.Event()
+    durable = 0
+
+    def look(kind: Effect, path: str) -> None:
+        nonlocal durable
+        if path != str(partial) or not partial.exists():
+            return
+        size = partial.stat().st_size
+        if kind is Effect.FSYNC:
+            overrun.wait(_SLOW_SYNC_SECONDS)
+            durable = size
+        elif size - durable > most:
+            overrun.set()
+
+    fetching.policy = replace(fetching.policy, sync_bytes=128 * 1024)
+    most = 2 * fetching.policy.sync_bytes + CHUNK_BYTES
+    with observed(look):
+        fetching(server.url)
+
+    assert fetching.file.read_bytes() == BODY
+    assert not overrun.is_set()
 
 
 def test_failing_disk_ends_the_transfer_without_trust_in_what_came(
