@@ -35,6 +35,7 @@ from cas.agent.messages import (
     encode_line,
 )
 from cas.confinement.confine import Confinement, confine
+from cas.confinement.privileges import forbid_core_dumps
 from cas.errors import CasError, InternalError, LimitExceededError
 from cas.model.cancellation import Cancellation
 
@@ -90,6 +91,8 @@ def serve(prepare: Callable[[bytes], Confinable]) -> NoReturn:
     Args:
         prepare: Takes the agent's options, as JSON, and imports what calls will need.
     """
+    # The first line holds credentials already.
+    forbid_core_dumps()
     # Anything that prints must not get between the messages.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -85,7 +85,7 @@ def forbid_new_privileges() -> None:
 def forbid_core_dumps() -> None:
     """Keep what is in memory, credentials for example, from ever reaching a core file.
 
-    Undone in part by the kernel when the user changes: call it after that.
+    Undone in part by the kernel when the user changes: call it again after that.
 
     Source: core(5): where cores go to a program, no limit counts.
     """

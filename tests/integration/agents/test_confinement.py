@@ -1,8 +1,11 @@
 """What an agent cannot do, found out by trying as the agent."""
 
 import os
+import re
+import resource
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from cas.agent.account import find_account
 from cas.model.settings import Settings
 from tests.integration.agents.conftest import StartProbe
 from tests.support.probe import Probe
+from tests.support.waiting import wait_for
 
 ROLES = ("downloader", "verifier")
 
@@ -57,6 +61,9 @@ def test_agent_has_user_and_group_of_its_role_and_no_capability(
         "os.fork()",
         "subprocess.run(['/bin/true'])",
         "os.execv('/bin/true', ['true'])",
+        "os.execv('/usr/bin/passwd', ['passwd'])",
+        # every capability there is, as the three sets of both halves
+        "syscall('capset', struct.pack('II', 0x20080522, 0), b'\\xff' * 24)",
         "syscall('unshare', 0x10000000)",
         "syscall('unshare', 0x40000000)",
         "syscall('setns', 0, 0)",
@@ -89,6 +96,30 @@ def test_agent_leaves_no_core_whatever_takes_cores(role: str, start_probe: Start
 
     assert probe.attempt("syscall('prctl', 3, 0, 0, 0, 0)") == "0"
     assert probe.attempt("syscall('tgkill', os.getpid(), threading.get_native_id(), 0)") == "0"
+
+
+@pytest.fixture
+def cores_allowed() -> Iterator[None]:
+    """Let what this process starts leave cores of any size."""
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    yield
+    resource.setrlimit(resource.RLIMIT_CORE, before)
+
+
+@pytest.mark.usefixtures("cores_allowed")
+def test_agent_leaves_no_core_before_it_is_told_anything(agent_settings: Settings) -> None:
+    """The first line holds credentials, so the process may be no core from before it on.
+
+    Run as root: no change of user then makes it so by itself (fs.suid_dumpable).
+    """
+    root, directory = find_account("root"), agent_settings.layout.verifier
+    with Probe(directory, root, require=False) as probe:
+        limits = Path(f"/proc/{probe.pid}/limits")
+        wait_for(lambda: re.search(r"core file size +0 +0 ", limits.read_text()) is not None)
+
+        assert probe.attempt("dumpable_when_told") == "0"
+        assert probe.attempt("syscall('prctl', 3, 0, 0, 0, 0)") == "0"
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -157,6 +188,7 @@ def test_agent_writes_in_its_directory_and_nowhere_else(
     assert probe.attempt(f"os.unlink({str(open_to_all)!r})") == "EACCES"
     assert probe.attempt(f"os.rename('other', {str(tmp_path / 'other')!r})") == "EACCES"
     assert probe.attempt("Path('/tmp/cas-probe').write_text('x')") == "EACCES"
+    assert probe.attempt("Path('/etc/shadow').write_text('x')") == "EACCES"
     assert open_to_all.read_bytes() == b"old"
     assert probe.attempt("os.unlink('other')") == "None"
 
@@ -169,6 +201,8 @@ def test_agent_makes_regular_files_only(role: str, start_probe: StartProbe) -> N
     assert probe.attempt("os.symlink('/etc/passwd', 'link')") == "EACCES"
     assert probe.attempt("os.mkdir('directory')") == "EACCES"
     assert probe.attempt("os.mkfifo('pipe')") == "EACCES"
+    # Landlock answers so where the right to link from there is missing.
+    assert probe.attempt("os.link('/etc/passwd', 'name')") in {"EXDEV", "EPERM"}
 
 
 @pytest.mark.parametrize("role", ROLES)
