@@ -176,27 +176,37 @@ class Transfer:
         self, blob: RemoteBlob, take: Callable[[Path], _Result], cancel: Cancellation
     ) -> _Result:
         verified = self._layout.verified / blob.digest.hex
-        if not os.path.lexists(verified):
+        if not self._is_left_whole(blob, cancel):
             self._obtain(blob, cancel)
         try:
             return take(verified)
         except (DigestMismatchError, SizeMismatchError):
-            remove_file(verified)  # left by an earlier run, and damaged since
+            remove_file(verified)  # damaged since it was verified
             raise
+
+    def _is_left_whole(self, blob: RemoteBlob, cancel: Cancellation) -> bool:
+        """Whether an earlier run left the blob behind the downloader, proven anew."""
+        *handed_over, _ = self._places(blob)
+        if not any(map(os.path.lexists, handed_over)):
+            return False
+        name = TransferName(self._image, blob.digest)
+        with told(Watch(self._watch.progress), "verify", blob) as tell:
+            return self._agents.verifier.verify_leftover(
+                name, blob.size, cancel=cancel, progress=tell
+            )
 
     def _obtain(self, blob: RemoteBlob, cancel: Cancellation) -> None:
         name = TransferName(self._image, blob.digest)
-        if not os.path.lexists(self._layout.pending / str(name)):
-            held = held_bytes(self._layout.download(name))
-            with told(self._watch, "download", blob, held) as tell:
-                self._agents.downloader.fetch(
-                    name,
-                    blob.path,
-                    blob.size,
-                    document=blob.document,
-                    cancel=cancel,
-                    progress=tell,
-                )
+        held = held_bytes(self._layout.download(name))
+        with told(self._watch, "download", blob, held) as tell:
+            self._agents.downloader.fetch(
+                name,
+                blob.path,
+                blob.size,
+                document=blob.document,
+                cancel=cancel,
+                progress=tell,
+            )
         with told(Watch(self._watch.progress), "verify", blob) as tell:
             self._agents.verifier.verify(name, blob.size, cancel=cancel, progress=tell)
 

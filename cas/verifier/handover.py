@@ -9,6 +9,7 @@ what it downloaded.
 
 __all__ = ["HandOver"]
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +54,27 @@ class HandOver:
         # Renamed first: in the verifier's directory nobody swaps the name for another file.
         publish(self.layout.download(name), self._pending(name), replace=True)
         self.seal(name)
+
+    def take_back(self, name: TransferName) -> bool:
+        """Move a file of ``verified`` into ``pending``, if there is one, durably. Idempotent.
+
+        What another process left there was proven when nobody of us looked. Nothing else is done
+        to it: it is to be sealed and verified like a download.
+
+        Args:
+            name: That it gets in ``pending``; its digest is the name in ``verified``.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            StorageError: A system call failed.
+        """
+        verified = self.layout.verified / name.digest.hex
+        if not os.path.lexists(verified):
+            return False
+        publish(verified, self._pending(name), replace=True)
+        return True
 
     def seal(self, name: TransferName) -> None:
         """Make a file in ``pending`` unchangeable: what a crash may have kept :meth:`take` from.

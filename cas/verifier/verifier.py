@@ -2,6 +2,7 @@
 
 __all__ = ["Verifier"]
 
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 
 from cas.agent.account import find_account, find_group
 from cas.agent.process import AgentProcess, AgentProgram, module_command
-from cas.errors import AgentError
+from cas.errors import AgentError, IntegrityError
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.settings import Settings
@@ -27,6 +28,8 @@ from cas.verifier.requests import (
     Verified,
     Verify,
 )
+
+_log = logging.getLogger(__name__)
 
 
 class Verifier:
@@ -103,6 +106,43 @@ class Verifier:
             self._handover.seal(name)
         self._process.call(Verify(str(name), size), Verified, cancel=cancel, progress=progress)
         return self._layout.verified / name.digest.hex
+
+    def verify_leftover(
+        self,
+        name: TransferName,
+        size: int | None = None,
+        *,
+        cancel: Cancellation | None = None,
+        progress: Callable[[int, int | None], None] | None = None,
+    ) -> bool:
+        """Prove anew what a process left that ended after it had handed a download over.
+
+        It may lie in ``pending``, or in ``verified``, whose name counts for nothing: this process
+        did not see it proven. What is not what it claims is removed.
+
+        Args:
+            name: Of the download that it was.
+            size: As :meth:`verify`, and so are the others.
+            cancel: See there.
+            progress: See there.
+
+        Returns:
+            Whether the file is in ``verified`` now; False if nothing of use was left.
+
+        Raises:
+            AgentError: The verifier's process ended.
+            InterruptedOperationError: ``cancel`` was set.
+            StorageError: A system call failed.
+        """
+        taken_back = self._handover.take_back(name)
+        if not taken_back and not os.path.lexists(self._layout.pending / str(name)):
+            return False
+        try:
+            self.verify(name, size, cancel=cancel, progress=progress)
+        except IntegrityError as error:
+            _log.info("leftover of a transfer is of no use reason=%s", error)
+            return False
+        return True
 
     def check_cosign(
         self, image: Digest, signatures: Sequence[tuple[bytes, str]], rule: Rule

@@ -2,16 +2,16 @@
 
 __all__ = ["sweep_stage"]
 
-import json
 import logging
 from pathlib import Path
 
 from cas.errors import InvalidNameError, LockTimeoutError
-from cas.fsops.durable import remove_file, remove_temporaries, write_file
+from cas.fsops.durable import remove_file, remove_temporaries
 from cas.fsops.translation import translated
 from cas.model.digest import Digest
 from cas.model.layout import Layout
 from cas.store.locking import Locks
+from cas.store.met_files import MetFiles, met_files
 
 _log = logging.getLogger(__name__)
 
@@ -32,49 +32,26 @@ def sweep_stage(layout: Layout, locks: Locks) -> list[Path]:
     if not layout.stage.is_dir():
         return []
     remove_temporaries(layout.stage)
-    met = _read_met(layout.stage / _MET)
-    removed: list[Path] = []
-    spared: dict[str, int] = {}
-    for path in sorted(layout.stage.glob(f"*{_SUFFIX}")):
-        try:
-            with locks.blob(Digest(path.name.removesuffix(_SUFFIX)), timeout_seconds=0):
-                if not path.exists():
-                    continue  # finished since it was listed
-                changed = _remove_if_met(path, met)
-        except (LockTimeoutError, InvalidNameError):
-            continue  # somebody works on it, or it is not ours
-        if changed is None:
-            removed.append(path)
-        else:
-            spared[path.name] = changed
-    if spared != met:
-        _write_met(layout.stage / _MET, spared)
+    removed = []
+    with met_files(layout.stage / _MET) as met:
+        for path in sorted(layout.stage.glob(f"*{_SUFFIX}")):
+            try:
+                with locks.blob(Digest(path.name.removesuffix(_SUFFIX)), timeout_seconds=0):
+                    if path.exists() and not _stays(path, met):  # it may be finished by now
+                        removed.append(path)
+            except (LockTimeoutError, InvalidNameError):
+                continue  # somebody works on it, or it is not ours
     return removed
 
 
-def _remove_if_met(path: Path, met: dict[str, int]) -> int | None:
-    """Its time of change, if it stays."""
+def _stays(path: Path, met: MetFiles) -> bool:
+    """Leave a file or remove it."""
     with translated("inspect", path):
         status = path.lstat()
     # With a second name it was linked among the blobs and has nothing to resume.
-    if status.st_nlink == 1 and met.get(path.name) != status.st_mtime_ns:
-        return status.st_mtime_ns
+    if status.st_nlink == 1 and not met.is_unchanged(path, status.st_mtime_ns):
+        met.leave(path, status.st_mtime_ns)
+        return True
     remove_file(path)
     _log.info("partial file of a killed ingest removed path=%s", path)
-    return None
-
-
-def _read_met(path: Path) -> dict[str, int]:
-    with translated("read", path):
-        try:
-            document = json.loads(path.read_bytes())
-        except (FileNotFoundError, ValueError):
-            return {}
-    return document if isinstance(document, dict) else {}
-
-
-def _write_met(path: Path, spared: dict[str, int]) -> None:
-    if spared:
-        write_file(path, json.dumps(spared).encode())
-    else:
-        remove_file(path)
+    return False

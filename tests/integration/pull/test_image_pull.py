@@ -246,38 +246,66 @@ def test_manifest_that_is_not_what_its_digest_says_ends_the_pull(
 def test_verified_file_of_an_earlier_run_is_not_downloaded_again(
     case: Case, registry: HostileRegistry
 ) -> None:
-    """The run was killed between verification and ingest."""
+    """The run was killed between verification and ingest; its word counts for nothing."""
     image = layered_image()
     reference = registry.publish(image)
     layer = image.layers[0]
     put_verified(case.settings, layer.digest, layer.blob)
+    told = Told()
 
-    case.pull.image(reference)
+    case.pull.image(reference, progress=told)
 
+    assert ("verify", layer.digest) in told.started
+    assert ("download", layer.digest) not in told.started
     assert registry.asked(registry.blob(layer.digest)) == []
     assert left_by(case) == NOTHING
 
 
-def test_verified_file_that_was_damaged_since_is_downloaded_again(
-    case: Case, registry: HostileRegistry
+@pytest.mark.parametrize("kind", ["damaged", "longer", "linked", "no file"])
+def test_leftover_in_verified_that_proves_nothing_is_downloaded_again(
+    kind: str, case: Case, registry: HostileRegistry, tmp_path: Path
 ) -> None:
-    """The store hashes it once more, on the inode that it keeps."""
+    """It is found out before anybody uses it, and costs no attempt."""
     image = layered_image()
     reference = registry.publish(image)
     layer = image.layers[0]
-    put_verified(case.settings, layer.digest, bytes(len(layer.blob)))
+    data = {"damaged": bytes(len(layer.blob)), "longer": layer.blob + b"x"}.get(kind, layer.blob)
+    path = put_verified(case.settings, layer.digest, data)
+    if kind == "linked":
+        (case.settings.layout.verified / "second name").hardlink_to(path)
+    elif kind == "no file":
+        path.unlink()
+        path.symlink_to("/etc/passwd")
+    told = Told()
 
-    case.pull.image(reference)
+    case.pull.image(reference, progress=told)
 
-    assert len(registry.asked(registry.blob(layer.digest))) == 1
+    assert told.started.count(("download", layer.digest)) == 1
+    assert told.started.count(("verify", layer.digest)) == 2
     assert own_blobs(case.backing) == blobs_of(image)
+    (case.settings.layout.verified / "second name").unlink(missing_ok=True)
     assert left_by(case) == NOTHING
 
 
-def put_verified(settings: Settings, digest: str, data: bytes) -> None:
+class Told:
+    """Progress that remembers what was begun."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str, str]] = []
+
+    def start(self, action: str, item: str, total: int | None, unit: str = "B") -> None:
+        self.started.append((action, item))
+
+    def advance(self, action: str, item: str, amount: int) -> None: ...
+
+    def finish(self, action: str, item: str) -> None: ...
+
+
+def put_verified(settings: Settings, digest: str, data: bytes) -> Path:
     path = settings.layout.verified / digest.removeprefix("sha256:")
     path.write_bytes(data)
     path.chmod(0o440)
+    return path
 
 
 def test_two_pulls_of_one_image_share_the_work(case: Case, registry: HostileRegistry) -> None:
