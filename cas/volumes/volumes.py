@@ -116,13 +116,14 @@ class Volumes:
             InterruptedOperationError: ``cancel`` was set.
         """
         with self._locks.volume(name):
+            stood = self._exists(name)
             record = self._preparation.prepare(
                 name, image, read_only=read_only, cancel=cancel, progress=progress
             )
             if activate:
                 rootfs = self._activation.activate(record)
                 return VolumeStatus(name, VolumeState.ACTIVE, rootfs, record)
-        return self.get(name)
+        return self.get(name) if stood else self._inactive(record)
 
     def iter_volumes(self) -> Iterator[VolumeStatus]:
         """Stream every volume by name, damaged ones included."""
@@ -162,8 +163,10 @@ class Volumes:
             InUseError: Its writable layer is mounted elsewhere.
         """
         with self._locks.volume(name):
-            self._activation.activate(self._record(name))
-        return self.get(name)
+            record = self._record(name)
+            rootfs = self._activation.activate(record)
+        # Known, and not asked for: a containerd that is gone by now must not make it a failure.
+        return VolumeStatus(name, VolumeState.ACTIVE, rootfs, record)
 
     def deactivate(self, name: VolumeName) -> VolumeStatus:
         """Unmount a volume; idempotent. What was written is on disk then.
@@ -174,8 +177,9 @@ class Volumes:
             MountPointError: What is mounted there is not the volume.
         """
         with self._locks.volume(name):
-            self._activation.deactivate(self._record(name))
-        return self.get(name)
+            record = self._record(name)
+            unmounted = self._activation.deactivate(record)
+        return self._inactive(record) if unmounted else self.get(name)
 
     def activate_all(self) -> list[tuple[VolumeName, CasError | None]]:
         """Mount every volume, as after a reboot; one that fails does not keep the others back.
@@ -273,6 +277,10 @@ class Volumes:
     def _record(self, name: VolumeName) -> VolumeRecord:
         self._require(name)
         return read_record(self._backing.layout.volume(name), name)
+
+    def _inactive(self, record: VolumeRecord) -> VolumeStatus:
+        rootfs = self._backing.layout.volume_rootfs(record.name)
+        return VolumeStatus(record.name, VolumeState.INACTIVE, rootfs, record)
 
     def _status(self, name: VolumeName, point: MountPoint | None) -> VolumeStatus:
         rootfs = self._backing.layout.volume_rootfs(name)
