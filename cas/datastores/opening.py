@@ -16,7 +16,6 @@ from cas.datastores.redaction import redact_url
 from cas.datastores.retry import Pace
 from cas.datastores.settings import SourceSettings
 from cas.errors import ConfigError, SourceLibraryMissingError
-from cas.model.cancellation import Cancellation
 
 _KINDS = "docker, http, https, s3, azure, gs, sftp and file"
 
@@ -62,22 +61,19 @@ def open_source(settings: SourceSettings) -> Source:
             )
 
 
-def open_registry(
-    settings: SourceSettings, *, pace: Pace | None = None, cancellation: Cancellation | None = None
-) -> Registry:
+def open_registry(settings: SourceSettings, *, pace: Pace | None = None) -> Registry:
     """Open a registry, of which more can be asked than of other datastores.
 
     Args:
         settings: URL ``docker://<registry>`` or ``oci://<registry>``.
         pace: Time.
-        cancellation: Ends the pauses between attempts.
 
     Raises:
         ConfigError: The settings do not make sense together.
     """
     from cas.datastores.registry.registry import OCIRegistry
 
-    return OCIRegistry(settings, pace=pace, cancellation=cancellation)
+    return OCIRegistry(settings, pace=pace)
 
 
 @contextmanager

@@ -10,7 +10,8 @@ Every method, and every step of a stream, raises classes of :mod:`cas.errors` on
 * ``SourceChangedError``: the object is not the one that ``validator`` is of;
 * ``ResumeUnsupportedError``: the datastore cannot provably begin at ``offset``.
 
-A datastore may be used by several threads at once.
+A datastore may be used by several threads at once. What waits for an answer ends when the operation
+of its context is stopped (:mod:`cas.model.cancellation`), with ``InterruptedOperationError``.
 """
 
 __all__ = ["Download", "Registry", "RemoteObject", "Source", "Validator"]

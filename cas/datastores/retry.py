@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import tenacity
 
 from cas.errors import CasError, InterruptedOperationError
-from cas.model.cancellation import Cancellation
+from cas.model.cancellation import Cancellation, current_operation
 
 _log = logging.getLogger(__name__)
 
@@ -92,7 +92,8 @@ def retrying(
     Args:
         policy: Limits.
         pace: Time.
-        cancellation: Ends a pause; the function itself has to look at it.
+        cancellation: Ends a pause and the attempts; the function itself has to look at it. None
+            takes that of this context's operation.
         failures: Failures in a row so far, asked after each; by default all of them count.
     """
 
@@ -102,8 +103,12 @@ def retrying(
     def error(state: tenacity.RetryCallState) -> BaseException | None:
         return state.outcome.exception() if state.outcome is not None else None
 
+    stop = current_operation() if cancellation is None else cancellation
+
     def sleep(seconds: float) -> None:
-        pace.sleep(seconds, cancellation)
+        pace.sleep(seconds, stop)
+        if stop is not None:
+            stop.check()
 
     return tenacity.Retrying(
         retry=tenacity.retry_if_exception(is_worth_retrying),

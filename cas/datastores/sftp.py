@@ -9,6 +9,7 @@ __all__ = ["SFTPSource"]
 import errno
 import io
 import logging
+import socket
 import stat
 import threading
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from cas.datastores.port import Download, RemoteObject, Validator
 from cas.datastores.redaction import redact
 from cas.datastores.secret import Secret
 from cas.datastores.settings import Credentials, SourceSettings
+from cas.datastores.waiting import limited
 from cas.errors import (
     AuthenticationError,
     CasError,
@@ -81,6 +83,7 @@ class SFTPSource:
         self._key = _parse_key(self._credentials.private_key)
         self._name = base.rstrip("/")
         self._client: paramiko.SSHClient | None = None
+        self._line: socket.socket | None = None
         self._guard = threading.Lock()
 
     @property
@@ -90,7 +93,7 @@ class SFTPSource:
 
     def stat(self, path: str, /) -> RemoteObject:
         """Ask about a file without reading it."""
-        with self._translated(path), closing(self._channel()) as channel:
+        with self._asking(path), closing(self._channel()) as channel:
             return _described(channel.stat(self._place(path)))
 
     @contextmanager
@@ -99,7 +102,7 @@ class SFTPSource:
     ) -> Iterator[Download]:
         """Read a file from ``offset`` on; see :class:`cas.datastores.port.Source`."""
         with ExitStack() as stack:
-            with self._translated(path):
+            with self._asking(path):
                 channel = stack.enter_context(closing(self._channel()))
                 file = stack.enter_context(closing(channel.open(self._place(path), "rb")))
                 remote = _described(file.stat())
@@ -139,6 +142,8 @@ class SFTPSource:
         client.get_host_keys().update(self._host_keys)
         policy = _AnyHost() if self._transport.insecure else _KnownHostsOnly()
         client.set_missing_host_key_policy(policy)
+        patience = self._transport.connect_seconds
+        self._line = socket.create_connection((self._host, self._port), patience)
         try:
             client.connect(
                 self._host,
@@ -146,20 +151,33 @@ class SFTPSource:
                 self._user,
                 self._credentials.password.reveal() or None,
                 self._key,
-                timeout=self._transport.connect_seconds,
-                banner_timeout=self._transport.connect_seconds,
-                auth_timeout=self._transport.connect_seconds,
-                channel_timeout=self._transport.connect_seconds,
+                timeout=patience,
+                banner_timeout=patience,
+                auth_timeout=patience,
+                channel_timeout=patience,
                 allow_agent=False,
                 look_for_keys=False,
+                sock=self._line,
             )
         except BaseException:
             client.close()
+            self._line.close()
             raise
         return client
 
+    def _break_off(self) -> None:
+        line = self._line
+        if line is not None:
+            with suppress(OSError):
+                line.shutdown(socket.SHUT_RDWR)
+
     def _place(self, path: str) -> str:
         return f"{self._directory.rstrip('/')}/{path.lstrip('/')}" if path else self._directory
+
+    @contextmanager
+    def _asking(self, path: str) -> Iterator[None]:
+        with self._translated(path), limited(self._break_off):
+            yield
 
     @contextmanager
     def _translated(self, path: str) -> Iterator[None]:
@@ -207,7 +225,7 @@ def _failure(error: Exception, what: str) -> CasError:
         case PermissionError():
             return AuthenticationError(f"{what}: the server does not allow to read it ({said})")
         case TimeoutError():
-            return SourceStalledError(f"{what}: the server has sent nothing for too long")
+            return SourceStalledError(f"{what}: the server has sent nothing of use for too long")
         case _:
             return SourceUnavailableError(f"{what}: the connection failed or broke off ({said})")
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NoReturn, assert_never, cast
 
 import msgspec
-import tenacity
 
 from cas.agent.serving import CallContext, Confinable, serve
 from cas.datastores.fetch import fetch
@@ -35,6 +34,7 @@ from cas.downloader.requests import (
 )
 from cas.errors import InvalidNameError, LimitExceededError
 from cas.fsops.durable import write_file
+from cas.model.cancellation import begin_operation
 from cas.model.digest import Digest
 from cas.model.reference import ImageReference
 from cas.model.transfer_name import TransferName
@@ -64,6 +64,7 @@ class _Session:
 
     def handle(self, request: bytes, context: CallContext) -> msgspec.Struct:
         """Do what is asked; see :data:`cas.agent.serving.Handler`."""
+        begin_operation(context.cancel)
         try:
             asked = _REQUESTS.decode(request)
         except msgspec.DecodeError as error:
@@ -73,10 +74,10 @@ class _Session:
             case Fetch():
                 return self._fetch(asked, context)
             case Stat(path=path):
-                remote = self._retrying(context)(self._source.stat, path)
-                return Status(remote.size, remote.media_type)
+                return self._stat(path)
             case Read():
-                return Content(self._retrying(context)(self._read, asked, context))
+                again = retrying(self._policy.retry, Pace())
+                return Content(again(self._read, asked, context))
             case Resolve(reference=reference):
                 return DescriptorForm.of(self._registry.resolve(ImageReference.parse(reference)))
             case FindTag(repository=repository, tag=tag):
@@ -88,11 +89,12 @@ class _Session:
             case _:
                 assert_never(asked)
 
-    def _retrying(self, context: CallContext) -> tenacity.Retrying:
+    def _stat(self, path: str) -> Status:
         policy = self._policy.retry
         if hasattr(self._source, "resolve"):  # a registry tries again by itself
             policy = replace(policy, attempts=1)
-        return retrying(policy, Pace(), cancellation=context.cancel)
+        remote = retrying(policy, Pace())(self._source.stat, path)
+        return Status(remote.size, remote.media_type)
 
     def _read(self, asked: Read, context: CallContext) -> bytes:
         data = b""

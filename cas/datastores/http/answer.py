@@ -2,24 +2,29 @@
 
 __all__ = ["Answer"]
 
-import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from functools import partial
 
 from urllib3.response import BaseHTTPResponse
 
 from cas.datastores.http.failures import refusal, translated
+from cas.datastores.http.lines import end_line
+from cas.datastores.waiting import limited, watched_reads
 from cas.errors import (
     CasError,
     LimitExceededError,
     SourceStalledError,
     SourceUnavailableError,
 )
+from cas.model.cancellation import check_operation
 from cas.model.limits import CHUNK_BYTES
 
 _MAX_QUOTE_BYTES = 8 * 1024
 _BODY_SECONDS = 120.0
 _QUOTE_SECONDS = 10.0
+_READ_SECONDS = 60.0
+"""For one read of a body in chunks, their framing included."""
 
 
 class Answer:
@@ -55,17 +60,24 @@ class Answer:
 
         Raises:
             SourceUnavailableError: It ends before its announced length, or the connection broke.
-            SourceStalledError: Nothing came within the idle limit.
+            SourceStalledError: Nothing came within the idle limit, or framing and no content.
             SourceProtocolError: Its framing is wrong.
         """
         empty = True
-        with translated(self.what):
-            while chunk := self._response.read1(CHUNK_BYTES, decode_content=False):
+        with translated(self.what), closing(self._reads()) as chunks:
+            for chunk in chunks:
                 empty = False
                 yield chunk
         if empty and not self._is_framed():
             # A cut within the headers looks just so to http.client.
             raise SourceUnavailableError(f"{self.what}: the connection ended before the first byte")
+
+    def _reads(self) -> Generator[bytes, None, None]:
+        read = partial(self._response.read1, CHUNK_BYTES, decode_content=False)
+        if "Transfer-Encoding" in self.headers:
+            yield from watched_reads(read, self.abort, _READ_SECONDS)
+        else:
+            yield from iter(read, b"")
 
     def _is_framed(self) -> bool:
         """Whether the end of the body is something that the server says, not a closed line."""
@@ -92,43 +104,33 @@ class Answer:
         return b"".join(parts)
 
     def refusal(self) -> CasError:
-        """Make the error that this answer stands for; it is no success."""
+        """Make the error that this answer stands for; it is no success.
+
+        Raises:
+            InterruptedOperationError: This context's operation was stopped.
+        """
         quote = b""
         with suppress(CasError), self._within(_QUOTE_SECONDS):
             for chunk in self.chunks():
                 quote += chunk
                 if len(quote) >= _MAX_QUOTE_BYTES:
                     break
+        check_operation()
         text = quote[:_MAX_QUOTE_BYTES].decode(errors="replace")
         return refusal(self.status, self.headers, self.what, text)
 
     @contextmanager
     def _within(self, seconds: float) -> Iterator[None]:
-        """End the reading in the block after so many seconds, with SourceStalledError."""
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            self.abort()
-
-        timer = threading.Timer(seconds, end)
-        timer.daemon = True
-        timer.start()
         try:
-            yield
-        except SourceUnavailableError:
-            if not late.is_set():
-                raise
-        finally:
-            timer.cancel()
-        if late.is_set():  # a body that ends with its connection looks complete then
+            with limited(self.abort, seconds):
+                yield
+        except TimeoutError as error:
             message = f"{self.what}: the answer was not complete after {seconds:g} seconds"
-            raise SourceStalledError(message)
+            raise SourceStalledError(message) from error
 
     def abort(self) -> None:
         """Make a read that waits in another thread fail. Idempotent, never raises."""
-        with suppress(OSError, RuntimeError, ValueError):
-            self._response.shutdown()
+        end_line(self._response)
 
     def close(self) -> None:
         """Give the connection back if the body was read to its end, else close it. Idempotent."""

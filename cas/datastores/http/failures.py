@@ -112,7 +112,7 @@ def _failure(error: BaseException, what: str) -> CasError:
             "that signed it, and check the clock"
         )
     if any(isinstance(cause, exceptions.ReadTimeoutError | TimeoutError) for cause in causes):
-        return SourceStalledError(f"{what}: the server has sent nothing for too long")
+        return SourceStalledError(f"{what}: the server has sent nothing of use for too long")
     if any(_is_nonsense(cause) for cause in causes):
         return SourceProtocolError(
             f"{what}: what came is not HTTP as it should be ({_text(causes[-1])}); something in "

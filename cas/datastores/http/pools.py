@@ -8,29 +8,23 @@ __all__ = ["Pools", "tls_context"]
 
 import ipaddress
 import logging
-import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
 
 import urllib3
-from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.response import HTTPResponse
 from urllib3.util import Timeout
 
+from cas.datastores.http.lines import Connection, TLSConnection
 from cas.datastores.http.urls import split_user
 from cas.datastores.redaction import redact
 from cas.datastores.secret import Secret
 from cas.datastores.settings import Proxies, TransportSettings
 from cas.errors import ConfigError
 
-_HEADERS_TIMES_IDLE = 3
-"""How many idle limits the headers of an answer may take as a whole."""
 _CONNECTIONS_PER_HOST = 16
 
 
@@ -66,54 +60,12 @@ def tls_context(settings: TransportSettings) -> ssl.SSLContext:
     return context
 
 
-@contextmanager
-def _deadline(connection: HTTPConnection) -> Iterator[None]:
-    """Cut a connection whose answer does not begin in time.
-
-    The idle limit of a socket starts anew with every byte, so that a peer could send headers for
-    ever; this limit does not.
-    """
-    line, seconds = connection.sock, connection.timeout
-    if not isinstance(line, socket.socket) or not isinstance(seconds, int | float):
-        yield
-        return
-    over = threading.Event()
-
-    def cut() -> None:
-        over.set()
-        with suppress(OSError):
-            line.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds * _HEADERS_TIMES_IDLE, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-        if over.is_set():  # whatever http.client made of the cut
-            message = "the answer took too long to begin"
-            raise TimeoutError(message)
-
-
-class _Connection(HTTPConnection):
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 does
-        with _deadline(self):
-            return super().getresponse()
-
-
-class _TLSConnection(HTTPSConnection):
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 does
-        with _deadline(self):
-            return super().getresponse()
-
-
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+    ConnectionCls = Connection
 
 
 class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection
+    ConnectionCls = TLSConnection
 
 
 class Pools:

@@ -29,7 +29,6 @@ from cas.errors import (
     SourceChangedError,
     SourceNotFoundError,
 )
-from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import Digest
 from cas.model.documents import Index, parse_document
@@ -54,7 +53,6 @@ class OCIRegistry:
         retry: Attempts of every call but :meth:`open`, whose caller tries again.
         limits: For documents.
         pace: Time.
-        cancellation: Ends a pause between two attempts.
     """
 
     def __init__(
@@ -64,7 +62,6 @@ class OCIRegistry:
         retry: RetryPolicy | None = None,
         limits: Limits | None = None,
         pace: Pace | None = None,
-        cancellation: Cancellation | None = None,
     ) -> None:
         self._domain = urlsplit(settings.url).netloc.rpartition("@")[2]
         if not self._domain:
@@ -73,7 +70,6 @@ class OCIRegistry:
         self._retry = retry or RetryPolicy()
         self._limits = limits or Limits()
         self._pace = pace or Pace()
-        self._cancellation = cancellation
 
     @property
     def name(self) -> str:
@@ -177,7 +173,7 @@ class OCIRegistry:
             yield replace(download, remote=remote, chunks=chunks)
 
     def _ask(self, ask: Callable[[Host], _Result], *, resolving: bool = False) -> _Result:
-        loop = retrying(self._retry, self._pace, cancellation=self._cancellation)
+        loop = retrying(self._retry, self._pace)
         return loop(lambda: self._first(ask, resolving=resolving))
 
     def _first(

@@ -6,6 +6,8 @@ import pytest
 
 from cas.datastores.settings import SourceSettings
 from cas.downloader.downloader import Downloader
+from cas.errors import AuthenticationError
+from cas.model.digest import Digest
 from cas.model.settings import Settings
 from tests.support.fetching import BODY
 from tests.support.hostile_server import HostileServer, answer, resource
@@ -28,3 +30,19 @@ def test_size_and_small_file_are_asked_for_again_after_a_temporary_failure(
     with Downloader(agent_settings, SourceSettings(url=server.url)) as downloader:
         assert downloader.stat("size").size == len(BODY)
         assert downloader.read("signature", limit=100) == b"words"
+
+
+def test_small_blob_of_a_registry_is_asked_for_again_after_a_temporary_failure_only(
+    server: HostileServer, agent_settings: Settings
+) -> None:
+    """A registry tries questions again by itself, and leaves reading to its caller."""
+    digest = Digest.of(b"words")
+    server.on(f"/v2/a/blobs/{digest}", answer(503), resource(b"words"), answer(403))
+    registry = SourceSettings(url=f"docker://127.0.0.1:{server.port}", plain_http=True)
+
+    with Downloader(agent_settings, registry) as downloader:
+        assert downloader.read(f"a@{digest}", limit=100) == b"words"
+        with pytest.raises(AuthenticationError):
+            downloader.read(f"a@{digest}", limit=100)
+
+    assert len(server.requests) == 3

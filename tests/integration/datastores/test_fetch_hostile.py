@@ -28,6 +28,26 @@ def _hold(_: Request, line: Line) -> None:
     line.hold()
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def _drip_trailer(_: Request, line: Line) -> None:
+    line.send(CHUNKED + b"3\r\nabc\r\n0\r\n")
+    while not line.released.wait(0.03):
+        line.send(b"X-A: b\r\n")
+
+
+def _flood_trailer(request: Request, line: Line) -> None:
+    line.socket.settimeout(0.5)  # a client that is gone need not tell
+    raw(CHUNKED + b"0\r\n", forever=b"X-A: b\r\n" * 9000)(request, line)
+
+
+def _drip_chunk_length(_: Request, line: Line) -> None:
+    line.send(CHUNKED)
+    while not line.released.wait(0.03):
+        line.send(b"0")
+
+
 def _drip_headers(_: Request, line: Line) -> None:
     line.send(HEAD)
     while not line.released.wait(0.03):
@@ -85,6 +105,9 @@ TEMPORARY: list[tuple[str, list[Behaviour], type[CasError]]] = [
      SourceUnavailableError),
     ("chunk-length-is-no-number",
      [raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nabc\r\n")], SourceUnavailableError),
+    ("trailer-drips", [_drip_trailer], SourceStalledError),
+    ("trailer-without-end", [_flood_trailer], SourceStalledError),
+    ("chunk-length-drips", [_drip_chunk_length], SourceStalledError),
     ("chunks-without-end", [raw(HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")],
      SourceUnavailableError),
 ]  # fmt: skip
@@ -123,11 +146,13 @@ def test_answer_that_stays_bad_is_tried_so_often_and_leaves_nothing(
     fetching: Fetching,
     behaviours: list[Behaviour],
     error: type[CasError],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Growing pauses, a bounded number of attempts, and nothing that could not be resumed."""
     server.on("/blob", *behaviours)
     if error is SourceStalledError:
         fetching.idle_seconds = 0.2  # of silence, which is what the test is about
+        monkeypatch.setattr("cas.datastores.http.answer._READ_SECONDS", 0.2)
 
     with pytest.raises(error) as caught:
         fetching(server.url)
