@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Protocol, Self
 
+from cas.errors import NoSpaceError
+
 _BLOCK_BYTES = 64 * 1024 * 1024
 """Room is asked for in such steps while the size of an object is unknown."""
 
@@ -69,10 +71,16 @@ class Allotment:
             NoSpaceError: They go beyond the promise, and there is no more room.
         """
         if self._promise is None or amount > self._left:
-            self.promise(max(amount, _BLOCK_BYTES))
+            self._promise_more(amount)
         if self._promise is not None:
             self._promise.consume(amount)
         self._left -= amount
+
+    def _promise_more(self, amount: int) -> None:
+        try:
+            self.promise(max(amount, _BLOCK_BYTES))
+        except NoSpaceError:  # the rest of an object may be smaller than a step
+            self.promise(amount)
 
     def close(self) -> None:
         """Give the promise back. Idempotent."""

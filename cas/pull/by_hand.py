@@ -3,20 +3,35 @@
 __all__ = ["download_unverified", "verify_downloads"]
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from cas.datastores.fetch import held_bytes
 from cas.downloader.downloader import Downloader
 from cas.downloader.requests import Fetched
 from cas.model.digest import Digest
+from cas.model.layout import Layout
+from cas.model.limits import Limits
 from cas.model.progress import Progress
 from cas.model.settings import Settings
 from cas.model.transfer_name import TransferName
+from cas.pull.room import Room
 from cas.pull.sources import file_uuid, url_settings
 from cas.pull.transfer import RemoteBlob, Watch, told
 from cas.store.directories import require_directories
 from cas.store.locking import Locks
+from cas.store.space import Space
 from cas.verifier.verifier import Verifier
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where the file system is, without a store on it."""
+
+    layout: Layout
+    limits: Limits
+    blobs_directory: Path | None = None
 
 
 def download_unverified(
@@ -42,6 +57,7 @@ def download_unverified(
         The file, and what came.
 
     Raises:
+        NoSpaceError: There is no room, or none for more; what came is kept.
         CasError: As :meth:`cas.downloader.downloader.Downloader.fetch`.
     """
     layout = settings.layout
@@ -49,12 +65,16 @@ def download_unverified(
     source, path = url_settings(settings.download, url)
     name = TransferName(image or file_uuid(url), digest)
     blob = RemoteBlob(digest, size, path)
+    room = Room(Space(_Place(layout, settings.limits)))
+    held = held_bytes(layout.download(name))
     with (
         Locks(layout).transfer(digest),
         Downloader(settings, source) as downloader,
-        told(Watch(progress), "download", blob) as tell,
+        room.of(None if size is None else max(0, size - held), f"file {path}"),
+        told(Watch(progress, room.use), "download", blob, held) as tell,
     ):
-        return layout.download(name), downloader.fetch(name, path, size, progress=tell)
+        fetched = downloader.fetch(name, path, size, cancel=room.stop, progress=tell)
+        return layout.download(name), fetched
 
 
 def verify_downloads(settings: Settings, names: Iterable[str]) -> list[Path]:

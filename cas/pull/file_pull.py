@@ -88,7 +88,7 @@ class FilePull:
         if request.rule.require is not Requirement.NOTHING:
             signature = self._signature(request, agents)
         blob = RemoteBlob(request.digest, size, request.path)
-        room = Room(Space(self._backing))
+        room = Room(Space(self._backing), request.cancel)
         transfer = Transfer(
             agents,
             self._backing.layout,
@@ -96,12 +96,13 @@ class FilePull:
             attempts=self._settings.download.digest_attempts,
             watch=Watch(request.progress, room.use),
         )
-        with room.of(transfer.room_needed(blob), f"file {request.path}"):
+        needed = None if size is None else transfer.room_needed(blob)
+        with room.of(needed, f"file {request.path}"):
             return transfer.run(
                 blob,
                 present=lambda: self._present(request),
                 take=lambda verified: self._take(request, agents, verified, signature),
-                cancel=request.cancel,
+                cancel=room.stop,
             )
 
     def _signature(self, request: FileRequest, agents: Agents) -> bytes:

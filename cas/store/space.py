@@ -6,23 +6,41 @@ are removed by whoever looks next. The ledger knows promises only: what is writt
 the file system itself.
 """
 
-__all__ = ["Reservation", "Space"]
+__all__ = ["Placed", "Reservation", "Space"]
 
 import logging
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 from cas.errors import LockTimeoutError, NoSpaceError
 from cas.fsops.durable import remove_file
 from cas.fsops.locks import FileLock
 from cas.fsops.translation import translated
 from cas.fsops.trees import free_bytes
-from cas.store.backing import Backing
+from cas.model.layout import Layout
+from cas.model.limits import Limits
 from cas.store.locking import Locks
 
 _log = logging.getLogger(__name__)
+
+
+class Placed(Protocol):
+    """What tells where a store is; :class:`cas.store.backing.Backing` does."""
+
+    @property
+    def layout(self) -> Layout:
+        """Its paths."""
+
+    @property
+    def limits(self) -> Limits:
+        """Its limits."""
+
+    @property
+    def blobs_directory(self) -> Path | None:
+        """Where its blobs are, if this process reaches that."""
 
 
 class Reservation:
@@ -55,7 +73,7 @@ class Space:
         backing: The store.
     """
 
-    def __init__(self, backing: Backing) -> None:
+    def __init__(self, backing: Placed) -> None:
         self._backing = backing
         self._locks = Locks(backing.layout)
         self._ledger = backing.layout.reservations

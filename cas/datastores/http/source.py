@@ -1,6 +1,6 @@
 """The datastore that is a web server."""
 
-__all__ = ["HTTPSource", "basic_authorization", "open_web"]
+__all__ = ["HEAD_REFUSED", "HTTPSource", "basic_authorization", "open_web"]
 
 import base64
 from collections.abc import Callable, Iterator
@@ -17,6 +17,8 @@ from cas.datastores.secret import NO_SECRET, Secret
 from cas.datastores.settings import Credentials, SourceSettings
 
 _OK = 200
+HEAD_REFUSED = frozenset({400, 403, 405, 501})
+"""Of whoever knows no HEAD, or whose signed URL is good for GET alone."""
 
 
 def basic_authorization(credentials: Credentials) -> Secret:
@@ -76,11 +78,12 @@ class HTTPSource:
         return self._name
 
     def stat(self, path: str, /) -> RemoteObject:
-        """Ask for the headers of an object."""
+        """Ask for the headers of an object; by GET, unread, where HEAD is refused."""
         with self._exchange("HEAD", path, {}) as answer:
-            if answer.status != _OK:
-                raise answer.refusal()
-            return described(answer)
+            if answer.status not in HEAD_REFUSED:
+                return _described(answer)
+        with self._exchange("GET", path, {}) as answer:
+            return _described(answer)
 
     @contextmanager
     def open(
@@ -118,3 +121,9 @@ class HTTPSource:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _described(answer: Answer) -> RemoteObject:
+    if answer.status != _OK:
+        raise answer.refusal()
+    return described(answer)

@@ -4,6 +4,7 @@ __all__ = ["describe", "read_blob", "read_manifest", "read_referrers"]
 
 from cas.datastores.http.answer import Answer
 from cas.datastores.http.ranges import described
+from cas.datastores.http.source import HEAD_REFUSED
 from cas.datastores.port import Validator
 from cas.datastores.registry.host import Host
 from cas.errors import (
@@ -28,7 +29,6 @@ from cas.model.media_types import (
 _ACCEPT = {"Accept": f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_INDEX}, {DOCKER_MANIFEST}"}
 _ACCEPT_INDEX = {"Accept": OCI_INDEX}
 _OK = 200
-_NO_HEAD = frozenset({400, 405, 501})
 _NO_SUCH_CALL = frozenset({400, 404, 405, 501})
 
 
@@ -46,7 +46,7 @@ def describe(host: Host, repository: str, named: str, limit: int) -> Descriptor:
         size = described(answer).size
         if answer.status == _OK and size and "Docker-Content-Digest" in answer.headers:
             return _named(named, Descriptor(_media_type(answer), _told_digest(answer), size))
-        if answer.status != _OK and answer.status not in _NO_HEAD:
+        if answer.status != _OK and answer.status not in HEAD_REFUSED:
             raise answer.refusal()
     with host.exchange("GET", repository, path, _ACCEPT) as answer:
         if answer.status != _OK:

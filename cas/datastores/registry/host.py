@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cas.datastores.http.answer import Answer
 from cas.datastores.http.ranges import described, resumption_headers, verified_resumption
+from cas.datastores.http.source import HEAD_REFUSED
 from cas.datastores.http.transport import Transport
 from cas.datastores.http.urls import split_user
 from cas.datastores.port import Download, RemoteObject, Validator
@@ -98,20 +99,23 @@ class Host:
                 again = False
 
     def stat_blob(self, repository: str, digest: Digest) -> RemoteObject:
-        """Ask for size and type of a blob."""
+        """Ask for size and type of a blob; by GET, unread, where HEAD is refused."""
         with self.exchange("HEAD", repository, f"blobs/{digest}") as answer:
-            if answer.status != _OK:
+            if answer.status == _OK:
+                return described(answer)
+            if answer.status not in HEAD_REFUSED:
                 raise answer.refusal()
-            return described(answer)
+        with self.open_blob(repository, digest, 0, None) as download:
+            return download.remote
 
     @contextmanager
     def open_blob(
-        self, repository: str, digest: Digest, offset: int, validator: Validator
+        self, repository: str, digest: Digest, offset: int, validator: Validator | None
     ) -> Iterator[Download]:
         """Read a blob from ``offset`` on, following the host to where it keeps its blobs."""
         headers = resumption_headers(offset, validator)
         with self.exchange("GET", repository, f"blobs/{digest}", headers) as answer:
-            if offset:
+            if offset and validator is not None:
                 remote = verified_resumption(answer, offset, validator)
             elif answer.status == _OK:
                 remote = described(answer)

@@ -56,6 +56,32 @@ def test_object_is_described_without_being_read(server: HostileServer, fetching:
     assert server.requests[0].method == "HEAD"
 
 
+@pytest.mark.parametrize("status", [403, 405, 501])
+def test_object_whose_server_refuses_head_is_described_by_get(
+    server: HostileServer, fetching: Fetching, status: int
+) -> None:
+    """As that of a signed URL, whose signature is good for one method."""
+    server.on("/blob", answer(status), resource(BODY))
+
+    with open_source(fetching.settings(server.url)) as source:
+        assert source.stat("blob").size == len(BODY)
+
+    assert [request.method for request in server.requests] == ["HEAD", "GET"]
+
+
+@pytest.mark.parametrize("status", [403, 501])
+def test_object_that_get_refuses_too_is_not_described(
+    server: HostileServer, fetching: Fetching, status: int
+) -> None:
+    """What is forbidden stays forbidden."""
+    server.on("/blob", answer(status))
+
+    with open_source(fetching.settings(server.url)) as source, pytest.raises(CasError) as caught:
+        source.stat("blob")
+
+    assert caught.value.details["status"] == status
+
+
 def test_credentials_and_headers_stay_with_their_host(
     server: HostileServer, other_server: HostileServer, fetching: Fetching
 ) -> None:

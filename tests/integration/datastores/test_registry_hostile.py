@@ -230,6 +230,19 @@ def test_registry_that_tells_no_digest_is_read(server: HostileServer, registry: 
     assert found == Descriptor(OCI_MANIFEST, Digest.of(body), len(body))
 
 
+@pytest.mark.parametrize("status", [400, 403, 405, 501])
+def test_registry_that_refuses_head_is_asked_by_get(
+    server: HostileServer, registry: Registry, status: int
+) -> None:
+    """For what a tag points to, and for the size of a blob."""
+    manifest = resource(b"{}", headers={"Content-Type": OCI_MANIFEST})
+    server.on(TAG, answer(status), manifest)
+    server.on(BLOB_PATH, answer(status), resource(BODY))
+
+    assert registry.resolve(_reference(server)).digest == Digest.of(b"{}")
+    assert registry.stat(f"a@{BLOB}").size == len(BODY)
+
+
 def test_document_that_is_another_is_refused(server: HostileServer, registry: Registry) -> None:
     """Manifest and blob, by size and by digest."""
     path = f"/v2/a/manifests/{BLOB}"

@@ -7,16 +7,18 @@ from pathlib import Path
 import pytest
 
 from cas.app import Case
+from cas.model.digest import Digest
 from cas.model.settings import Settings
+from cas.store.space import Space
 from tests.integration.pull.conftest import NOTHING, left_by
 from tests.support.command import Cas
 from tests.support.daemon import private_daemon, settings_for
 from tests.support.hostile_registry import HostileRegistry
-from tests.support.hostile_server import Line, Request, resource
+from tests.support.hostile_server import Line, Request, answer, resource
 from tests.support.images import build_image
 from tests.support.layers import file
 from tests.support.loopfs import LoopFileSystem
-from tests.support.stores import random_bytes
+from tests.support.stores import names, random_bytes
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +26,58 @@ MIB = 1024 * 1024
 _DISK = 256 * MIB
 _RESERVED = _DISK // 20
 """What ext4 keeps for root, and the downloader is not."""
+
+
+class _Paced(Line):
+    """Sends no faster than a download tells how far it is."""
+
+    def send(self, data: bytes) -> None:
+        super().send(data)
+        self.released.wait(0.02)
+
+
+@pytest.mark.parametrize("verified", [True, False], ids=["stored", "unverified"])
+def test_file_of_unknown_size_takes_no_room_that_others_were_promised(
+    loop_ext4: Callable[[int], LoopFileSystem],
+    containerd_binary: str,
+    registry: HostileRegistry,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    verified: bool,
+) -> None:
+    """It ends with the status of a full disk, though that is not full, and goes on later."""
+    disk = loop_ext4(_DISK)
+    disk.path.chmod(0o755)
+    settings = settings_for(disk.path, containerd_binary)
+    settings = replace(settings, owners=Settings(persist=disk.path).owners)
+    body = random_bytes(24 * MIB)
+    sent = resource(body, length=-1, piece=256 * 1024)
+
+    def slowly(request: Request, line: Line) -> None:
+        sent(request, _Paced(line.socket, line.released))
+
+    path = "/disk.img"
+    url = registry.on(path, answer(405), slowly, slowly, sent)
+    command = ["download", url, "--digest", Digest.of(body)]
+    if not verified:
+        command.append("--unverified")
+        registry.on(path, slowly, sent)
+    with private_daemon(settings), Case.open(settings) as case:
+        cas = Cas(settings, tmp_path, capsys)
+        space = Space(case.backing)
+        with space.reserve(space.available() - 8 * MIB, "the work of others"):
+            result = cas(*command)
+        result.assert_orderly(6)
+        assert "[no-space]" in result.err
+        (partial,) = settings.layout.downloader.glob("*.partial")
+        came = partial.stat().st_size
+
+        assert cas(*command).status == 0
+
+        assert MIB < came < 16 * MIB
+        assert registry.asked(path)[-1].headers["range"] == f"bytes={came}-"
+        assert names(settings.layout.reservations) == []
+        assert case.blobs.exists(Digest.of(body)) == verified
 
 
 def test_pull_on_a_disk_that_fills_up_ends_and_goes_on_when_there_is_room(

@@ -36,7 +36,7 @@ def stub(tmp_path: Path) -> Stub:
 
 @pytest.fixture
 def space(stub: Stub) -> Space:
-    return Space(stub)  # type: ignore[arg-type]
+    return Space(stub)
 
 
 def files(stub: Stub) -> list[Path]:
@@ -90,7 +90,7 @@ def test_room_that_work_must_leave_is_not_promised(stub: Stub, tmp_path: Path) -
     """The limit on free space counts as used."""
     free = free_bytes(tmp_path)
     stub.limits = replace(stub.limits, min_free_bytes=free // 2)
-    space = Space(stub)  # type: ignore[arg-type]
+    space = Space(stub)
     assert abs(space.available() - free // 2) < SLACK
     with pytest.raises(NoSpaceError), space.reserve(free * 2 // 3, "test"):
         pass
@@ -99,7 +99,7 @@ def test_room_that_work_must_leave_is_not_promised(stub: Stub, tmp_path: Path) -
 def test_room_is_never_less_than_none(stub: Stub, tmp_path: Path) -> None:
     """A file system that is fuller than it may be has nothing available."""
     stub.limits = replace(stub.limits, min_free_bytes=free_bytes(tmp_path) * 2)
-    assert Space(stub).available() == 0  # type: ignore[arg-type]
+    assert Space(stub).available() == 0
 
 
 PROGRAM = """
