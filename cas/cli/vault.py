@@ -4,7 +4,8 @@ __all__ = ["command"]
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,9 +15,11 @@ from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import NounGroup, output_options
 from cas.cli.output import print_document, timestamp
 from cas.errors import CasError, UsageError
+from cas.model.settings import ServiceUse, Settings
 from cas.model.vault_settings import VaultName
 
 if TYPE_CHECKING:
+    from cas.rpc.client.vault import VaultClient
     from cas.vault.vaults import Vaults, VaultStatus
 
 _Decorated = TypeVar("_Decorated", bound=Callable[..., Any])
@@ -27,6 +30,9 @@ _log = logging.getLogger(__name__)
 @click.group(name="vault", cls=NounGroup)
 def command() -> None:
     """The encrypted directories below the persist directory: vault and unsealed-vault.
+
+    They are worked on directly, so that keys pass through no other process; with "cas --service
+    always vault ..." through the service, which answers while they are locked.
 
     \b
     Example:
@@ -60,11 +66,33 @@ def _chosen(names: tuple[str, ...]) -> tuple[VaultName, ...]:
     return tuple(map(VaultName, names)) or tuple(VaultName)
 
 
-def _open(invocation: Invocation, passphrase_file: Path | None = None) -> "Vaults":
+@contextmanager
+def _opened(
+    invocation: Invocation, passphrase_file: Path | None = None
+) -> "Iterator[Vaults | VaultClient]":
+    """Give the use cases, or their client where the service must be used."""
+    from cas.cli.secret_input import passphrase_from
+
+    settings = invocation.settings()
+    if settings.service is not ServiceUse.ALWAYS:
+        yield _direct(settings, passphrase_file)
+        return
+    from cas.rpc.client.vault import VaultClient
+
+    with ExitStack() as stack:
+        passphrase = None
+        if passphrase_file is not None:
+            passphrase = stack.enter_context(passphrase_from(passphrase_file)())
+        client = VaultClient.connect(settings.service_socket, passphrase=passphrase)
+        stack.enter_context(client).require_persist(settings.persist)
+        yield client
+
+
+def _direct(settings: Settings, passphrase_file: Path | None = None) -> "Vaults":
     from cas.app import open_vaults
     from cas.cli.secret_input import passphrase_from
 
-    return open_vaults(invocation.settings(), ask=passphrase_from(passphrase_file))
+    return open_vaults(settings, ask=passphrase_from(passphrase_file))
 
 
 def _protect_memory() -> None:
@@ -91,9 +119,9 @@ def init(invocation: Invocation, passphrase_file: Path | None) -> None:
       cas vault init
     """
     _protect_memory()
-    vaults = _open(invocation, passphrase_file)
-    vaults.init()
-    _print_status(invocation, vaults.status())
+    with _opened(invocation, passphrase_file) as vaults:
+        vaults.init()
+        _print_status(invocation, vaults.status())
 
 
 @command.command()
@@ -111,7 +139,8 @@ def unlock(invocation: Invocation, names: tuple[str, ...], passphrase_file: Path
       cas vault unlock
     """
     _protect_memory()
-    _open(invocation, passphrase_file).unlock(_chosen(names))
+    with _opened(invocation, passphrase_file) as vaults:
+        vaults.unlock(_chosen(names))
 
 
 @command.command()
@@ -121,7 +150,7 @@ def unlock(invocation: Invocation, names: tuple[str, ...], passphrase_file: Path
     default=30.0,
     metavar="SECONDS",
     show_default=True,
-    help="How long containerd may take to stop.",
+    help="How long containerd, and who else uses a vault, may take to end.",
 )
 @output_options
 @pass_invocation
@@ -135,7 +164,8 @@ def lock(invocation: Invocation, names: tuple[str, ...], wait: float) -> None:
     Example:
       cas vault lock
     """
-    _open(invocation).lock(_chosen(names), wait_seconds=wait)
+    with _opened(invocation) as vaults:
+        vaults.lock(_chosen(names), wait_seconds=wait)
 
 
 @command.command()
@@ -152,7 +182,8 @@ def status(invocation: Invocation) -> None:
     Example:
       cas vault status --json
     """
-    _print_status(invocation, _open(invocation).status())
+    with _opened(invocation) as vaults:
+        _print_status(invocation, vaults.status())
 
 
 @command.command()
@@ -183,13 +214,12 @@ def reseal(
     from cas.cli.secret_input import read_key
 
     _protect_memory()
-    vaults = _open(invocation, passphrase_file)
-    if key_file is None:
-        vaults.reseal(_chosen(names))
-        return
-    if len(names) != 1:
+    if key_file is not None and len(names) != 1:
         raise UsageError("--key is the key of one vault; name that")
-    with read_key(key_file) as key:
+    with (
+        nullcontext() if key_file is None else read_key(key_file) as key,
+        _opened(invocation, passphrase_file) as vaults,
+    ):
         vaults.reseal(_chosen(names), key)
 
 
@@ -219,8 +249,8 @@ def recover(
     from cas.cli.secret_input import read_key
 
     _protect_memory()
-    with read_key(key_file) as key:
-        _open(invocation, passphrase_file).recover(VaultName(name), key, reseal=not no_reseal)
+    with read_key(key_file) as key, _opened(invocation, passphrase_file) as vaults:
+        vaults.recover(VaultName(name), key, reseal=not no_reseal)
 
 
 @command.command()
@@ -232,7 +262,7 @@ def escrow(invocation: Invocation, name: str, passphrase_file: Path | None) -> N
     """Write a vault's key, 32 bytes, to standard output, which must be no terminal.
 
     Whoever has it opens the vault on any machine that holds its disk. Encrypt it before it is
-    stored.
+    stored. The service gives no key to anybody, so that this command never asks it.
 
     \b
     Example:
@@ -243,7 +273,7 @@ def escrow(invocation: Invocation, name: str, passphrase_file: Path | None) -> N
     if sys.stdout.isatty():
         raise UsageError("a key is not shown on a terminal; pipe it into what encrypts it")
     _protect_memory()
-    with _open(invocation, passphrase_file).key(VaultName(name)) as key:
+    with _direct(invocation.settings(), passphrase_file).key(VaultName(name)) as key:
         write_all(sys.stdout.fileno(), key.view)
 
 

@@ -1,9 +1,10 @@
 """The life of ``cas serve``.
 
-In order: one service per persist directory; the vault has to be open; containerd, unless somebody
-else runs it; the store; the agents' confinement; recovery; the socket. Then it waits. The end goes
-the other way round, so that running calls still have a containerd to unwind against. Whatever kills
-the process in between leaves what the next start puts right.
+In order: one service per persist directory; the socket, on which health and the vaults are served;
+the vault has to be open; containerd, unless somebody else runs it; the store; the agents'
+confinement; recovery; the calls for the store. Then it waits. The end goes the other way round, so
+that running calls still have a containerd to unwind against. Whatever kills the process in between
+leaves what the next start puts right.
 """
 
 __all__ = ["serve"]
@@ -11,18 +12,18 @@ __all__ = ["serve"]
 import logging
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from cas.app import Case, require_root
+from cas.app import Case, open_vaults, require_root
 from cas.confinement.memory import bound_arenas
 from cas.daemon.failures import Failures
 from cas.daemon.metrics import Metrics
 from cas.daemon.metrics_server import open_metrics_server
 from cas.daemon.notification import ServiceManager
+from cas.daemon.opening import OpenedStore, opened_store
 from cas.daemon.recovery import RecoveryRunner
-from cas.daemon.supervision import Supervision, tell_log_line, wait_for_vault
-from cas.daemon.watch import Watch
+from cas.daemon.watch import WAITING_FOR_VAULT, Watch
 from cas.errors import InUseError, LockTimeoutError
 from cas.fsops.durable import set_owner_and_mode
 from cas.fsops.locks import FileLock
@@ -54,35 +55,43 @@ def serve(settings: Settings, *, stop: threading.Event) -> None:
     """
     require_root()
     bound_arenas()
-    containerd = None if settings.address else Supervision(settings, log=tell_log_line, stop=stop)
-    with _sole_service(settings), _told_manager("starting") as manager:
-        told = partial(manager.status, "waiting for the vault")
-        if not wait_for_vault(settings, stop, on_wait=told):
+    metrics = Metrics()
+    with (
+        _sole_service(settings),
+        _told_manager("starting") as manager,
+        _opened_server(settings, metrics) as server,
+        opened_store(
+            settings,
+            stop=stop,
+            on_wait=partial(manager.status, WAITING_FOR_VAULT),
+            on_ingested=metrics.ingested,
+        ) as opened,
+    ):
+        if opened is None:
+            server.stop(settings.stop_seconds)
             return
-        with containerd or nullcontext():
-            if not stop.is_set():
-                failures = Failures(stop)
-                _serve_store(settings, manager, containerd, failures, stop)
-                failures.raise_first()
+        failures = Failures(stop)
+        _serve_store(server, opened, metrics, manager, failures, stop)
+        failures.raise_first()
 
 
 def _serve_store(
-    settings: Settings,
+    server: Server,
+    opened: OpenedStore,
+    metrics: Metrics,
     manager: ServiceManager,
-    containerd: Supervision | None,
     failures: Failures,
     stop: threading.Event,
 ) -> None:
-    metrics = Metrics()
+    settings, case, containerd = server.settings, opened.case, opened.containerd
     with ExitStack() as stack:
-        case = stack.enter_context(Case.open(settings, on_ingested=metrics.ingested))
         rehearse_confinement(settings)
         recovery = RecoveryRunner(case.recover, metrics.recovered, failures=failures)
         stack.callback(recovery.close, _RECOVERY_END_SECONDS)
         if not _recovered(recovery, stop):
             return
         stack.enter_context(_metrics_served(case, metrics))
-        server = stack.enter_context(_opened_server(case, metrics))
+        server.open_store(case)
         probe = stack.enter_context(HealthProbe(settings.service_socket))
         watch = stack.enter_context(
             Watch(
@@ -142,13 +151,13 @@ def _recovered(recovery: RecoveryRunner, stop: threading.Event) -> bool:
     return not stop.is_set()
 
 
-def _opened_server(case: Case, metrics: Metrics) -> Server:
+def _opened_server(settings: Settings, metrics: Metrics) -> Server:
     """Give the server, not started; members of its group shall reach the socket."""
-    settings = case.settings
     socket, group = settings.service_socket, require_group(settings, "volumemgr")
     if socket.parent == settings.layout.run:
         set_owner_and_mode(socket.parent, user=0, group=group, mode=_PASSAGE)
-    return Server(case, socket, gid=group, observer=metrics)
+    vaults = partial(open_vaults, settings)
+    return Server(settings, socket, vaults=vaults, gid=group, observer=metrics)
 
 
 @contextmanager

@@ -1,10 +1,11 @@
 """Looks after the service: does containerd answer, does the service, is there something to recover.
 
 What is seen goes to health, to the service manager and to the metrics. The watchdog is fed only
-while both answer; that recovery or a call takes long is no reason not to.
+while both answer, or the service alone while the vault is locked; that recovery or a call takes
+long is no reason not to.
 """
 
-__all__ = ["Watch"]
+__all__ = ["WAITING_FOR_VAULT", "Watch"]
 
 import logging
 import threading
@@ -21,6 +22,10 @@ from cas.rpc.health import HealthProbe
 from cas.rpc.server import Server
 
 _log = logging.getLogger(__name__)
+
+WAITING_FOR_VAULT = "waiting for the vault"
+"""What the service manager is told while the vault is locked."""
+_AWAY = "containerd does not answer"
 
 _LONGEST_PAUSE_SECONDS = 5.0
 _PAUSE_WHILE_DOWN_SECONDS = 0.2
@@ -71,7 +76,7 @@ class Watch:
     def containerd_ended(self) -> None:
         """Take note that containerd ended by itself; it is being started again."""
         self._metrics.containerd_ended()
-        self._note(up=False)
+        self._note(_AWAY)
         self._wake.set()
 
     def leave(self) -> None:
@@ -81,33 +86,44 @@ class Watch:
 
     def look(self) -> None:
         """Look once, and do what follows."""
-        up = self._containerd_answers()
-        self._note(up=up)
-        if not up:
+        trouble = self._trouble()
+        self._note(trouble)
+        if trouble == _AWAY:
             return
-        if self._was_down or self._recovery.pending or self._owes():
-            self._was_down = False
-            self._recovery.request()
+        if trouble is None:
+            self._recover_if_needed()
         if self._probe.answers(self._pause):
             self._manager.alive()
 
-    def _containerd_answers(self) -> bool:
+    def _recover_if_needed(self) -> None:
+        if self._was_down or self._recovery.pending or self._owes():
+            self._was_down = False
+            self._recovery.request()
+
+    def _trouble(self) -> str | None:
+        """Why the store cannot be served; None if it can."""
         try:
+            if self._case.guard.is_closed():
+                return WAITING_FOR_VAULT
             self._case.containerd.health(self._pause)
         except CasError as error:
             if self._up:
                 _log.warning("containerd does not answer error=%s", error)
-            return False
-        return True
+            return _AWAY
+        return None
 
-    def _note(self, *, up: bool) -> None:
+    def _note(self, trouble: str | None) -> None:
+        up = trouble is None
         if up and not self._up:
             _log.info("containerd answers again")
+        if trouble == WAITING_FOR_VAULT and self._up:
+            vault = self._case.settings.layout.vault
+            _log.warning("waiting for the vault to be unlocked path=%s", vault)
         self._up = up
         self._was_down = self._was_down or not up
         self._server.set_serving(up and not self._leaving)
         self._metrics.containerd_is_up(up)
-        self._manager.status("serving" if up else "containerd does not answer")
+        self._manager.status(trouble or "serving")
 
     def _owes(self) -> bool:
         """Whether a lease could not be released, as when containerd went away for a moment only."""
@@ -122,7 +138,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         # Whoever is told next that the service is ready may ask for its health at once.
-        self._note(up=self._containerd_answers())
+        self._note(self._trouble())
         self._thread.start()
         return self
 

@@ -51,6 +51,22 @@ class VaultGuard:
                 path=self._vault,
             )
         state = encryption_state(self._vault)
+        self._refuse_closed(state)
+        if state is EncryptionState.PLAIN:
+            self._judge_plain()
+        return state
+
+    def check_open(self) -> None:
+        """Return when the store may be read; a vault that is plain or missing is not closed.
+
+        Raises:
+            VaultLockedError: The vault is encrypted and its key is not loaded, or about to go.
+            StorageError: A system call failed.
+        """
+        if self._vault.is_dir():
+            self._refuse_closed(encryption_state(self._vault))
+
+    def _refuse_closed(self, state: EncryptionState) -> None:
         if state is EncryptionState.ENCRYPTED_LOCKED:
             raise VaultLockedError(
                 f"the vault {str(self._vault)!r} is locked; unlock it first, by `cas vault unlock`",
@@ -61,9 +77,6 @@ class VaultGuard:
                 f"the vault {str(self._vault)!r} is being locked; unlock it when that is done",
                 path=self._vault,
             )
-        if state is EncryptionState.PLAIN:
-            self._judge_plain()
-        return state
 
     def is_closed(self) -> bool:
         """Whether the vault is locked or being locked; a plain or missing one is not.
@@ -71,11 +84,11 @@ class VaultGuard:
         Raises:
             StorageError: A system call failed.
         """
-        if not self._vault.is_dir():
-            return False
-        if encryption_state(self._vault) is EncryptionState.ENCRYPTED_LOCKED:
+        try:
+            self.check_open()
+        except VaultLockedError:
             return True
-        return is_locked(self._layout.vault_closing)
+        return False
 
     def _judge_plain(self) -> None:
         sealed = self._layout.sealed_key(VaultName.VAULT)

@@ -17,7 +17,7 @@ from cas.vault.directory import VaultDirectory
 _POLL_SECONDS = 0.02
 
 
-def release_vault(layout: Layout, *, wait_seconds: float) -> None:
+def release_vault(layout: Layout, *, deadline: float) -> None:
     """Deactivate every volume of the vault, and see its containerd end.
 
     The caller holds the lock that says that the vault is closing, on which supervisors stop their
@@ -25,7 +25,7 @@ def release_vault(layout: Layout, *, wait_seconds: float) -> None:
 
     Args:
         layout: Where.
-        wait_seconds: For containerd to end.
+        deadline: Of ``time.monotonic``, for containerd to end.
 
     Raises:
         InUseError: A process uses a volume, something else is mounted in the vault, or a
@@ -34,12 +34,11 @@ def release_vault(layout: Layout, *, wait_seconds: float) -> None:
     """
     for mount in mounts_below(layout.vault):
         _deactivate(layout, mount)
-    deadline = time.monotonic() + wait_seconds
     while (holder := find_root_holder(layout.case)) is not None:
         if time.monotonic() > deadline:
             raise InUseError(
-                f"{holder.command} (pid {holder.pid}) still runs on {str(layout.case)!r} after "
-                f"{wait_seconds:g} s; stop it, then lock again",
+                f"{holder.command} (pid {holder.pid}) still runs on {str(layout.case)!r}; "
+                "stop it, then lock again",
                 path=layout.case,
                 pid=holder.pid,
             )
@@ -68,21 +67,31 @@ def _volume_of(layout: Layout, mount: MountPoint) -> VolumeName | None:
     return name if mount.path == expected.parent.resolve() / expected.name else None
 
 
-def lock_directory(vault: VaultDirectory) -> None:
+def lock_directory(vault: VaultDirectory, *, deadline: float) -> None:
     """Take the key of an encrypted directory from the kernel, and see that nothing is readable.
 
     Idempotent, so that what is half locked can be locked. After a failure new files are refused
-    all the same.
+    all the same. Calls of a service that were under way end by themselves, so that they are waited
+    for.
+
+    Args:
+        vault: Which.
+        deadline: Of ``time.monotonic``, for whoever has files in it open.
 
     Raises:
         InUseError: Files in it are still open; it is half locked.
         StorageError: A system call failed.
     """
-    if vault.remove_key():
-        vault.forget_unlock()
-        return
+    while not vault.remove_key():
+        if time.monotonic() > deadline:
+            raise _half_locked(vault)
+        time.sleep(_POLL_SECONDS)
+    vault.forget_unlock()
+
+
+def _half_locked(vault: VaultDirectory) -> InUseError:
     users = ", ".join(f"process {pid} ({name})" for pid, name in holders(vault.path))
-    raise InUseError(
+    return InUseError(
         f"{str(vault.path)!r} is half locked: its key is gone and what is open can still be read, "
         f"by {users or 'somebody unseen, as in another mount namespace'}; stop that and lock again",
         path=vault.path,

@@ -5,6 +5,7 @@ One of them runs at a time, between processes too. Every one may be repeated.
 
 __all__ = ["VaultState", "VaultStatus", "Vaults"]
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -109,7 +110,7 @@ class Vaults:
 
         Args:
             names: Which.
-            wait_seconds: For containerd to end.
+            wait_seconds: For containerd to end, and whoever else has files in a vault open.
 
         Raises:
             InUseError: Somebody uses a vault; the message names who.
@@ -122,11 +123,12 @@ class Vaults:
                 raise VaultNotEncryptedError(
                     f"nothing to lock: {', '.join(names)} not encrypted; run `cas vault init`"
                 )
+            deadline = time.monotonic() + wait_seconds
             with lock(self._layout.vault_closing):
                 if any(vault.name is VaultName.VAULT for vault in encrypted):
-                    release_vault(self._layout, wait_seconds=wait_seconds)
+                    release_vault(self._layout, deadline=deadline)
                 for vault in encrypted:
-                    lock_directory(vault)
+                    lock_directory(vault, deadline=deadline)
 
     def reseal(self, names: Sequence[VaultName] = _ALL, key: Secret | None = None) -> None:
         """Seal keys anew, under the registers and the configuration of now. Opens nothing.

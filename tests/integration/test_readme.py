@@ -7,8 +7,8 @@ from pathlib import Path
 
 from cas.app import Case
 from cas.model.settings import Settings
-from cas.rpc.server import Server
 from tests.support.images import busybox_image
+from tests.support.serving import server_of
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -52,7 +52,7 @@ def test_python_example_of_the_client_runs(settings: Settings, tmp_path: Path) -
 
     with (
         Case.open(settings) as case,
-        Server(case, socket),
+        server_of(case, socket),
         contextlib.redirect_stdout(output),
     ):
         exec(compile(script, "README.md", "exec"), {"socket": socket, "archive": archive})

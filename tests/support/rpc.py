@@ -14,9 +14,16 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo
 from grpc_status import rpc_status
 
-from cas._gen.cas.v1 import blobs_pb2_grpc, images_pb2_grpc, store_pb2_grpc, volumes_pb2_grpc
+from cas._gen.cas.v1 import (
+    blobs_pb2_grpc,
+    images_pb2_grpc,
+    store_pb2_grpc,
+    vault_pb2_grpc,
+    volumes_pb2_grpc,
+)
 from cas.app import Case
 from cas.rpc.server import Server
+from tests.support.serving import server_of
 
 _Message = TypeVar("_Message")
 _PRIVATE: Sequence[tuple[str, int]] = (("grpc.use_local_subchannel_pool", 1),)
@@ -60,6 +67,11 @@ class Service:
         """Stub."""
         return store_pb2_grpc.StoreStub(self.channel)
 
+    @property
+    def vault(self) -> vault_pb2_grpc.VaultStub:
+        """Stub."""
+        return vault_pb2_grpc.VaultStub(self.channel)
+
     def connect(self) -> grpc.Channel:
         """A connection of its own."""
         return connect(self.socket)
@@ -75,7 +87,7 @@ def serve(case: Case, allowed: Path, **options: Any) -> Iterator[Service]:
     """Serve a store as long as the context lasts."""
     socket = case.settings.persist / f"{case.settings.namespace}.sock"
     with (
-        Server(case, socket, **options) as server,
+        server_of(case, socket, **options) as server,
         connect(socket) as channel,
     ):
         server.set_serving(True)

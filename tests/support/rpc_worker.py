@@ -9,7 +9,7 @@ from pathlib import Path
 
 from cas.app import Case
 from cas.model.settings import Settings
-from cas.rpc.server import Server
+from tests.support.serving import server_of
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
         allowed_directories=(Path(allowed),),
         owners=dict.fromkeys(("root", "downloader", "verifier", "volumemgr"), "root"),
     )
-    with Case.open(settings) as case, Server(case, Path(socket)) as server:
+    with Case.open(settings) as case, server_of(case, Path(socket)) as server:
         server.set_serving(True)
         print("serving", flush=True)
         sys.stdin.read()

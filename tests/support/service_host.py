@@ -13,7 +13,7 @@ from typing import Self
 
 from cas.app import Case
 from cas.model.settings import Settings
-from cas.rpc.server import Server
+from tests.support.serving import server_of
 
 _ROOT = Path(__file__).parents[2]
 
@@ -80,7 +80,7 @@ def _serve() -> None:
         if command == "open":
             with ExitStack() as stack:
                 case = stack.enter_context(Case.open(settings))
-                stack.enter_context(Server(case, settings.service_socket))
+                stack.enter_context(server_of(case, settings.service_socket))
                 served[settings.namespace] = stack.pop_all()
         else:
             served.pop(settings.namespace).close()

@@ -12,9 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
-from urllib.parse import quote
-
-import grpc
 
 from cas._gen.cas.v1 import store_pb2, store_pb2_grpc
 from cas.errors import ServiceMismatchError
@@ -22,9 +19,9 @@ from cas.model.cancellation import Cancellation
 from cas.model.limits import Limits
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.rpc.client.calls import Calls
+from cas.rpc.client.channel import open_channel
 from cas.rpc.client.facts import ServiceFacts, service_facts
 from cas.rpc.client.running import run_apart
-from cas.rpc.probe import probe
 
 if TYPE_CHECKING:
     from cas.rpc.client.account import UsageClient, WhyClient
@@ -32,22 +29,12 @@ if TYPE_CHECKING:
     from cas.rpc.client.events import EventsClient
     from cas.rpc.client.images import ImagesClient
     from cas.rpc.client.prune import PruneClient
+    from cas.rpc.client.vault import VaultClient
     from cas.rpc.client.volumes import VolumesClient
     from cas.store.check.report import CheckReport
 
 _ANSWER_SECONDS = 30.0
 """Deadline of the first call."""
-_CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
-    # Lists come in messages of bounded size; an image's documents come in one.
-    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
-    ("grpc.max_send_message_length", 64 * 1024 * 1024),
-    # The default back-off grows to two minutes: a service that was started again would seem dead.
-    ("grpc.initial_reconnect_backoff_ms", 50),
-    ("grpc.max_reconnect_backoff_ms", 100),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.default_authority", "localhost"),
-    ("grpc.enable_http_proxy", 0),
-)
 
 
 class Client:
@@ -91,9 +78,10 @@ class Client:
             DeadlineExceededError: Somebody accepts calls and does not answer them.
             DeniedError: The socket may not be used by this user.
             SocketPathError: The path is too long for a socket.
+            VaultLockedError: The service still waits for its vault, which
+                :class:`cas.rpc.client.vault.VaultClient` reaches.
         """
-        probe(socket)
-        channel = grpc.insecure_channel(f"unix://{quote(str(socket))}", options=_CHANNEL_OPTIONS)
+        channel = open_channel(socket)
         try:
             calls = Calls(channel)
             facts = _ask(calls.with_deadline(seconds), f"talk to the service on {socket}")
@@ -157,6 +145,13 @@ class Client:
         from cas.rpc.client.volumes import VolumesClient
 
         return VolumesClient(self._calls)
+
+    @cached_property
+    def vaults(self) -> "VaultClient":
+        """Use cases on the encrypted directories that need no passphrase."""
+        from cas.rpc.client.vault import VaultClient
+
+        return VaultClient(self._calls)
 
     @cached_property
     def prune(self) -> "PruneClient":

@@ -40,6 +40,7 @@ class BlobsServicer:
         {"get", "exists", "missing", "list", "list_media_types", "read", "children", "verify"}
         | {"prune"}  # unless it is no dry run: see PruneCalls
     )
+    UNGUARDED: frozenset[str] = frozenset()
     LINGERING: frozenset[str] = frozenset()
 
     def __init__(self, shop: Workshop, prune: PruneCalls) -> None:

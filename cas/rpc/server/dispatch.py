@@ -46,12 +46,15 @@ class Servicer(Protocol):
 
     Attributes:
         SERVICE: The declaration.
-        READING: Methods that change nothing, and so work whatever state the vault is in.
+        READING: Methods that change nothing in the store, so that a vault that must not be written
+            is good enough.
+        UNGUARDED: Methods that need no store at all, and so work while the vault is locked.
         LINGERING: Methods that only wait for something to happen.
     """
 
     SERVICE: ServiceDescriptor
     READING: frozenset[str]
+    UNGUARDED: frozenset[str]
     LINGERING: frozenset[str]
 
 
@@ -64,7 +67,8 @@ class _Method:
         request: Class of its requests.
         behaviour: The servicer's method.
         streamed: Its caller sends a stream of requests.
-        reads: It changes nothing.
+        reads: It changes nothing in the store.
+        unguarded: It needs no store.
         lingers: It only waits.
     """
 
@@ -73,6 +77,7 @@ class _Method:
     behaviour: Callable[[Any, Call], Any]
     streamed: bool
     reads: bool
+    unguarded: bool
     lingers: bool
 
 
@@ -94,27 +99,34 @@ class Dispatcher:
         self._large = large
         self._observer = observer
 
-    def handlers(self, servicer: Servicer) -> grpc.GenericRpcHandler:
+    def handlers(
+        self, kind: type[Servicer], find: Callable[[], Servicer]
+    ) -> grpc.GenericRpcHandler:
         """Give the handlers of a service.
+
+        Args:
+            kind: What serves it.
+            find: Gives that, for each call anew; may raise an error of ours instead.
 
         Raises:
             AttributeError: The servicer lacks a method that is declared; a mistake in this package.
         """
-        service = servicer.SERVICE
-        made = {method.name: self._handler(servicer, method) for method in service.methods}
+        service = kind.SERVICE
+        made = {method.name: self._handler(kind, find, method) for method in service.methods}
         return grpc.method_handlers_generic_handler(service.full_name, made)
 
     def _handler(
-        self, servicer: Servicer, declared: MethodDescriptor
+        self, kind: type[Servicer], find: Callable[[], Servicer], declared: MethodDescriptor
     ) -> "grpc.RpcMethodHandler[Any, Any]":
         name = _python_name(declared.name)
         method = _Method(
             path=f"/{declared.containing_service.full_name}/{declared.name}",
             request=GetMessageClass(declared.input_type),
-            behaviour=getattr(servicer, name),
+            behaviour=_found(getattr(kind, name), find),
             streamed=declared.client_streaming,
-            reads=name in servicer.READING,
-            lingers=name in servicer.LINGERING,
+            reads=name in kind.READING,
+            unguarded=name in kind.UNGUARDED,
+            lingers=name in kind.LINGERING,
         )
         # Requests come as bytes: what does not parse is the caller's mistake, not gRPC's failure.
         # And all as streams, of one request if there is one: the others gRPC would read before
@@ -169,6 +181,14 @@ class Dispatcher:
             return self._large.entered(call.cancellation)
         return nullcontext()
 
+    def _require_vault(self, method: _Method) -> None:
+        if method.unguarded:
+            return
+        if method.reads:
+            self._guard.check_open()
+        else:
+            self._guard.check_writable()
+
     @contextmanager
     def _answering(self, method: _Method, context: grpc.ServicerContext) -> Iterator[Call]:
         """Count a call and turn what it raises into its status."""
@@ -180,8 +200,7 @@ class Dispatcher:
         try:
             with self._calls.admitted(call, lingers=method.lingers):
                 begin_operation(call.cancellation)
-                if not method.reads:
-                    self._guard.check_writable()
+                self._require_vault(method)
                 yield call
             code = "OK"
         except CasError as error:
@@ -194,6 +213,12 @@ class Dispatcher:
             seconds = time.monotonic() - begun
             _log.debug("call ended method=%s code=%s seconds=%.4f", method.path, code, seconds)
             self._observer.call_ended(method.path, code, seconds)
+
+
+def _found(
+    behaviour: Callable[[Any, Any, Call], Any], find: Callable[[], Servicer]
+) -> Callable[[Any, Call], Any]:
+    return lambda request, call: behaviour(find(), request, call)
 
 
 def _python_name(declared: str) -> str:

@@ -39,6 +39,7 @@ class ImagesServicer:
         {"get", "exists", "list", "inspect", "export"}
         | {"prune"}  # unless it is no dry run: see PruneCalls
     )
+    UNGUARDED: frozenset[str] = frozenset()
     LINGERING: frozenset[str] = frozenset()
 
     def __init__(self, shop: Workshop, prune: PruneCalls) -> None:

@@ -3,16 +3,18 @@
 __all__ = ["Server"]
 
 import logging
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import grpc
 
+from cas.errors import ServiceUnavailableError
 from cas.fsops.memory import give_memory_back
+from cas.model.settings import Settings
 from cas.rpc.server.blobs import BlobsServicer
 from cas.rpc.server.dispatch import Dispatcher, Servicer
 from cas.rpc.server.gate import Gate
@@ -24,7 +26,9 @@ from cas.rpc.server.served import ServedStore, Workshop
 from cas.rpc.server.socket_file import SocketFile
 from cas.rpc.server.standard import StandardServices
 from cas.rpc.server.store import StoreServicer
+from cas.rpc.server.vault import OpenVaults, VaultServicer
 from cas.rpc.server.volumes import VolumesServicer
+from cas.store.guard import VaultGuard
 from cas.store.workers import WorkerPool
 
 _log = logging.getLogger(__name__)
@@ -62,21 +66,39 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+_OF_THE_STORE: tuple[type[Servicer], ...] = (
+    BlobsServicer,
+    ImagesServicer,
+    VolumesServicer,
+    StoreServicer,
+)
+
+
 class Server:
     """Serves one store on one unix socket, as long as its context lasts.
 
-    Leaving the context without :meth:`stop` breaks calls off.
+    Health and the vaults are served at once, the store from :meth:`open_store` on; until then its
+    calls are refused, with :class:`cas.errors.VaultLockedError` while its vault is locked. Leaving
+    the context without :meth:`stop` breaks calls off.
 
     Args:
-        store: What is served; opened before and closed after by the caller.
+        settings: Of the store.
         socket: Where; at most one server at a time.
         mode: Permission bits of the socket.
         gid: Its group; None leaves it to the process.
+        vaults: Gives the use cases on its vaults.
+        store: What is served from the start, for those who have it open already.
         observer: Is told of each call.
         stalled_seconds: How long a caller may neither read nor send although it is its turn.
 
+    Attributes:
+        settings: Of the store.
+
     Example:
-        >>> with Case.open(settings) as case, Server(case, settings.service_socket) as server:
+        >>> vaults = partial(open_vaults, settings)
+        >>> with Server(settings, settings.service_socket, vaults=vaults) as server:
+        ...     wait_for_vault()
+        ...     server.open_store(case := Case.open(settings))
         ...     server.set_serving(True)
         ...     stop.wait()
         ...     server.stop(grace_seconds=30)
@@ -84,14 +106,17 @@ class Server:
 
     def __init__(
         self,
-        store: ServedStore,
+        settings: Settings,
         socket: Path,
         *,
+        vaults: OpenVaults,
+        store: ServedStore | None = None,
         mode: int = 0o660,
         gid: int | None = None,
         observer: CallObserver = NO_OBSERVER,
         stalled_seconds: float = _STALLED_SECONDS,
     ) -> None:
+        self.settings = settings
         self._socket = SocketFile(socket, mode=mode, gid=gid)
         self._calls = RunningCalls(
             working=_WORKING, lingering=_LINGERING, stalled_seconds=stalled_seconds
@@ -99,21 +124,37 @@ class Server:
         self._watch_seconds = min(_WATCH_SECONDS, stalled_seconds / 4)
         self._workers = WorkerPool(_WORKING, "cas-rpc-work")
         self._threads = ThreadPoolExecutor(_WORKING + _LINGERING + _REFUSING, "cas-rpc")
-        servicers = self._servicers(store)
+        self._guard = VaultGuard(settings.layout, require_encryption=settings.require_encryption)
+        self._servicers: dict[type[Servicer], Servicer] = {}
         self._standard = StandardServices(
-            [servicer.SERVICE.full_name for servicer in servicers], self._calls
+            [kind.SERVICE.full_name for kind in _OF_THE_STORE],
+            always=[VaultServicer.SERVICE.full_name],
+            calls=self._calls,
         )
         self._grpc = grpc.server(
             self._threads, options=_OPTIONS, maximum_concurrent_rpcs=2 * (_WORKING + _LINGERING)
         )
-        dispatcher = Dispatcher(store.guard, self._calls, Gate(_LARGE_REQUESTS), observer)
-        self._grpc.add_generic_rpc_handlers(list(map(dispatcher.handlers, servicers)))
+        dispatcher = Dispatcher(self._guard, self._calls, Gate(_LARGE_REQUESTS), observer)
+        self._grpc.add_generic_rpc_handlers(self._handlers(dispatcher, vaults))
         self._standard.register(self._grpc)
         self._resources = ExitStack()
         self._stopped = False
+        if store is not None:
+            self.open_store(store)
 
-    def _servicers(self, store: ServedStore) -> Sequence[Servicer]:
-        settings = store.settings
+    def _handlers(self, dispatcher: Dispatcher, vaults: OpenVaults) -> list[grpc.GenericRpcHandler]:
+        of_the_store = [
+            dispatcher.handlers(kind, partial(self._of_the_store, kind)) for kind in _OF_THE_STORE
+        ]
+        return [*of_the_store, dispatcher.handlers(VaultServicer, partial(VaultServicer, vaults))]
+
+    def open_store(self, store: ServedStore) -> None:
+        """Answer the calls for the store from now on.
+
+        Args:
+            store: Of the settings; closed by the caller, after the server.
+        """
+        settings = self.settings
         shop = Workshop(
             store=store,
             workers=self._workers,
@@ -122,12 +163,20 @@ class Server:
             paths=AllowedPaths((settings.layout.verifier, *settings.allowed_directories)),
         )
         prune = PruneCalls(shop)
-        return (
-            BlobsServicer(shop, prune),
-            ImagesServicer(shop, prune),
-            VolumesServicer(shop),
-            StoreServicer(shop, prune, self._calls, message_bytes=_MESSAGE_BYTES),
-        )
+        store_calls = StoreServicer(shop, prune, self._calls, message_bytes=_MESSAGE_BYTES)
+        self._servicers = {
+            BlobsServicer: BlobsServicer(shop, prune),
+            ImagesServicer: ImagesServicer(shop, prune),
+            VolumesServicer: VolumesServicer(shop),
+            StoreServicer: store_calls,
+        }
+
+    def _of_the_store(self, kind: type[Servicer]) -> Servicer:
+        servicer = self._servicers.get(kind)
+        if servicer is None:
+            self._guard.check_open()
+            raise ServiceUnavailableError("the service is opening its store; try again in a moment")
+        return servicer
 
     def __enter__(self) -> Self:
         """Listen and answer; health says that it is not serving yet.

@@ -23,16 +23,21 @@ class StandardServices:
     """Health and reflection of one server; not serving until it is told to.
 
     Args:
-        services: Full names of what it serves.
+        services: Full names of what it serves of the store.
+        always: Those of what it serves whatever becomes of that.
         calls: Where calls are counted.
     """
 
-    def __init__(self, services: Sequence[str], calls: RunningCalls) -> None:
+    def __init__(
+        self, services: Sequence[str], *, always: Sequence[str], calls: RunningCalls
+    ) -> None:
         self._names = ("", *services)
         self._health = health.HealthServicer()
         self._reflection = _Reflection(
-            [*services, health.SERVICE_NAME, reflection.SERVICE_NAME], calls
+            [*services, *always, health.SERVICE_NAME, reflection.SERVICE_NAME], calls
         )
+        for name in always:
+            self._health.set(name, _SERVING)
         self.set_serving(serving=False)
 
     def register(self, server: grpc.Server) -> None:

@@ -40,6 +40,7 @@ class StoreServicer:
         {"version", "usage", "why", "wait", "events"}
         | {"prune", "check"}  # unless they are to change something: they look themselves
     )
+    UNGUARDED = frozenset({"version", "wait"})
     LINGERING = frozenset({"wait", "events"})
 
     def __init__(

@@ -27,6 +27,7 @@ class VolumesServicer:
 
     SERVICE = volumes_pb2.DESCRIPTOR.services_by_name["Volumes"]
     READING = frozenset({"list", "get", "usage"})
+    UNGUARDED: frozenset[str] = frozenset()
     LINGERING: frozenset[str] = frozenset()
 
     def __init__(self, shop: Workshop) -> None:

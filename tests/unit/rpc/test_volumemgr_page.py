@@ -3,12 +3,12 @@
 import re
 from pathlib import Path
 
-from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, volumes_pb2
+from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, vault_pb2, volumes_pb2
 
 _PAGE = (Path(__file__).parents[3] / "docs/volumemgr.md").read_text()
 _DECLARED = {
     f"{service.name}.{method.name}"
-    for document in (blobs_pb2, images_pb2, volumes_pb2, store_pb2)
+    for document in (blobs_pb2, images_pb2, volumes_pb2, store_pb2, vault_pb2)
     for service in document.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }

@@ -277,7 +277,7 @@ def test_vault_half_locked_is_not_called_locked(ready: VaultMachine) -> None:
     """Whoever has a file open is named; a repeat after he left completes it."""
     with (ready.vault / "note").open("rb") as file:
         with pytest.raises(InUseError, match=f"process {os.getpid()}"):
-            ready.vaults.lock()
+            ready.vaults.lock(wait_seconds=0)
         assert ready.status().state is VaultState.HALF_LOCKED
         with pytest.raises(VaultLockedError):
             VaultGuard(ready.settings.layout, require_encryption=True).check_writable()
@@ -292,7 +292,7 @@ def test_vault_half_locked_opens_again(ready: VaultMachine) -> None:
     """For whoever changes his mind."""
     with (ready.vault / "note").open("rb"):
         with pytest.raises(InUseError):
-            ready.vaults.lock()
+            ready.vaults.lock(wait_seconds=0)
         ready.vaults.unlock()
         assert ready.status().state is VaultState.OPEN
         write_file(ready.vault / "other", b"x")

@@ -9,7 +9,7 @@ import pytest
 from cas.app import Case
 from cas.model.settings import Settings
 from cas.rpc.client import Client
-from cas.rpc.server import Server
+from tests.support.serving import server_of
 
 
 @pytest.fixture
@@ -40,5 +40,5 @@ def case(served: Settings) -> Iterator[Case]:
 @pytest.fixture
 def client(case: Case, served: Settings) -> Iterator[Client]:
     """A client of a service that runs."""
-    with Server(case, served.service_socket), Client.connect(served.service_socket) as client:
+    with server_of(case, served.service_socket), Client.connect(served.service_socket) as client:
         yield client

@@ -14,6 +14,8 @@ const soon = (milliseconds) => ({ deadline: Date.now() + milliseconds });
 
 exports.version = ({ store }) => ask(store, "version", {});
 
+exports.vaults = async ({ vault }) => (await ask(vault, "status", {})).vaults;
+
 exports.getBlob = ({ blobs }, { digest }) => ask(blobs, "get", { digest });
 
 exports.ingest = async ({ blobs }, { path, digest }) => {

@@ -5,7 +5,7 @@ const grpc = require("@grpc/grpc-js");
 const health = require("grpc-health-check");
 const loader = require("@grpc/proto-loader");
 
-const SERVICES = ["Blobs", "Images", "Volumes", "Store"];
+const SERVICES = ["Blobs", "Images", "Volumes", "Store", "Vault"];
 const DETAILS = "grpc-status-details-bin";
 
 function load(files, includeDirs) {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, volumes_pb2
+from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, vault_pb2, volumes_pb2
 from cas.model.digest import Digest
 from tests.support.images import BuiltImage, layered_image
 from tests.support.node import Node, NodeError
@@ -20,6 +20,7 @@ DATA = os.urandom(5_000_000)
 DIGEST = Digest.of(DATA)
 ABSENT = Digest.of(b"absent")
 SERVICES = ["cas.v1.Blobs", "cas.v1.Images", "cas.v1.Volumes", "cas.v1.Store"]
+ALWAYS = "cas.v1.Vault"
 
 
 @pytest.fixture
@@ -248,11 +249,23 @@ def test_node_listens_for_events_and_hears_them(node: Node, imported: BuiltImage
 def test_node_asks_for_health_and_hears_what_the_service_says(node: Node, service: Service) -> None:
     """The standard service, for the whole and for each part."""
     services = ["", *SERVICES]
-    assert node.run("health", services=services) == ["SERVING"] * len(services)
+    assert node.run("health", services=[*services, ALWAYS]) == ["SERVING"] * (len(services) + 1)
 
     service.server.set_serving(False)
 
     assert node.run("health", services=services) == ["NOT_SERVING"] * len(services)
+    assert node.run("health", services=[ALWAYS]) == ["SERVING"]
+
+
+def test_node_asks_what_the_vaults_are(node: Node, service: Service) -> None:
+    """A caller in another language sees the words that the command prints."""
+    layout = service.case.settings.layout
+
+    vault, unsealed = node.run("vaults")
+
+    assert (vault["name"], vault["path"]) == ("vault", str(layout.vault))
+    assert (vault["state"], vault["unlockMethod"], vault["policy"]) == ("plain", "none", None)
+    assert unsealed["name"] == "unsealed-vault"
 
 
 def test_node_asks_by_reflection_and_learns_every_method(node: Node) -> None:
@@ -261,7 +274,7 @@ def test_node_asks_by_reflection_and_learns_every_method(node: Node) -> None:
 
     declared = {
         service.full_name: {method.name for method in service.methods}
-        for document in (blobs_pb2, images_pb2, volumes_pb2, store_pb2)
+        for document in (blobs_pb2, images_pb2, volumes_pb2, store_pb2, vault_pb2)
         for service in document.DESCRIPTOR.services_by_name.values()
     }
     assert {name: set(methods) for name, methods in answer["methods"].items()} == declared

@@ -12,7 +12,14 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from cas import __version__
-from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, types_pb2, volumes_pb2
+from cas._gen.cas.v1 import (
+    blobs_pb2,
+    images_pb2,
+    store_pb2,
+    types_pb2,
+    vault_pb2,
+    volumes_pb2,
+)
 from cas.model.digest import Digest
 from tests.support.images import BuiltImage, layered_image
 from tests.support.rpc import Service, failing, last
@@ -480,6 +487,24 @@ def test_events_tell_what_happens_from_now_on(service: Service, image: BuiltImag
     assert (event.kind, event.object) == ("image-created", image.name)
     assert event.time.seconds > 0
     events.cancel()
+
+
+def test_vaults_that_are_plain_are_told_and_have_no_key(service: Service) -> None:
+    """What is encrypted has tests of its own, with a disk and a TPM."""
+    vault = service.vault
+    found = vault.Status(vault_pb2.VaultStatusRequest()).vaults
+    assert (found[0].name, found[0].state) == ("vault", "plain")
+    vault.Unlock(vault_pb2.UnlockVaultRequest(names=["vault"]))
+    key = bytes(32)
+    for call in (
+        lambda: vault.Lock(vault_pb2.LockVaultRequest()),
+        lambda: vault.Reseal(vault_pb2.ResealVaultRequest()),
+        lambda: vault.Recover(vault_pb2.RecoverVaultRequest(name="vault", key=key)),
+    ):
+        with failing(grpc.StatusCode.FAILED_PRECONDITION, "vault-not-encrypted"):
+            call()
+    with failing(grpc.StatusCode.FAILED_PRECONDITION, "key-mismatch"):
+        vault.Recover(vault_pb2.RecoverVaultRequest(name="vault", key=key[1:]))
 
 
 def test_wait_returns_when_nothing_of_the_name_runs(service: Service) -> None:

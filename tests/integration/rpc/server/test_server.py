@@ -22,15 +22,15 @@ from cas.app import Case
 from cas.errors import InUseError, SocketPathError
 from cas.fsops.effects import Effect
 from cas.rpc.health import HealthProbe
-from cas.rpc.server import Server
 from tests.support.halting import halted
 from tests.support.rpc import Service, connect, failing, last, serve
+from tests.support.serving import server_of
 from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
 
 _GET = "/cas.v1.Blobs/Get"
 _MIB = 1024 * 1024
-_NAMES = ["cas.v1.Blobs", "cas.v1.Images", "cas.v1.Store", "cas.v1.Volumes"]
+_NAMES = ["cas.v1.Blobs", "cas.v1.Images", "cas.v1.Store", "cas.v1.Vault", "cas.v1.Volumes"]
 
 
 class _Recorded:
@@ -59,7 +59,7 @@ def test_socket_is_open_to_its_group_only(case: Case, allowed: Path) -> None:
 
 def test_second_server_on_a_socket_is_refused(service: Service) -> None:
     """The first one does not notice."""
-    with pytest.raises(InUseError), Server(service.case, service.socket):
+    with pytest.raises(InUseError), server_of(service.case, service.socket):
         pass
     assert service.store.Version(store_pb2.VersionRequest()).cas
 
@@ -88,7 +88,7 @@ def test_name_that_is_no_socket_is_left_alone(case: Case, allowed: Path) -> None
 
 def test_socket_path_that_is_too_long_is_refused(case: Case) -> None:
     """The kernel takes 107 bytes."""
-    with pytest.raises(SocketPathError), Server(case, Path("/tmp") / ("x" * 120)):
+    with pytest.raises(SocketPathError), server_of(case, Path("/tmp") / ("x" * 120)):
         pass
 
 
@@ -104,6 +104,8 @@ def test_health_follows_what_it_is_told(service: Service) -> None:
     service.server.set_serving(False)
 
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    vault = health_pb2.HealthCheckRequest(service="cas.v1.Vault")
+    assert health.Check(vault).status == serving
     with pytest.raises(grpc.RpcError) as caught:
         health.Check(health_pb2.HealthCheckRequest(service="cas.v1.Nothing"))
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
