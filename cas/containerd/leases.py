@@ -120,8 +120,8 @@ class Leases:
         )
 
     @contextmanager
-    def holding(self, lease_id: LeaseID) -> Iterator[None]:
-        """Turn the not-found of a call under a lease into a lost lease if it is that.
+    def holding(self, lease_id: LeaseID | None) -> Iterator[None]:
+        """Turn the not-found of a call under a lease, if there is one, into a lost lease if it is.
 
         Raises:
             LeaseNotFoundError: A call inside found nothing, and the lease is gone.
@@ -129,7 +129,7 @@ class Leases:
         try:
             yield
         except NotFoundError as error:
-            if self.exists(lease_id):
+            if lease_id is None or self.exists(lease_id):
                 raise
             raise LeaseNotFoundError(
                 f"lease {lease_id} is gone, and with it what it protected; start the operation "

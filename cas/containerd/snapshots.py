@@ -42,9 +42,15 @@ class Snapshots:
         self.snapshotter = snapshotter
 
     def prepare(
-        self, key: str, parent: str, lease: LeaseID, labels: Mapping[str, str]
+        self, key: str, parent: str, lease: LeaseID | None, labels: Mapping[str, str]
     ) -> list[Mount]:
         """Make a writable snapshot on a committed one, or on nothing if ``parent`` is empty.
+
+        Args:
+            key: Of the new snapshot.
+            parent: Name of the committed one.
+            lease: Holds the new one; None for one that its labels root.
+            labels: Of the new one.
 
         Raises:
             AlreadyExistsError: The key is taken. Before containerd 1.6.32 and 1.7.17 the lease
@@ -65,7 +71,9 @@ class Snapshots:
 
         return _despite_remains(prepare)
 
-    def view(self, key: str, parent: str, lease: LeaseID, labels: Mapping[str, str]) -> list[Mount]:
+    def view(
+        self, key: str, parent: str, lease: LeaseID | None, labels: Mapping[str, str]
+    ) -> list[Mount]:
         """Make a read-only snapshot; otherwise as :meth:`prepare`."""
         request = snapshots_pb2.ViewSnapshotRequest(
             snapshotter=self.snapshotter, key=key, parent=parent, labels=checked_labels(labels)

@@ -210,14 +210,14 @@ class SnapshotWriter(Protocol):
     """Making and removing snapshots."""
 
     def prepare(
-        self, key: str, parent: str, lease: LeaseID, labels: Mapping[str, str], /
+        self, key: str, parent: str, lease: LeaseID | None, labels: Mapping[str, str], /
     ) -> list[Mount]:
-        """Make a writable snapshot, or raise ``AlreadyExistsError``."""
+        """Make a writable snapshot, or raise ``AlreadyExistsError``; no lease if labels root it."""
 
     def view(
-        self, key: str, parent: str, lease: LeaseID, labels: Mapping[str, str], /
+        self, key: str, parent: str, lease: LeaseID | None, labels: Mapping[str, str], /
     ) -> list[Mount]:
-        """Make a read-only snapshot, or raise ``AlreadyExistsError``."""
+        """Make a read-only snapshot; otherwise as :meth:`prepare`."""
 
     def mounts(self, key: str, /) -> list[Mount]:
         """Say how an active snapshot or view is mounted."""

@@ -1,10 +1,10 @@
 """Makes container volumes out of images.
 
 Steps, each safe to be killed after: the volume's lock; an interrupted removal of the same name is
-finished; a lease; the image's layers are unpacked; a hidden directory with everything in it; the
-writable snapshot, rooted, so that no collection takes it; both are synced; one rename, with which
-the volume exists. Whatever fails or is killed before the rename leaves nothing that recovery, or
-the next prepare, does not remove. Does not mount.
+finished; the image's layers are unpacked, under a lease, unless they stand; a hidden directory
+with everything in it; the writable snapshot, rooted, so that no collection takes it; both are
+synced; one rename, with which the volume exists. Whatever fails or is killed before the rename
+leaves nothing that recovery, or the next prepare, does not remove. Does not mount.
 """
 
 __all__ = ["Preparation"]
@@ -107,17 +107,15 @@ class Preparation:
         if stands(self._backing.layout, name):
             return self._existing(name, image, read_only=read_only)
         self._require_free(name)
-        with self._leasing.hold("prepare") as lease:
-            resolved = self._images.resolve(image)
-            record = self._new_record(name, resolved, read_only=read_only)
-            try:
-                if self._unpack.is_unpacked(resolved):
-                    self._build(record, resolved, lease)
-                else:
-                    self._unpack_and_build(record, resolved, lease, cancel, progress)
-            except SnapshotNotFoundError:
-                # Collected between the look and the use, which the lease prevents from now on.
-                self._unpack_and_build(record, resolved, lease, cancel, progress)
+        self._backing.check_writable()
+        resolved = self._images.resolve(image)
+        record = self._new_record(name, resolved, read_only=read_only)
+        if not self._build_on_standing(record, resolved):
+            with self._leasing.hold("prepare") as lease:
+                self._unpack.unpack(resolved, lease, cancel=cancel, progress=progress)
+                if cancel is not None:
+                    cancel.check()
+                self._build(record, resolved, lease)
         self._images.touch(resolved.record.name)
         _LOGGER.info("volume prepared volume=%s image=%s", name, record.image)
         self._backing.events.publish(EventKind.VOLUME_PREPARED, [str(name)])
@@ -138,18 +136,19 @@ class Preparation:
             created=self._backing.clock(),
         )
 
-    def _unpack_and_build(
-        self,
-        record: VolumeRecord,
-        resolved: ResolvedImage,
-        lease: Lease,
-        cancel: Cancellation | None,
-        progress: Progress,
-    ) -> None:
-        self._unpack.unpack(resolved, lease, cancel=cancel, progress=progress)
-        if cancel is not None:
-            cancel.check()
-        self._build(record, resolved, lease)
+    def _build_on_standing(self, record: VolumeRecord, resolved: ResolvedImage) -> bool:
+        """Build on layers that stand already; False if they do not.
+
+        Needs no lease, whose making and dropping cost as much as all the rest: nothing but the
+        snapshot is made, which is rooted from its first moment and keeps the layers below it.
+        """
+        if not self._unpack.is_unpacked(resolved):
+            return False
+        try:
+            self._build(record, resolved, None)
+        except SnapshotNotFoundError:
+            return False  # collected between the look and the use
+        return True
 
     def _require_free(self, name: VolumeName) -> None:
         path = self._backing.layout.volume(name)
@@ -200,7 +199,7 @@ class Preparation:
             return ""
         return f"from manifest {record.manifest_digest}, which {image!r} no longer names"
 
-    def _build(self, record: VolumeRecord, resolved: ResolvedImage, lease: Lease) -> None:
+    def _build(self, record: VolumeRecord, resolved: ResolvedImage, lease: Lease | None) -> None:
         layout = self._backing.layout
         building, final = layout.volume_preparing(record.name), layout.volume(record.name)
         _remove_if_there(building)
@@ -217,7 +216,7 @@ class Preparation:
             _sync_snapshot(mounts)
             publish(building, final)
 
-    def _make_snapshot(self, record: VolumeRecord, lease: Lease) -> list[Mount]:
+    def _make_snapshot(self, record: VolumeRecord, lease: Lease | None) -> list[Mount]:
         try:
             return self._add_snapshot(record, lease)
         except AlreadyExistsError as error:
@@ -232,10 +231,11 @@ class Preparation:
             self._drop_snapshot(record)
         return self._add_snapshot(record, lease)
 
-    def _add_snapshot(self, record: VolumeRecord, lease: Lease) -> list[Mount]:
+    def _add_snapshot(self, record: VolumeRecord, lease: Lease | None) -> list[Mount]:
         snapshots = self._backing.snapshots
         make = snapshots.view if record.read_only else snapshots.prepare
-        return make(record.snapshot_key, _parent(record.chain_id), lease.id, self._labels(record))
+        held = None if lease is None else lease.id
+        return make(record.snapshot_key, _parent(record.chain_id), held, self._labels(record))
 
     def _labels(self, record: VolumeRecord) -> dict[str, str]:
         return {

@@ -24,7 +24,7 @@ from cas.fsops.effects import Effect, observed
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.labels import VOLUME, VOLUMES_DIRECTORY
-from cas.model.records import SnapshotKind
+from cas.model.records import LeaseInfo, SnapshotKind
 from cas.model.settings import Settings
 from cas.volumes.volumes import VolumeState
 from tests.support.images import BuiltImage, build_image, layered_image
@@ -238,6 +238,25 @@ def test_prepare_cancelled_leaves_nothing(store: Store, image: BuiltImage) -> No
         )
     assert list(store.volumes.iter_volumes()) == []
     store.assert_nothing_is_running()
+
+
+def test_prepare_on_layers_that_stand_needs_no_lease(store: Store, image: BuiltImage) -> None:
+    """Two writes less to containerd's database; a collection in its middle takes nothing."""
+    store.volumes.prepare(volume_name(1), image.name)
+    name = volume_name(2)
+    leases: list[LeaseInfo] = []
+
+    def look(effect: Effect, path: str) -> None:
+        if effect is Effect.RENAME and path.endswith(str(name)):
+            leases.extend(store.backing.leases.iter_leases())
+            store.backing.images.delete(image.name, sync=True)
+
+    with observed(look):
+        store.volumes.prepare(name, image.name)
+    assert leases == []
+    assert store.backing.snapshots.stat(str(name)).parent == image.chain_ids[-1]
+    assert store.volumes.activate(name).state is VolumeState.ACTIVE
+    store.volumes.deactivate(name)
 
 
 def test_prepare_by_threads_at_once_gives_one_volume(store: Store, image: BuiltImage) -> None:
