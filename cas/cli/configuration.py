@@ -71,6 +71,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     limits: _LimitsTable = msgspec.field(default_factory=_LimitsTable)
     vault: _VaultTable = msgspec.field(default_factory=_VaultTable)
     download: DownloadTable = msgspec.field(default_factory=DownloadTable)
+    datastore: dict[str, dict[str, Any]] = {}
 
 
 def _read(path: Path) -> _File:
@@ -162,7 +163,7 @@ def load_settings(
     chosen["owners"] = _owners(file)
     chosen["limits"] = _limits(file)
     chosen["vault"] = _vault(file.vault)
-    chosen["download"] = download_settings(file.download)
+    chosen["download"] = download_settings(file.download, file.datastore)
     if (directory := persist or file.persist) is not None:
         chosen["persist"] = _absolute(directory, "persist")
     if (socket := address or file.address) is not None:

@@ -3,11 +3,13 @@
 __all__ = ["DownloadTable", "download_settings"]
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from cas.cli.datastore_configuration import datastore_settings
 from cas.errors import ConfigError
 from cas.model.download_settings import DownloadSettings
 
@@ -31,11 +33,17 @@ class DownloadTable(msgspec.Struct, forbid_unknown_fields=True):
     signature_policy: str | None = None
 
 
-def download_settings(table: DownloadTable) -> DownloadSettings:
-    """Merge the table with what the environment says of proxies and of docker's configuration.
+def download_settings(
+    table: DownloadTable, datastores: Mapping[str, dict[str, Any]]
+) -> DownloadSettings:
+    """Merge the tables with what the environment says of proxies and of docker's configuration.
+
+    Args:
+        table: ``[download]``.
+        datastores: ``[datastore."URL"]``, by URL.
 
     Raises:
-        ConfigError: A number is too small, or a path is not absolute.
+        ConfigError: A number is too small, a path is not absolute, or a datastore is none.
     """
     given: dict[str, Any] = {
         key: value for key, value in msgspec.structs.asdict(table).items() if value is not None
@@ -52,6 +60,7 @@ def download_settings(table: DownloadTable) -> DownloadSettings:
         http_proxy=_variable("http_proxy"),
         https_proxy=_variable("https_proxy"),
         no_proxy=_variable("no_proxy"),
+        datastores=datastore_settings(datastores),
     )
 
 

@@ -35,7 +35,7 @@ def open_s3(settings: SourceSettings) -> HTTPSource:
     if not bucket:
         raise ConfigError("the URL of an S3 datastore has no bucket; write s3://bucket/prefix")
     region = settings.region or _DEFAULT_REGION
-    base = _base(settings.endpoint, bucket, region)
+    base = _base(settings, bucket, region)
     signer = _signer(settings.credentials, region)
 
     def address(method: str, path: str) -> str:
@@ -49,12 +49,15 @@ def open_s3(settings: SourceSettings) -> HTTPSource:
     return HTTPSource(name, Transport(settings.transport, base), address=address)
 
 
-def _base(endpoint: str, bucket: str, region: str) -> str:
-    if endpoint:
-        return f"{endpoint.rstrip('/')}/{bucket}"
-    if "." in bucket:  # which a certificate for one label does not cover
-        return f"https://s3.{region}.amazonaws.com/{bucket}"
-    return f"https://{bucket}.s3.{region}.amazonaws.com"
+def _base(settings: SourceSettings, bucket: str, region: str) -> str:
+    in_path = settings.path_style
+    if in_path is None:  # a certificate for one label does not cover a name with dots
+        in_path = bool(settings.endpoint) or "." in bucket
+    server = settings.endpoint.rstrip("/") or f"https://s3.{region}.amazonaws.com"
+    if in_path:
+        return f"{server}/{bucket}"
+    scheme, separator, host = server.partition("://")
+    return f"{scheme}{separator}{bucket}.{host}"
 
 
 def _signer(credentials: Credentials, region: str) -> S3SigV4QueryAuth | None:

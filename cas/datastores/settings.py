@@ -124,6 +124,8 @@ class SourceSettings:
         plain_http: A registry is spoken to without TLS.
         endpoint: URL of a server with S3's, Azure's or Google's protocol that is not theirs.
         region: Of an S3 bucket.
+        path_style: Whether the name of an S3 bucket is in the path of its URL; None: with an
+            endpoint, or a name with dots.
         host_keys: Lines of ssh's ``known_hosts`` that the SFTP server must match.
     """
 
@@ -134,6 +136,7 @@ class SourceSettings:
     plain_http: bool = False
     endpoint: str = ""
     region: str = ""
+    path_style: bool | None = None
     host_keys: str = ""
 
     def __repr__(self) -> str:

@@ -2,8 +2,12 @@
 
 __all__ = ["DEFAULT_HOSTS_DIRECTORY", "DownloadSettings"]
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
+
+from cas.model.datastore_settings import DatastoreSettings
 
 DEFAULT_HOSTS_DIRECTORY = Path("/etc/containerd/certs.d")
 _MIB = 1024 * 1024
@@ -31,6 +35,7 @@ class DownloadSettings:
         http_proxy: URL of a proxy for http; may hold a password.
         https_proxy: The same for https.
         no_proxy: Hosts that are reached without.
+        datastores: How files of a datastore are fetched, by a prefix of its URL.
     """
 
     parallel: int = 4
@@ -47,3 +52,6 @@ class DownloadSettings:
     http_proxy: str = field(default="", repr=False)
     https_proxy: str = field(default="", repr=False)
     no_proxy: str = ""
+    datastores: Mapping[str, DatastoreSettings] = field(
+        default_factory=lambda: MappingProxyType({})
+    )

@@ -18,6 +18,7 @@ from cas.datastores.settings import Credentials, Proxies, SourceSettings, Transp
 from cas.errors import ConfigError, InvalidNameError
 from cas.model.download_settings import DownloadSettings
 from cas.model.transfer_name import image_uuid
+from cas.pull.configured import configured_settings
 
 _MAX_CA_BYTES = 4 * 1024 * 1024
 
@@ -57,9 +58,9 @@ def url_settings(
     """Say how the datastore of a single file is talked to, and what it calls the file.
 
     Args:
-        download: Proxies, authorities and patience.
+        download: Proxies, authorities and patience; datastores with settings of their own.
         url: Of the file.
-        credentials: None for none.
+        credentials: None for those of the configuration, if it has some.
 
     Raises:
         InvalidNameError: The URL names no file.
@@ -69,7 +70,7 @@ def url_settings(
     settings = SourceSettings(
         url=base, credentials=credentials or Credentials(), transport=_transport(download)
     )
-    return settings, path
+    return configured_settings(settings, url, download.datastores), path
 
 
 def file_uuid(url: str) -> UUID:
@@ -90,10 +91,11 @@ def split_url(url: str) -> tuple[str, str]:
     """
     try:
         parts = urlsplit(url)
+        _ = parts.port  # parsed only when asked for
     except ValueError as error:
         raise InvalidNameError(f"{redact_url(url)!r} is no URL") from error
     directory, _, name = parts.path.rpartition("/")
-    if not parts.scheme or not name:
+    if not parts.scheme or not name or "\\" in parts.netloc:
         raise InvalidNameError(
             f"{redact_url(url)!r} is no URL of a file; write scheme://host/path/name"
         )

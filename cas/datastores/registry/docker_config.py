@@ -2,29 +2,23 @@
 
 For the command line and the service; what a confined process needs travels in its settings.
 
-Source: docker's documentation of config.json and of the credential helpers' protocol.
+Source: docker's documentation of config.json.
 """
 
 __all__ = ["stored_credentials"]
 
 import base64
 import binascii
-import re
-import subprocess
 from pathlib import Path
 
 import msgspec
 
+from cas.datastores.credential_helper import ask_helper
 from cas.datastores.secret import Secret
 from cas.datastores.settings import Credentials
 from cas.errors import ConfigError
 
 _MAX_BYTES = 1024 * 1024
-_HELPER_SECONDS = 60
-_HELPER_NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
-_NOT_STORED = b"credentials not found in native keychain"
-"""A helper's word for it, fixed by the protocol."""
-_TOKEN_USER = "<token>"  # noqa: S105 - the protocol's word
 _DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 _HUB_KEY = "https://index.docker.io/v1/"
 
@@ -42,11 +36,6 @@ class _Config(msgspec.Struct):
     store: str = msgspec.field(default="", name="credsStore")
 
 
-class _HelperAnswer(msgspec.Struct):
-    username: str = msgspec.field(default="", name="Username")
-    secret: str = msgspec.field(default="", name="Secret")
-
-
 def stored_credentials(registry: str, config: Path) -> Credentials:
     """Give what is stored for a registry; empty credentials if nothing is.
 
@@ -60,11 +49,11 @@ def stored_credentials(registry: str, config: Path) -> Credentials:
     parsed = _read(config)
     for key, helper in (parsed.helpers or {}).items():
         if _is_for(key, registry):
-            return _ask_helper(helper, key)
+            return ask_helper(helper, key)
     entries = parsed.auths or {}
     found = next((key for key in entries if _is_for(key, registry)), None)
     if parsed.store:
-        return _ask_helper(parsed.store, found or (_HUB_KEY if _is_hub(registry) else registry))
+        return ask_helper(parsed.store, found or (_HUB_KEY if _is_hub(registry) else registry))
     return _from_entry(entries[found], config) if found is not None else Credentials()
 
 
@@ -103,34 +92,6 @@ def _from_entry(entry: _Entry, config: Path) -> Credentials:
             raise ConfigError(message, path=config) from error
         username, _, password = pair.rstrip("\0").partition(":")
     return _credentials(username, password, entry.identity_token)
-
-
-def _ask_helper(name: str, key: str) -> Credentials:
-    if _HELPER_NAME.fullmatch(name) is None:
-        raise ConfigError(f"docker's configuration names a credential helper {name[:100]!r}")
-    program = f"docker-credential-{name}"
-    try:
-        done = subprocess.run(
-            [program, "get"],
-            input=key.encode(),
-            capture_output=True,
-            timeout=_HELPER_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        message = f"the credential helper {program} cannot be run, or does not end"
-        raise ConfigError(message) from error
-    if done.returncode != 0:
-        if done.stdout.strip() == _NOT_STORED:
-            return Credentials()
-        raise ConfigError(f"the credential helper {program} failed with status {done.returncode}")
-    try:
-        answer = msgspec.json.decode(done.stdout, type=_HelperAnswer)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the credential helper {program} gave an answer of its own") from error
-    if answer.username == _TOKEN_USER:
-        return _credentials("", "", answer.secret)
-    return _credentials(answer.username, answer.secret, "")
 
 
 def _credentials(username: str, password: str, identity_token: str) -> Credentials:
