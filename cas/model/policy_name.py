@@ -3,7 +3,7 @@
 What reaches the same server and the same object has the same name, however it is written.
 """
 
-__all__ = ["policy_name"]
+__all__ = ["REGISTRY", "canonical_host", "canonical_scheme", "policy_name"]
 
 import re
 from urllib.parse import urlsplit
@@ -13,9 +13,10 @@ from cas.model.reference import ImageReference
 
 _HUB = "docker.io"
 _HUB_ALIASES = ("index.docker.io", "registry-1.docker.io")
-_REGISTRY = "docker"
-_REGISTRY_ALIASES = (_REGISTRY, "oci")
-_DEFAULT_PORTS = {"http": "80", "https": "443", "sftp": "22", _REGISTRY: "443"}
+REGISTRY = "docker"
+"""Scheme of what is named as in references, without it."""
+_REGISTRY_ALIASES = (REGISTRY, "oci")
+_DEFAULT_PORTS = {"http": "80", "https": "443", "sftp": "22", REGISTRY: "443"}
 _NEEDLESS_ESCAPE = re.compile(r"%(?:2[DdEeFf]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[FfCc]|7[Ee])")
 _AMBIGUOUS_SEGMENTS = ("", ".", "..")
 
@@ -32,7 +33,7 @@ def policy_name(source: ImageReference | str) -> str:
     """
     if isinstance(source, ImageReference):
         tag = f":{source.tag}" if source.tag else f"@{source.digest}"
-        return f"{_host(_REGISTRY, source.domain)}/{source.path}{tag}"
+        return f"{canonical_host(REGISTRY, source.domain)}/{source.path}{tag}"
     return _url_name(source)
 
 
@@ -44,14 +45,14 @@ def _url_name(url: str) -> str:
             "a URL of a file does not parse; write scheme://host/path"
         ) from error
     path = parts.path
-    scheme = _REGISTRY if parts.scheme in _REGISTRY_ALIASES else parts.scheme
+    scheme = canonical_scheme(parts.scheme)
     if not _is_plain(url, path):
         raise InvalidNameError(
             "a signature policy cannot tell what a URL means that has '.', '..' or empty parts in "
             "its path, escapes that it does not need, backslashes or spaces; write it without them"
         )
-    host = _host(scheme, parts.netloc.rpartition("@")[2])
-    return f"{host}{path}" if scheme == _REGISTRY else f"{scheme}://{host}{path}"
+    host = canonical_host(scheme, parts.netloc.rpartition("@")[2])
+    return f"{host}{path}" if scheme == REGISTRY else f"{scheme}://{host}{path}"
 
 
 def _is_plain(url: str, path: str) -> bool:
@@ -61,11 +62,23 @@ def _is_plain(url: str, path: str) -> bool:
     return readable and not ambiguous and _NEEDLESS_ESCAPE.search(path) is None
 
 
-def _host(scheme: str, netloc: str) -> str:
+def canonical_scheme(scheme: str) -> str:
+    """Give the one scheme of URLs that mean the same kind of place."""
+    scheme = scheme.lower()
+    return REGISTRY if scheme in _REGISTRY_ALIASES else scheme
+
+
+def canonical_host(scheme: str, netloc: str) -> str:
+    """Give host and port as names have them.
+
+    Args:
+        scheme: As :func:`canonical_scheme` gives it.
+        netloc: Host, with port if any, without user.
+    """
     host, colon, port = netloc.lower().rpartition(":")
     if not colon or not port.isdecimal():
         host, port = netloc.lower().removesuffix(":"), ""
     host, port = host.removesuffix("."), port.lstrip("0")
-    if scheme == _REGISTRY and host in _HUB_ALIASES:
+    if scheme == REGISTRY and host in _HUB_ALIASES:
         host = _HUB
     return host if port in ("", _DEFAULT_PORTS.get(scheme)) else f"{host}:{port}"

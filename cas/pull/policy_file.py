@@ -10,7 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from cas.errors import ConfigError
+from cas.errors import ConfigError, InvalidNameError
+from cas.model.policy_pattern import check_pattern
 from cas.model.signature_policy import PublicKey, Requirement, Rule, SignaturePolicy
 
 _MAX_BYTES = 1024 * 1024
@@ -38,7 +39,8 @@ def load_policy(path: Path) -> SignaturePolicy:
 
     Raises:
         ConfigError: The file, or a key that it names, cannot be read, has an unknown entry, or may
-            be written by others than root; or a rule asks for signatures and names no key.
+            be written by others than root; or a rule asks for signatures and names no key, or
+            has a pattern that no name can match.
     """
     try:
         file = msgspec.convert(tomllib.loads(_read(path)), _PolicyFile)
@@ -49,6 +51,11 @@ def load_policy(path: Path) -> SignaturePolicy:
 
 
 def _rule(table: _RuleTable, path: Path) -> Rule:
+    try:
+        check_pattern(table.match)
+    except InvalidNameError as error:
+        message = f"signature policy {path} is wrong: {error.message}"
+        raise ConfigError(message, path=path, rule=table.match) from error
     signed = table.require in (Requirement.COSIGN, Requirement.DETACHED)
     if signed != bool(table.keys):
         raise ConfigError(

@@ -70,6 +70,7 @@ def test_empty_policy_is_open(policy: Path) -> None:
         "[[rule]]\nmatch = '*'\nrequire = 'cosign'",
         "[[rule]]\nmatch = '*'\nrequire = 'nothing'\nkeys = ['prod.pub']",
         "[[rule]]\nmatch = '*'\nrequire = 'cosign'\nkeys = ['absent.pub']",
+        "[[rule]]\nmatch = 'Registry.example.com/*'\nrequire = 'refuse'",
         "not toml",
     ],
 )
