@@ -143,7 +143,8 @@ class AgentProcess:
 
     def close(self) -> None:
         """End it: after its last call by the end of the pipe, else by a signal. Idempotent."""
-        if self._conversation.busy:
+        # One that is still loading does not look at its pipe.
+        if self._missing is None or self._conversation.busy:
             self._process.kill()
         _pipe(self._process.stdin).close()
         self._wait()

@@ -35,7 +35,7 @@ from cas.agent.messages import (
     encode_line,
 )
 from cas.confinement.confine import Confinement, confine
-from cas.confinement.privileges import forbid_core_dumps
+from cas.confinement.privileges import die_with_parent, forbid_core_dumps
 from cas.errors import CasError, InternalError, LimitExceededError
 from cas.model.cancellation import Cancellation
 
@@ -91,8 +91,10 @@ def serve(prepare: Callable[[bytes], Confinable]) -> NoReturn:
     Args:
         prepare: Takes the agent's options, as JSON, and imports what calls will need.
     """
-    # The first line holds credentials already.
+    # The first line holds credentials already, and loading what it asks for takes its time. Both
+    # are done again when the user has changed.
     forbid_core_dumps()
+    die_with_parent(os.getppid())
     # Anything that prints must not get between the messages.
     events = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -64,7 +64,7 @@ def _prctl(option: int, first: int = 0, second: int = 0) -> None:
 def die_with_parent(parent: int) -> None:
     """Have the kernel kill this process when the thread that started it ends.
 
-    Forgotten by the kernel when the user changes: call it after that.
+    Forgotten by the kernel when the user changes: call it again after that.
 
     Args:
         parent: Process id of the parent.

@@ -26,6 +26,7 @@ from cas.errors import BlobNotFoundError
 class Options(msgspec.Struct):
     network: bool = False
     fail: str = ""
+    hang: bool = False
 
 
 class Attempt(msgspec.Struct):
@@ -45,6 +46,8 @@ def syscall(name: str, *arguments: object) -> int:
     return result
 
 
+HANGS = "hangs"
+"""File that an agent makes that will never be ready."""
 PR_GET_DUMPABLE = 3
 
 TOOLS = {
@@ -80,5 +83,8 @@ def prepare(raw: bytes) -> Confinable:
     options = msgspec.json.decode(raw, type=Options)
     if options.fail:
         raise BlobNotFoundError(options.fail, asked="for")
+    if options.hang:
+        Path(HANGS).touch()
+        time.sleep(3600)
     TOOLS["dumpable_when_told"] = syscall("prctl", PR_GET_DUMPABLE, 0, 0, 0, 0)
     return Confinable(attempt, network=options.network)

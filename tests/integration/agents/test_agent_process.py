@@ -24,7 +24,7 @@ from cas.model.settings import Settings
 from tests.integration.agents.conftest import StartProbe
 from tests.support.daemon import WAIT_SECONDS
 from tests.support.probe import Probe
-from tests.support.probe_agent import Attempt, Outcome
+from tests.support.probe_agent import HANGS, Attempt, Outcome
 from tests.support.waiting import wait_for
 
 HANG = "time.sleep(3600)"
@@ -161,25 +161,53 @@ def test_leaving_the_context_ends_an_agent_that_works(start_probe: StartProbe) -
     assert not Path(f"/proc/{probe.pid}").exists()
 
 
-def test_agent_whose_starter_is_killed_dies_with_it(agent_settings: Settings) -> None:
-    """The kernel sees to it, so nothing can be in the way."""
-    directory = agent_settings.layout.verifier
-    account = find_account(agent_settings.owners["verifier"])
-    script = f"""
-import sys, time
-sys.path.insert(0, {os.fspath(Path(__file__).parents[3])!r})
+STARTER = """
+import sys, threading
+sys.path.insert(0, {root!r})
 from pathlib import Path
 from cas.agent.account import Account
 from tests.support.probe import Probe
-with Probe(Path({os.fspath(directory)!r}), {account!r}) as probe:
+with Probe(Path({directory!r}), {account!r}, {options}) as probe:
     print(probe.pid, flush=True)
-    probe.attempt({HANG!r})
+    {then}
+    threading.Event().wait()
 """
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as starter:
+
+
+@pytest.mark.parametrize(
+    ("options", "then"),
+    [
+        ("", ""),
+        ("hang=True", "probe.missing()"),
+        ("", "probe.missing()"),
+        ("", f"probe.attempt({HANG!r})"),
+    ],
+    ids=["before it is told anything", "while it loads", "when it is idle", "while it works"],
+)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_agent_whose_starter_ends_dies_with_it(
+    number: signal.Signals, options: str, then: str, agent_settings: Settings
+) -> None:
+    """The kernel sees to it, so nothing can be in the way."""
+    script = STARTER.format(
+        root=os.fspath(Path(__file__).parents[3]),
+        directory=os.fspath(agent_settings.layout.verifier),
+        account=find_account(agent_settings.owners["verifier"]),
+        options=options,
+        then=then,
+    )
+    hangs = agent_settings.layout.verifier / HANGS
+    hangs.unlink(missing_ok=True)
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as starter:
         assert starter.stdout is not None
-        agent = int(starter.stdout.readline())
-        starter.kill()
-    wait_for(lambda: not Path(f"/proc/{agent}").exists() or is_zombie(agent))
+        agent = Path("/proc", starter.stdout.readline().decode().strip())
+        if options:
+            wait_for(hangs.exists)
+        starter.send_signal(number)
+    wait_for(lambda: not agent.exists() or is_zombie(int(agent.name)))
 
 
 def test_agent_that_cannot_work_with_its_options_says_why(start_probe: StartProbe) -> None:
