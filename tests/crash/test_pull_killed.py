@@ -1,8 +1,12 @@
 """SIGKILL of any process of a pull, at any stage: what was synced is not fetched again."""
 
 import json
+import multiprocessing
 import os
+import random
 import signal
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,11 +16,13 @@ from cas.model.digest import Digest
 from cas.model.settings import Settings
 from cas.model.transfer_name import TransferName, image_uuid
 from tests.integration.pull.conftest import NOTHING, left_by
+from tests.support import pull_worker
 from tests.support.command import CasProcess, write_configuration
 from tests.support.hostile_registry import HostileRegistry
 from tests.support.hostile_server import Line, resource
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import file
+from tests.support.pull_worker import Kill, agents_of
 from tests.support.stores import own_blobs, random_bytes
 from tests.support.waiting import wait_for
 
@@ -24,6 +30,9 @@ MIB = 1024 * 1024
 SYNC_BYTES = MIB
 CUTS = (5 * MIB, 3 * MIB)
 """Bytes that come before the first kill, and after it before the second."""
+ROUNDS = 6
+MOST_STEPS = 120
+"""About as many steps as the pull of such an image has."""
 
 
 @pytest.fixture
@@ -38,21 +47,6 @@ def config(pull_settings: Settings, tmp_path: Path) -> Path:
 def image_of(size: int) -> BuiltImage:
     """An image of one layer that does not compress, and a small one."""
     return build_image([[file("data", random_bytes(size))], [file("small", b"x")]])
-
-
-def agents_of(command: int) -> dict[str, int]:
-    """Process ids of a command's agents by name."""
-    found = {}
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        for name in ("downloader", "verifier"):
-            if parent == command and f"cas.{name}".encode() in words:
-                found[name] = int(process.name)
-    return found
 
 
 def synced_bytes(path: Path) -> int:
@@ -100,28 +94,141 @@ def test_download_killed_goes_on_where_it_was_synced(
         assert left_by(case) == NOTHING
 
 
+TAIL = 128 * 1024
+PIECE = 32 * 1024
+MOST_TWICE = 2 * TAIL + 3 * PIECE
+"""Bytes that one kill may cost: twice what is synced together, and what was on its way."""
+HEAD_BYTES = 1024
+
+
+class Pulling:
+    """One image after the other, pulled by processes in which something is killed."""
+
+    def __init__(self, settings: Settings, registry: HostileRegistry) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._processes = multiprocessing.get_context("forkserver")
+        self._processes.set_forkserver_preload(["tests.support.pull_worker"])
+        self.publish()
+
+    def publish(self) -> None:
+        """Have another image, whose large layer is sent no faster than it is written."""
+        self.image = image_of(MIB)
+        self.reference = self._registry.publish(self.image)
+        self.kills = 0
+        layer = self.image.layers[0]
+        self.layer = Digest.parse(layer.digest)
+        name = TransferName(image_uuid(self.reference), self.layer)
+        partial = self._settings.layout.download(name)
+        partial = partial.with_name(f"{name}.partial")
+
+        def pace(line: Line, first: int) -> None:
+            wait_for(lambda: not line.is_open() or size_of(partial) >= first - PIECE)
+
+        behaviour = resource(layer.blob, etag=None, piece=PIECE, pace=pace)
+        self._path = self._registry.behave(layer.digest, behaviour)
+        self._registry.sent.pop(self._path, None)
+
+    def run(self, kill: Kill) -> int:
+        """Pull, with a kill; gives the exit status."""
+        process = self._processes.Process(
+            target=pull_worker.main, args=(self._settings, self.reference, kill)
+        )
+        process.start()
+        process.join()
+        assert process.exitcode is not None
+        self.kills += process.exitcode != 0
+        return process.exitcode
+
+    def assert_done_by_running_again(self) -> None:
+        """The next pull, which nobody disturbs, ends with the right image and nothing else."""
+        with Case.open(self._settings) as case:
+            record = case.pull.image(self.reference).record
+            assert str(record.target.digest) == self.image.digest
+            case.recover()
+            assert left_by(case) == NOTHING
+            for digest, data in self.image.blobs.items():
+                assert case.backing.content.read_all(Digest.parse(digest), limit=MIB * 2) == data
+            assert own_blobs(case.backing) == {Digest.parse(each) for each in self.image.blobs}
+            case.images.remove(record.name)
+            case.collect_garbage()
+        requests = len(self._registry.asked(self._path))
+        sent, size = self._registry.sent[self._path], len(self.image.layers[0].blob)
+        assert size <= sent <= size + self.kills * MOST_TWICE + requests * HEAD_BYTES
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file; endless if there is none any more."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return sys.maxsize
+
+
+@pytest.fixture
+def pulling(pull_settings: Settings, registry: HostileRegistry) -> Pulling:
+    """Pulls with a short unsynced tail."""
+    download = replace(pull_settings.download, sync_bytes=TAIL, parallel=2)
+    return Pulling(replace(pull_settings, download=download), registry)
+
+
+STEPS = {
+    "download begins": ("download begins", "{layer}"),
+    "download goes on": ("download goes on", "{layer}"),
+    "download ends": ("download ends", "{layer}"),
+    "handed over": ("rename", "pending", "{layer}"),
+    "made unchangeable": ("access", "pending", "{layer}"),
+    "verification begins": ("verify begins", "{layer}"),
+    "verification goes on": ("verify goes on", "{layer}"),
+    "verification ends": ("verify ends", "{layer}"),
+    "linked": ("link", "blobs", "{layer}"),
+    "leaves verified": ("unlink", "verified", "{layer}"),
+    "named": ("images.",),
+}
+"""What happens to a layer on its way, in order, and the image's name."""
+
+
+def kill_at(victim: str, step: str, pulling: Pulling) -> Kill:
+    words = (word.replace("{layer}", pulling.layer.hex) for word in STEPS[step])
+    return Kill(victim, tuple(words))
+
+
 @pytest.mark.slow
-def test_pull_killed_at_calls_to_containerd_ends_whole(
-    config: Path, pull_settings: Settings, registry: HostileRegistry
+def test_pull_whose_command_is_killed_at_each_step_in_turn_ends_whole(pulling: Pulling) -> None:
+    """Each run comes one step further than the one before; nothing is fetched a second time."""
+    for step in STEPS:
+        assert pulling.run(kill_at("parent", step, pulling)) == -signal.SIGKILL, step
+
+    pulling.assert_done_by_running_again()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("victim", "step"),
+    [
+        *(("downloader", step) for step in list(STEPS)[:3]),
+        *(("verifier", step) for step in list(STEPS)[5:8]),
+    ],
+)
+def test_pull_whose_agent_is_killed_at_a_step_ends_whole(
+    victim: str, step: str, pulling: Pulling
 ) -> None:
-    """Between download, verification, ingest and name; a recovery in between takes nothing."""
-    image = image_of(2 * MIB)
-    reference = registry.publish(image)
-    layer = image.layers[0]
-    path = registry.blob(layer.digest)
+    """It fails in order, or does not need that agent any more."""
+    assert pulling.run(kill_at(victim, step, pulling)) in (0, 8)
 
-    for calls in (12, 20, 28, 36):
-        with CasProcess(config, "image", "pull", reference) as process:
-            process.wait_for_calls(calls)
-            process.kill()
-            process.result()
-        with Case.open(pull_settings) as case:
-            case.leasing.reap()
-    with CasProcess(config, "image", "pull", reference) as process:
-        assert process.result().status == 0
+    pulling.assert_done_by_running_again()
 
-    assert len(registry.asked(path)) <= 2
-    with Case.open(pull_settings) as case:
-        case.recover()
-        assert own_blobs(case.backing) == {Digest.parse(digest) for digest in image.blobs}
-        assert left_by(case) == NOTHING
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["parent", "downloader", "verifier"])
+def test_pull_with_kills_at_random_moments_ends_whole(
+    victim: str, crash_seed: int, pulling: Pulling
+) -> None:
+    """Again and again, until it ends by itself; then with the next image."""
+    source = random.Random(f"{crash_seed}-{victim}")
+    for _ in range(ROUNDS):
+        if pulling.run(Kill(victim, source.randrange(MOST_STEPS))) == 0:
+            pulling.assert_done_by_running_again()
+            pulling.publish()
+
+    pulling.assert_done_by_running_again()

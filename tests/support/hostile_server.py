@@ -7,6 +7,7 @@ behaviours, one per request; the last one stays. What was asked is recorded.
 __all__ = ["Behaviour", "HostileServer", "Line", "Request", "answer", "raw", "resource"]
 
 import re
+import select
 import socket
 import ssl
 import threading
@@ -59,6 +60,15 @@ class Line:
             except TimeoutError:
                 continue
 
+    def is_open(self) -> bool:
+        """Whether the client is still there, and this server too."""
+        readable, _, _ = select.select([self.socket], [], [], 0)
+        try:
+            gone = readable and not self.socket.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False
+        return not gone and not self.released.is_set()
+
     def reset(self) -> None:
         """End the connection the hard way."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
@@ -94,6 +104,10 @@ def raw(data: bytes, *, forever: bytes = b"") -> Behaviour:
     return behave
 
 
+def _at_once(line: Line, first: int) -> None:
+    """Keep no pace."""
+
+
 def resource(
     body: bytes,
     *,
@@ -107,6 +121,7 @@ def resource(
     part: str | None = None,
     headers: Mapping[str, str] | None = None,
     piece: int = 256 * 1024,
+    pace: Callable[[Line, int], None] | None = None,
 ) -> Behaviour:
     """Deliver an object as a good server does, but for what the options say.
 
@@ -122,6 +137,7 @@ def resource(
         part: Content-Range to claim.
         headers: More of them, or others.
         piece: Bytes per send.
+        pace: Called before each piece with the number of its first byte in the object.
     """
 
     def behave(request: Request, line: Line) -> None:
@@ -136,7 +152,7 @@ def resource(
         if conditions and mismatch:
             line.send(_head(412, {**fields, "Content-Length": "0"}))
             return
-        status, data = 200, body
+        start, status, data = 0, 200, body
         match = RANGE.match(wanted.get("range", ""))
         if ranges and match is not None:
             start = int(match[1])
@@ -148,6 +164,7 @@ def resource(
         if request.method == "HEAD":
             return
         for offset in range(0, len(data[:cut_after]), piece):
+            (pace or _at_once)(line, start + offset)
             line.send(data[:cut_after][offset : offset + piece])
         if cut_after is not None and then is not None:
             then(line)

@@ -199,9 +199,7 @@ def test_agent_whose_starter_ends_dies_with_it(
     hangs = agent_settings.layout.verifier / HANGS
     hangs.unlink(missing_ok=True)
     command = [sys.executable, "-c", script]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
-    ) as starter:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as starter:
         assert starter.stdout is not None
         agent = Path("/proc", starter.stdout.readline().decode().strip())
         if options:
