@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cas.model.vault_settings import VaultName
+from cas.vault.vaults import VaultState
 from tests.support.vaults import PCRS, VaultMachine
 
 pytestmark = pytest.mark.slow
@@ -73,6 +75,22 @@ def test_life_of_a_vault_on_the_command_line(vault: RunVault, machine: VaultMach
     assert vault("unlock").returncode == 0
     assert _statuses(vault)["vault"]["unlock_method"] == "tpm"
     assert vault("reseal").returncode == 0
+
+
+def test_rights_of_the_unit_are_enough_to_open_and_lock_vaults(
+    vault: RunVault, machine: VaultMachine, config: Path
+) -> None:
+    """As systemd starts ``cas vault unlock`` and ``lock``: with few capabilities, no new ones."""
+    unit = (ROOT / "cas/daemon/systemd/cas-vault.service").read_text()
+    [line] = re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
+    kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in line.split())
+    limited = ["setpriv", f"--bounding-set=-all,{kept}", "--no-new-privs"]
+    command = [*limited, sys.executable, "-m", "cas", "--config", str(config), "vault"]
+    assert vault("init").returncode == 0
+    for verb, state in (("lock", VaultState.LOCKED), ("unlock", VaultState.OPEN)):
+        done = subprocess.run([*command, verb], cwd=ROOT, capture_output=True, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert machine.status().state is state
 
 
 def test_status_as_json_has_its_documented_keys(vault: RunVault, machine: VaultMachine) -> None:

@@ -89,7 +89,12 @@ def test_wheel_contains_package_stubs_types_and_units_only(wheel: Path, sources:
     assert {name.split("/")[0] for name in names} == {"cas", f"{home}.dist-info", f"{home}.data"}
     assert {name for name in names if name.startswith(f"{home}.data")} == {
         f"{home}.data/data/lib/{name}"
-        for name in ("systemd/system/cas.service", "sysusers.d/cas.conf", "tmpfiles.d/cas.conf")
+        for name in (
+            "systemd/system/cas.service",
+            "systemd/system/cas-vault.service",
+            "sysusers.d/cas.conf",
+            "tmpfiles.d/cas.conf",
+        )
     }
 
 

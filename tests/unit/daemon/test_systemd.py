@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 _FILES = Path(__file__).parents[3] / "cas" / "daemon" / "systemd"
-_UNIT = _FILES / "cas.service"
+_UNITS = ("cas.service", "cas-vault.service")
 
 _OWN_MOUNT_NAMESPACE = (
     "BindPaths", "BindReadOnlyPaths", "DynamicUser", "ExecPaths", "ExtensionDirectories",
@@ -20,7 +20,7 @@ _OWN_MOUNT_NAMESPACE = (
 )  # fmt: skip
 """Source: systemd.exec(5), and ``exec_needs_mount_namespace`` in systemd."""
 _CONTENT_OF_IMAGES = ("DeviceAllow", "DevicePolicy", "ProtectClock", "RestrictSUIDSGID")
-_WORST_EXPOSURE = "60"
+_WORST_EXPOSURE = {"cas.service": 60, "cas-vault.service": 45}
 """Out of 100, of which a unit without a line of hardening has 96."""
 
 
@@ -28,13 +28,20 @@ def _run(*command: str | Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.fixture
-def installed_unit(tmp_path: Path) -> Path:
-    """The unit with the command where it is installed here."""
-    unit = tmp_path / "cas.service"
+@pytest.fixture(params=_UNITS)
+def installed_unit(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """A unit with the command where it is installed here."""
+    unit = tmp_path / str(request.param)
     command = Path(sys.executable).with_name("cas")
-    unit.write_text(_UNIT.read_text().replace("ExecStart=cas ", f"ExecStart={command} "))
+    unit.write_text((_FILES / request.param).read_text().replace("=cas ", f"={command} "))
     return unit
+
+
+def _service_lines(unit: Path) -> configparser.SectionProxy:
+    options = configparser.RawConfigParser(strict=False)
+    options.optionxform = str  # type: ignore[method-assign,assignment]
+    options.read(unit)
+    return options["Service"]
 
 
 def test_unit_is_understood_by_systemd(installed_unit: Path) -> None:
@@ -45,19 +52,29 @@ def test_unit_is_understood_by_systemd(installed_unit: Path) -> None:
 
 def test_unit_is_hardened(installed_unit: Path) -> None:
     """As far as mounting and unpacking permit."""
-    options = ("--offline=yes", f"--threshold={_WORST_EXPOSURE}", "--no-pager")
+    threshold = f"--threshold={_WORST_EXPOSURE[installed_unit.name]}"
+    options = ("--offline=yes", threshold, "--no-pager")
     done = _run("systemd-analyze", "security", *options, installed_unit)
     assert done.returncode == 0, done.stdout
 
 
-def test_unit_lives_in_the_mount_namespace_of_the_host() -> None:
-    """In one of its own it would mount volumes for nobody."""
-    options = configparser.RawConfigParser(strict=False)
-    options.optionxform = str  # type: ignore[method-assign,assignment]
-    options.read(_UNIT)
-    keys = set(options["Service"])
-    assert not keys.intersection(_OWN_MOUNT_NAMESPACE)
+def test_unit_lives_in_the_mount_namespace_of_the_host(installed_unit: Path) -> None:
+    """In one of its own it would mount volumes for nobody, and unmount those of nobody."""
+    assert not set(_service_lines(installed_unit)).intersection(_OWN_MOUNT_NAMESPACE)
+
+
+def test_service_does_not_forbid_what_is_in_images() -> None:
+    """Device files and setuid programs."""
+    keys = set(_service_lines(_FILES / "cas.service"))
     assert not keys.intersection(_CONTENT_OF_IMAGES)
+
+
+def test_vaults_are_locked_after_the_service_and_reach_any_tpm() -> None:
+    """The end goes the other way round than the beginning; no device is shut out."""
+    unit = (_FILES / "cas-vault.service").read_text()
+    assert "\nBefore=cas.service\n" in unit
+    keys = set(_service_lines(_FILES / "cas-vault.service"))
+    assert not keys.intersection({"DeviceAllow", "DevicePolicy", "ProtectClock", "PrivateDevices"})
 
 
 def test_accounts_and_directories_are_made_with_owner_and_mode(tmp_path: Path) -> None:
