@@ -32,6 +32,7 @@ from cas.store.sentinel import Sentinel
 from cas.volumes.records import iter_records
 
 if TYPE_CHECKING:
+    from cas.model.volume_record import VolumeRecord
     from cas.pull.pull import Pull
     from cas.store.account.usage import Usage
     from cas.store.account.why import Why
@@ -98,6 +99,7 @@ class Case:
         self.containerd = containerd
         self._clock = clock
         layout = settings.layout
+        self.guard = _guard(settings)
         self.backing = Backing(
             content=containerd.content,
             images=containerd.images,
@@ -113,16 +115,16 @@ class Case:
             limits=settings.limits,
             clock=clock,
             identity=processes.current(),
-            volumes=lambda: iter_records(layout),
+            volumes=self._volume_records,
             daemon_syncs_layers=containerd.facts.version >= (1, 7, 14),
-            check_writable=_guard(settings).check_writable,
+            check_writable=self.guard.check_writable,
+            check_open=self.guard.check_open,
             on_ingested=on_ingested,
         )
         self.events = containerd.events
         self.locks = Locks(layout)
         self.leasing = Leasing(self.backing)
         self.sentinel = Sentinel(self.backing)
-        self.guard = VaultGuard(layout, require_encryption=settings.require_encryption)
 
     @cached_property
     def blobs(self) -> "Blobs":
@@ -271,6 +273,10 @@ class Case:
         """Close the connection; nothing in the store changes."""
         self.containerd.close()
 
+    def _volume_records(self) -> "Iterator[VolumeRecord]":
+        yield from iter_records(self.settings.layout)
+        self.guard.check_open()  # while the vault is locked, nothing in it can be found
+
     def _other_content(self) -> Iterator[tuple[str, BlobCatalogue]]:
         """Give the content of the other namespaces, which shares the blobs' files."""
         for name in self.containerd.namespaces.iter_namespaces():
@@ -294,6 +300,7 @@ class Case:
         from cas.pull.leftovers import sweep_transfers
         from cas.store.content.ingest import Ingest
 
+        self.guard.check_writable()
         self.leasing.reap()
         self.volumes.recover()
         Ingest(self.backing).sweep()
@@ -314,6 +321,10 @@ class Case:
         """
         from cas.store.check.report import check_store
 
+        if fix:
+            self.guard.check_writable()
+        else:
+            self.guard.check_open()
         return check_store(
             self.check,
             self.repair,
@@ -335,6 +346,7 @@ class Case:
         """
         from cas.store.prune.reserve import room_to_remove
 
+        self.guard.check_writable()
         self.sentinel.require()
         with room_to_remove(self.settings.layout):
             self.backing.leases.collect_garbage()

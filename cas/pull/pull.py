@@ -42,6 +42,7 @@ class Pull:
     def __init__(self, backing: Backing, settings: Settings, images: Images) -> None:
         self._settings = settings
         self._images = images
+        self._backing = backing
         self._layout = backing.layout
         self._image_pull = ImagePull(backing, settings, images)
         self._file_pull = FilePull(backing, settings)
@@ -145,6 +146,7 @@ class Pull:
 
     def sweep(self) -> list[Path]:
         """Remove what interrupted transfers left and two recoveries have met; see there."""
+        self._backing.check_writable()
         return sweep_transfers(self._layout)
 
     def _rule(self, source: ImageReference | str) -> Rule:

@@ -3,7 +3,7 @@
 Wired by ``cas.app``; nothing here does anything.
 """
 
-__all__ = ["Backing", "Clock", "allow_writing", "ignore_size"]
+__all__ = ["Backing", "Clock", "guard_nothing", "ignore_size"]
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ Clock = Callable[[], datetime]
 """Tells the time as an aware UTC datetime."""
 
 
-def allow_writing() -> None:
+def guard_nothing() -> None:
     """Guard nothing."""
 
 
@@ -58,6 +58,7 @@ class Backing:
         daemon_syncs_layers: Whether containerd syncs unpacked files when it is asked to.
         namespace: The namespace's name.
         check_writable: Raises where nothing may be written, as when the vault is locked.
+        check_open: Raises where nothing can be read, as when the vault is locked.
         on_ingested: Told the size of each blob that this process puts into the store.
     """
 
@@ -77,5 +78,6 @@ class Backing:
     volumes: Callable[[], Iterator[VolumeRecord]]
     daemon_syncs_layers: bool
     namespace: str
-    check_writable: Callable[[], object] = allow_writing
+    check_writable: Callable[[], object] = guard_nothing
+    check_open: Callable[[], object] = guard_nothing
     on_ingested: Callable[[int], None] = ignore_size

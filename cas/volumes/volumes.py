@@ -135,14 +135,17 @@ class Volumes:
             # One that was removed while we looked is not damaged.
             if status.state is not VolumeState.CORRUPT or self._exists(name):
                 yield status
+        self._backing.check_open()  # while the vault is locked, nothing in it can be found
 
     def iter_records(self) -> Iterator[VolumeRecord]:
         """Stream the records of the volumes that have a readable one; asks no containerd."""
-        return iter_records(self._backing.layout)
+        yield from iter_records(self._backing.layout)
+        self._backing.check_open()
 
     def iter_foreign(self) -> Iterator[ForeignEntry]:
         """Stream what lies in the volumes directory and is no container volume."""
-        return iter_foreign(self._backing.layout)
+        yield from iter_foreign(self._backing.layout)
+        self._backing.check_open()
 
     def get(self, name: VolumeName) -> VolumeStatus:
         """Look at one volume.
@@ -162,6 +165,7 @@ class Volumes:
             MountPointError: The mount point is occupied by something else.
             InUseError: Its writable layer is mounted elsewhere.
         """
+        self._backing.check_writable()
         with self._locks.volume(name):
             record = self._record(name)
             rootfs = self._activation.activate(record)
@@ -176,6 +180,7 @@ class Volumes:
             InUseError: Processes use it; it stays mounted.
             MountPointError: What is mounted there is not the volume.
         """
+        self._backing.check_writable()
         with self._locks.volume(name):
             record = self._record(name)
             unmounted = self._activation.deactivate(record)
@@ -222,6 +227,7 @@ class Volumes:
             MountPointError: Something else is mounted on it and ``force`` is not set.
             StoreMetadataLostError: containerd's database was emptied; nothing is removed.
         """
+        self._backing.check_writable()
         # The record in its directory is what a rebuild knows of the volume's image.
         self._sentinel.require()
         with self._locks.volume(name):
@@ -245,6 +251,7 @@ class Volumes:
         Returns:
             What was found and what was done about it.
         """
+        self._backing.check_writable()
         return self._recovery.recover()
 
     def _parents(self, key: str) -> Iterator[SnapshotUsage]:
@@ -257,6 +264,7 @@ class Volumes:
     def _each(
         self, act: Callable[[VolumeName], object]
     ) -> Iterator[tuple[VolumeName, CasError | None]]:
+        self._backing.check_writable()
         for name in list(iter_names(self._backing.layout)):
             try:
                 act(name)
@@ -269,6 +277,7 @@ class Volumes:
 
     def _require(self, name: VolumeName) -> None:
         if not self._exists(name):
+            self._backing.check_open()
             raise VolumeNotFoundError(f"there is no volume {name}", name=name)
 
     def _exists(self, name: VolumeName) -> bool:

@@ -98,9 +98,11 @@ class Repair:
 
         Raises:
             InterruptedOperationError: ``cancel`` was set.
+            VaultLockedError: The vault is locked.
             StoreMetadataLostError: containerd's database was emptied since the check.
         """
         listed = list(findings)
+        self._backing.check_writable()
         cancel = cancel or Cancellation()
         if any(finding.problem is Problem.METADATA_LOST for finding in listed):
             yield from self._rebuild(listed, cancel, progress)

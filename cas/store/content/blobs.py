@@ -243,6 +243,7 @@ class Blobs:
         empty = next((key for key, value in changes.items() if value == ""), None)
         if empty is not None:
             raise InvalidNameError(f"label {empty!r} has no value; remove it instead", value=empty)
+        self._backing.check_writable()
         return self._backing.content.update_labels(digest, changes)
 
     def read(
@@ -313,6 +314,7 @@ class Blobs:
         Raises:
             StoreMetadataLostError: containerd's database was emptied.
         """
+        self._backing.check_writable()
         self._sentinel.require()
         wanted = iter(digests)
         while group := list(islice(wanted, _WANTED)):
@@ -346,6 +348,7 @@ class Blobs:
         Raises:
             BlobNotFoundError: There is none.
         """
+        self._backing.check_writable()
         return self._backing.content.update_labels(digest, self._pin(owner, reason))
 
     def unpin(self, digest: Digest) -> BlobInfo:
@@ -354,6 +357,7 @@ class Blobs:
         Raises:
             BlobNotFoundError: There is none.
         """
+        self._backing.check_writable()
         return self._backing.content.update_labels(
             digest, {GC_ROOT: None, PIN_OWNER: None, PIN_REASON: None}
         )

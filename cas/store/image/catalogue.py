@@ -121,6 +121,7 @@ class ImageCatalogue:
             InUseError: A volume was prepared from it, and ``force`` is not set.
             StoreMetadataLostError: containerd's database was emptied; nothing is removed.
         """
+        self._backing.check_writable()
         self._sentinel.require()
         record = self._names.find(reference)
         if record is None:
@@ -131,6 +132,7 @@ class ImageCatalogue:
 
     def touch(self, reference: str) -> None:
         """Remember, to the hour, that the image is in use; nothing if it is gone."""
+        self._backing.check_writable()
         record = self._names.find(reference)
         if record is None:
             return

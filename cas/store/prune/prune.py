@@ -118,6 +118,7 @@ class Prune:
             InterruptedOperationError: ``cancel`` was set.
             UnavailableError: containerd does not answer.
         """
+        self._backing.check_writable()
         Sentinel(self._backing).require()
         execution = PlanExecution(self._backing, self._locks, plan)
         before = self._free()

@@ -9,10 +9,19 @@ from typing import Any
 
 import grpc
 import pytest
+from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from cas._gen.cas.v1 import blobs_pb2, blobs_pb2_grpc, store_pb2, store_pb2_grpc, vault_pb2
+from cas._gen.cas.v1 import (
+    blobs_pb2,
+    blobs_pb2_grpc,
+    images_pb2,
+    store_pb2,
+    store_pb2_grpc,
+    vault_pb2,
+    volumes_pb2,
+)
 from cas._gen.cas.v1.vault_pb2_grpc import VaultStub
 from cas.errors import (
     CasError,
@@ -169,6 +178,24 @@ def test_changed_pcrs_and_wrong_keys_are_told_as_the_library_tells_them(
     vaults.lock([VaultName.VAULT], wait_seconds=60)
     vaults.init()
     assert [status.state for status in device.vaults.status()] == [VaultState.OPEN] * 2
+
+
+def test_no_call_gets_through_to_a_locked_vault(device: VaultMachine, waiting: Service) -> None:
+    """Every declared one, those of the vaults apart: refused before its request is looked at."""
+    before = sorted(device.vault.rglob("*"))
+    with waiting.channel() as channel:
+        for method in _methods(blobs_pb2, images_pb2, store_pb2, volumes_pb2):
+            path = f"/{method.containing_service.full_name}/{method.name}"
+            call: Any = channel.stream_stream(path)
+            with failing(grpc.StatusCode.FAILED_PRECONDITION, "vault-locked"):
+                list(call(iter([b""])))
+    assert sorted(device.vault.rglob("*")) == before
+
+
+def _methods(*documents: Any) -> Iterator[MethodDescriptor]:
+    for document in documents:
+        for service in document.DESCRIPTOR.services_by_name.values():
+            yield from service.methods
 
 
 def test_nonsense_is_refused_as_usage(waiting: Service) -> None:
