@@ -132,7 +132,8 @@ class Registry(Source, Protocol):
     def referrers(self, repository: str, digest: Digest, /) -> tuple[Descriptor, ...]:
         """List the manifests that name ``digest`` as their subject.
 
-        From the referrers API where the registry has it, else from the tag that stands for it.
+        From the referrers API where the registry has it, page after page, else from the tag that
+        stands for it. There is a limit to their number.
         """
 
     def blob_path(self, repository: str, digest: Digest, /) -> str:

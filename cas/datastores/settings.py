@@ -68,6 +68,7 @@ class TransportSettings:
 
     Args:
         ca_pem: Certificates of authorities that are trusted beside those of the system.
+        client_pem: Certificates by which we are known to this host, each with its key.
         insecure: Certificates are not verified, and credentials may cross plain http.
         headers: Sent to this host and to no other.
         proxies: On the way to it.
@@ -76,6 +77,7 @@ class TransportSettings:
     """
 
     ca_pem: str = ""
+    client_pem: tuple[Secret, ...] = ()
     insecure: bool = False
     headers: Mapping[str, Secret] = field(default_factory=lambda: _NO_HEADERS)
     proxies: Proxies = field(default_factory=Proxies)

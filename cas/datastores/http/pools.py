@@ -8,6 +8,7 @@ __all__ = ["Pools", "tls_context"]
 
 import ipaddress
 import logging
+import os
 import ssl
 import threading
 from typing import Any
@@ -43,7 +44,7 @@ def tls_context(settings: TransportSettings) -> ssl.SSLContext:
     """Make the TLS configuration of a transport: the system's authorities and those given.
 
     Raises:
-        ConfigError: The given certificates do not parse.
+        ConfigError: The given certificates, or a key, do not parse.
     """
     context = ssl.create_default_context()
     if settings.ca_pem:
@@ -52,12 +53,29 @@ def tls_context(settings: TransportSettings) -> ssl.SSLContext:
         except (ssl.SSLError, ValueError) as error:
             message = "the CA certificates of a datastore do not parse; PEM is needed"
             raise ConfigError(message) from error
+    for pem in settings.client_pem:
+        _present(context, pem)
     if settings.insecure:
         # Who asks for it need not be told at every connection.
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def _present(context: ssl.SSLContext, pem: Secret) -> None:
+    """Let a context show a certificate; Python's ssl takes it from a file and nowhere else."""
+    with os.fdopen(os.memfd_create("client"), "wb") as file:
+        file.write(pem.reveal().encode())
+        file.flush()
+        try:
+            context.load_cert_chain(f"/proc/self/fd/{file.fileno()}", password=lambda: b"")
+        except (ssl.SSLError, ValueError) as error:
+            message = (
+                "a client certificate of a datastore does not parse; PEM is needed, with its key, "
+                "which has no password"
+            )
+            raise ConfigError(message) from error
 
 
 class _Pool(HTTPConnectionPool):

@@ -2,6 +2,8 @@
 
 __all__ = ["describe", "read_blob", "read_manifest", "read_referrers"]
 
+import re
+
 from cas.datastores.http.answer import Answer
 from cas.datastores.http.ranges import described
 from cas.datastores.http.source import HEAD_REFUSED
@@ -29,6 +31,12 @@ from cas.model.media_types import (
 _ACCEPT = {"Accept": f"{OCI_INDEX}, {OCI_MANIFEST}, {DOCKER_INDEX}, {DOCKER_MANIFEST}"}
 _ACCEPT_INDEX = {"Accept": OCI_INDEX}
 _OK = 200
+_MOST_PAGES = 16
+_LINK_CHARACTERS = 8192
+_NEXT = re.compile(
+    r"<[^<>?]*(?:\?(?P<query>[^<>\s]*))?>\s*;[^,<>]*\brel\s*=\s*\"?next\b", re.ASCII | re.IGNORECASE
+)
+"""A link of RFC 8288 to what comes after."""
 _NO_SUCH_CALL = frozenset({400, 404, 405, 501})
 
 
@@ -139,19 +147,42 @@ def read_blob(host: Host, repository: str, descriptor: Descriptor, limit: int) -
     return raw
 
 
-def read_referrers(host: Host, repository: str, digest: Digest, limit: int) -> bytes | None:
-    """Read the index of what refers to a manifest; None if the host does not know the question.
+def read_referrers(host: Host, repository: str, digest: Digest, limit: int) -> list[bytes] | None:
+    """Read the indexes of what refers to a manifest; None if the host does not know the question.
+
+    A registry may give them in pages: the first 16 are read.
 
     Raises:
-        LimitExceededError: It is larger than ``limit``.
+        LimitExceededError: Together they are larger than ``limit``.
         CasError: The host fails otherwise.
+
+    Source: OCI distribution specification, "Listing Referrers".
     """
-    with host.exchange("GET", repository, f"referrers/{digest}", _ACCEPT_INDEX) as answer:
-        if answer.status in _NO_SUCH_CALL:
-            return None
-        if answer.status != _OK or described(answer).media_type != OCI_INDEX:
-            raise _unexpected(answer)
-        return answer.body(limit)
+    pages: list[bytes] = []
+    query = ""
+    while len(pages) < _MOST_PAGES:
+        with host.exchange(
+            "GET", repository, f"referrers/{digest}", _ACCEPT_INDEX, query=query
+        ) as answer:
+            if not pages and answer.status in _NO_SUCH_CALL:
+                return None
+            if answer.status != _OK or described(answer).media_type != OCI_INDEX:
+                raise _unexpected(answer)
+            pages.append(answer.body(limit))
+            limit -= len(pages[-1])
+            query = _next_page(answer)
+        if not query:
+            break
+    return pages
+
+
+def _next_page(answer: Answer) -> str:
+    """The query of the next page; of the link nothing else counts, it could lead anywhere."""
+    for value in answer.header_values("Link"):
+        match = _NEXT.search(value[:_LINK_CHARACTERS])
+        if match is not None:
+            return match["query"] or ""
+    return ""
 
 
 def _unexpected(answer: Answer) -> CasError:

@@ -56,7 +56,7 @@ class Host:
         self.delivered: set[Digest] = set()
         """Blobs that it delivered to their end; who asks for one again was not content with it."""
         self._url = url.rstrip("/")
-        self._query = f"?ns={settings.namespace}" if settings.namespace else ""
+        self._query = f"ns={settings.namespace}" if settings.namespace else ""
         self._transport = Transport(settings.transport, url)
         secure = url.startswith("https://") and not settings.transport.insecure
         self._authorization = Authorization(
@@ -65,7 +65,13 @@ class Host:
 
     @contextmanager
     def exchange(
-        self, method: str, repository: str, path: str, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        repository: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        *,
+        query: str = "",
     ) -> Iterator[Answer]:
         """Ask about something in a repository, with authentication; gives any answer but 401.
 
@@ -74,17 +80,20 @@ class Host:
             repository: Its name.
             path: Behind it, such as ``manifests/latest``.
             headers: More of them.
+            query: As it is sent.
 
         Raises:
             AuthenticationError: It refuses us.
             CasError: As :meth:`cas.datastores.http.transport.Transport.exchange`.
         """
         scope = f"repository:{repository}:pull"
+        query = "&".join(part for part in (self._query, query) if part)
+        url = f"{self._url}/{repository}/{path}{'?' if query else ''}{query}"
         again = True
         while True:
             authorization = self._authorization.header(scope)
             with self._transport.exchange(
-                f"{self._url}/{repository}/{path}{self._query}",
+                url,
                 what=f"{self.name}: {repository}/{path}",
                 method=method,
                 headers=headers,

@@ -25,7 +25,7 @@ _DEFAULT = "_default"
 class _HostTable(msgspec.Struct):
     capabilities: tuple[str, ...] = ("pull", "resolve", "push")
     ca: str | list[str] = []
-    client: object = None
+    client: str | list[str | list[str]] = []
     skip_verify: bool = False
     header: dict[str, str | list[str]] = {}
     override_path: bool = False
@@ -95,9 +95,6 @@ def _parse(path: Path, data: bytes) -> _File:
         file = msgspec.convert(tomllib.loads(data.decode()), _File)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"{path} is wrong: {error}", path=path) from error
-    if any(table.client is not None for table in (file, *file.host.values())):
-        message = f"{path} asks for client certificates, which are not supported"
-        raise ConfigError(message, path=path)
     return file
 
 
@@ -107,7 +104,7 @@ def _url(text: str) -> str:
 
 def _transport(base: TransportSettings, table: _HostTable, path: Path) -> TransportSettings:
     names = [table.ca] if isinstance(table.ca, str) else table.ca
-    authorities = [base.ca_pem, *(_read_ca(path.parent / name) for name in names)]
+    authorities = [base.ca_pem, *(_read(path.parent / name) for name in names)]
     headers = {
         name: Secret(value if isinstance(value, str) else ", ".join(value))
         for name, value in table.header.items()
@@ -115,13 +112,23 @@ def _transport(base: TransportSettings, table: _HostTable, path: Path) -> Transp
     return replace(
         base,
         ca_pem="\n".join(pem for pem in authorities if pem),
+        client_pem=_client(table, path) or base.client_pem,
         insecure=base.insecure or table.skip_verify,
         headers={**base.headers, **headers},
     )
 
 
-def _read_ca(path: Path) -> str:
+def _client(table: _HostTable, path: Path) -> tuple[Secret, ...]:
+    """Read certificates, each with its key: in the same file, or in the second of a pair."""
+    listed = [table.client] if isinstance(table.client, str) else table.client
+    pairs = [[each] if isinstance(each, str) else each for each in listed]
+    return tuple(
+        Secret("\n".join(_read(path.parent / name) for name in pair if name)) for pair in pairs
+    )
+
+
+def _read(path: Path) -> str:
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the CA certificates {path} cannot be read", path=path) from error
+        raise ConfigError(f"the certificates {path} cannot be read", path=path) from error

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from itertools import chain, islice
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -40,6 +41,7 @@ from cas.model.reference import ImageReference
 _log = logging.getLogger(__name__)
 
 _DIGEST = "digest"
+_MOST_REFERRERS = 1000
 _DOCKER_HUB = ("docker.io", "registry-1.docker.io")
 
 _Result = TypeVar("_Result")
@@ -128,14 +130,18 @@ class OCIRegistry:
             return None
 
     def referrers(self, repository: str, digest: Digest, /) -> tuple[Descriptor, ...]:
-        """List the manifests that name ``digest`` as their subject."""
+        """List the manifests that name ``digest`` as their subject; the first thousand."""
         limit = self._limits.document_bytes
-        raw = self._ask(lambda host: documents.read_referrers(host, repository, digest, limit))
-        if raw is None:
+        pages = self._ask(lambda host: documents.read_referrers(host, repository, digest, limit))
+        if pages is None:
             found = self.find_tag(repository, str(digest).replace(":", "-"))
             if found is None or not is_index(found.media_type):
                 return ()
-            raw = self.manifest(repository, found.digest, limit=limit)
+            pages = [self.manifest(repository, found.digest, limit=limit)]
+        listed = chain.from_iterable(map(self._listed, pages))
+        return tuple(islice(listed, _MOST_REFERRERS))
+
+    def _listed(self, raw: bytes) -> tuple[Descriptor, ...]:
         described_by = Descriptor(OCI_INDEX, Digest.of(raw), len(raw))
         index = parse_document(raw, described_by, self._limits)
         return index.manifests if isinstance(index, Index) else ()

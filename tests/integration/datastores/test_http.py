@@ -13,7 +13,14 @@ import trustme
 
 from cas.datastores.opening import open_source
 from cas.datastores.secret import Secret
-from cas.datastores.settings import Credentials, Proxies, SourceSettings, TransportSettings
+from cas.datastores.settings import (
+    Credentials,
+    Proxies,
+    SourceSettings,
+    TransportSettings,
+    decode_settings,
+    encode_settings,
+)
 from cas.errors import (
     AuthenticationError,
     CasError,
@@ -269,12 +276,43 @@ def test_certificate_for_another_name_is_not_trusted(
     assert fetching.file.read_bytes() == BODY
 
 
-def test_ca_that_is_no_certificate_is_a_configuration_error() -> None:
+@pytest.mark.parametrize(
+    "transport",
+    [
+        TransportSettings(ca_pem="nonsense"),
+        TransportSettings(client_pem=(Secret(HIDDEN),)),
+        TransportSettings(client_pem=(Secret(trustme.CA().cert_pem.bytes().decode()),)),
+    ],
+    ids=["authority", "client", "client-without-key"],
+)
+def test_certificate_that_is_none_is_a_configuration_error(transport: TransportSettings) -> None:
     """Said when the datastore is opened."""
-    settings = SourceSettings(url="https://host", transport=TransportSettings(ca_pem="nonsense"))
+    with pytest.raises(ConfigError, match="PEM") as caught:
+        open_source(SourceSettings(url="https://host", transport=transport))
 
-    with pytest.raises(ConfigError, match="PEM"):
-        open_source(settings)
+    assert HIDDEN not in str(caught.value)
+
+
+def test_server_that_wants_to_know_its_clients_is_shown_a_certificate(
+    fetching: Fetching, authority: trustme.CA
+) -> None:
+    """Without one it does not answer."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    authority.configure_trust(context)
+    context.verify_mode = ssl.CERT_REQUIRED
+    client = Secret(authority.issue_cert("client").private_key_and_cert_chain_pem.bytes().decode())
+    trusting = _trusting(authority)
+    with HostileServer(context) as server:
+        server.on("/blob", resource(BODY))
+        with pytest.raises(SourceUnavailableError):
+            fetching(SourceSettings(url=server.url, transport=trusting))
+        assert server.requests == []
+
+        known = replace(trusting, client_pem=(client,))
+        fetching(decode_settings(encode_settings(SourceSettings(url=server.url, transport=known))))
+
+    assert fetching.file.read_bytes() == BODY
 
 
 def _tunnel(request: Request, line: Line) -> None:

@@ -295,6 +295,45 @@ def test_referrers_are_listed_from_the_call_or_from_the_tag(
     assert registry.referrers("a", BLOB) == (Descriptor(OCI_MANIFEST, BLOB, 5),)
 
 
+def _pages(link: str) -> Behaviour:
+    """Referrers without end: each page has one, and a link to the next."""
+
+    def behave(request: Request, line: Line) -> None:
+        number = int(request.target.partition("=")[2] or 0)
+        entry = {"mediaType": OCI_MANIFEST, "digest": str(BLOB), "size": number}
+        index = encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [entry]})
+        headers = {"Content-Type": OCI_INDEX, "Link": link.format(number + 1)}
+        resource(index, headers=headers if number < 99 else {"Content-Type": OCI_INDEX})(
+            request, line
+        )
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    ("link", "count"),
+    [
+        ('</v2/a/referrers/x?last={}>; rel="next"', 16),
+        ('<https://evil.invalid/?last={}>; title="x"; rel=next', 16),
+        ('</first?last=7>; rel="first", <?last={}>; rel="next"', 16),
+        ("</v2/a/referrers/x?last={}>; rel=prev", 1),
+        ("</v2/a/referrers/x>; rel=next", 1),
+        ("<<<>>>;;; rel=next", 1),
+    ],
+)
+def test_referrers_in_pages_are_read_to_a_limit_and_from_the_same_place(
+    server: HostileServer, registry: Registry, link: str, count: int
+) -> None:
+    """No link leads to another host or call, and a list without end has one."""
+    path = f"/v2/a/referrers/{BLOB}"
+    server.on(path, _pages(link))
+
+    found = registry.referrers("a", BLOB)
+
+    assert [each.size for each in found] == list(range(count))
+    assert len(server.requests) == len(server.asked(path)) == count
+
+
 @pytest.mark.parametrize(
     "behaviour",
     [

@@ -60,6 +60,26 @@ def test_hosts_of_a_registry_become_its_mirrors_in_order(tmp_path: Path) -> None
     assert second.credentials.username == "second.example:8080"
 
 
+@pytest.mark.parametrize(
+    ("client", "read"),
+    [
+        ('"a.pem"', ["PEM a"]),
+        ('["a.pem", "b.pem"]', ["PEM a", "PEM b"]),
+        ('[["a.pem", "b.pem"], ["server.pem", ""]]', ["PEM a\nPEM b", "PEM server"]),
+    ],
+)
+def test_client_certificates_are_read_in_each_of_containerds_forms(
+    tmp_path: Path, client: str, read: list[str]
+) -> None:
+    """Certificate and key in one file, or in two; those of a mirror are not the registry's."""
+    text = f'client = "server.pem"\n[host."https://x"]\nclient = {client}\n'
+    settings = with_hosts(SETTINGS, "r.example:5000", _write(tmp_path, "r.example:5000", text))
+
+    assert [pem.reveal() for pem in settings.transport.client_pem] == ["PEM server"]
+    (mirror,) = settings.mirrors
+    assert [pem.reveal() for pem in mirror.transport.client_pem] == read
+
+
 @pytest.mark.parametrize("name", ["r.example_5000_", "r.example:5000", "_default"])
 def test_directory_of_a_registry_is_found_by_containerds_names(tmp_path: Path, name: str) -> None:
     """With the port in either form, or the default one."""
@@ -78,7 +98,15 @@ def test_registry_without_a_directory_keeps_its_settings(tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "text",
-    ["=", "server = 1", 'ca = "absent.pem"', '[host."https://x"]\nclient = "c.pem"', "\xff"],
+    [
+        "=",
+        "server = 1",
+        'ca = "absent.pem"',
+        '[host."https://x"]\nclient = "absent.pem"',
+        "client = 1",
+        "client = [[1]]",
+        "\xff",
+    ],
 )
 def test_file_that_cannot_be_followed_is_an_error(tmp_path: Path, text: str) -> None:
     """A mirror's configuration that silently has no effect is worse than none."""
