@@ -5,7 +5,7 @@ here once and handed down; nothing below reads the environment, the clock or the
 cases are imported when they are first asked for: a command pays for what it uses.
 """
 
-__all__ = ["Case", "open_vaults", "require_root", "utc_now"]
+__all__ = ["Case", "open_upgrade", "open_vaults", "require_root", "utc_now"]
 
 import os
 import platform
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from cas.store.image.images import Images
     from cas.store.layers.unpack import Unpack
     from cas.store.prune.prune import Prune
+    from cas.upgrade.upgrade import Upgrade
     from cas.vault.passphrase import AskPassphrase
     from cas.vault.vaults import Vaults
     from cas.volumes.volumes import Volumes
@@ -369,3 +370,19 @@ def open_vaults(settings: Settings, *, ask: "AskPassphrase", clock: Clock = utc_
     # The library for TPMs would print what becomes an error of ours anyway.
     os.environ.setdefault("TSS2_LOG", "all+NONE")
     return Vaults(settings, clock=clock, ask=ask)
+
+
+def open_upgrade(settings: Settings, *, clock: Clock = utc_now) -> "Upgrade":
+    """Give the upgradeconverter; touches nothing yet and needs no containerd.
+
+    Args:
+        settings: Where and how.
+        clock: Gives the current time, aware.
+
+    Raises:
+        DeniedError: The process is not root.
+    """
+    from cas.upgrade.upgrade import Upgrade
+
+    require_root()
+    return Upgrade(settings, clock)

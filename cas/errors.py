@@ -28,6 +28,7 @@ that callers may decide by, so that nobody has to read messages:
     ├── ConflictError            4   FAILED_PRECONDITION
     │   ├── AlreadyExistsError
     │   ├── VolumeConflictError       the name holds another image
+    │   ├── VolumeHeldError           what an upgrade found of the volume is not converted yet
     │   ├── InUseError                object has users
     │   ├── ServiceMismatchError      the service works on another store
     │   ├── MountPointError           mount point occupied by something else
@@ -44,6 +45,8 @@ that callers may decide by, so that nobody has to read messages:
     │   ├── LayerError                a layer cannot be unpacked
     │   ├── CorruptBlobError          stored content differs from its digest
     │   ├── CorruptVolumeError        volume directory is not what it must be
+    │   ├── CheckpointError           no copy of the device's configuration can be read
+    │   ├── CopyMismatchError         a copy is not what it was made from
     │   └── StoreMetadataLostError    containerd's database was emptied
     ├── NoSpaceError             6   RESOURCE_EXHAUSTED
     ├── VaultError               7   FAILED_PRECONDITION
@@ -86,11 +89,13 @@ __all__ = [
     "AuthenticationError",
     "BlobNotFoundError",
     "CasError",
+    "CheckpointError",
     "ConfigError",
     "ConfinementError",
     "ConflictError",
     "ContainerdMissingError",
     "ContentMissingError",
+    "CopyMismatchError",
     "CorruptBlobError",
     "CorruptVolumeError",
     "DaemonError",
@@ -147,6 +152,7 @@ __all__ = [
     "VaultLockedError",
     "VaultNotEncryptedError",
     "VolumeConflictError",
+    "VolumeHeldError",
     "VolumeNotFoundError",
 ]
 
@@ -289,6 +295,12 @@ class VolumeConflictError(ConflictError):
     reference = "volume-conflict"
 
 
+class VolumeHeldError(ConflictError):
+    """The volume's data lies where older software kept it, and an upgrade could not convert it."""
+
+    reference = "volume-held"
+
+
 class InUseError(ConflictError):
     """Something still uses the object."""
 
@@ -389,6 +401,18 @@ class CorruptVolumeError(IntegrityError):
     """A volume lacks its record, its snapshot or its mount point."""
 
     reference = "volume-corrupt"
+
+
+class CheckpointError(IntegrityError):
+    """No copy of the device's configuration is there, or can be read."""
+
+    reference = "checkpoint-unreadable"
+
+
+class CopyMismatchError(IntegrityError):
+    """A copy read back differs from what it was made from; it was removed."""
+
+    reference = "copy-mismatch"
 
 
 class StoreMetadataLostError(IntegrityError):

@@ -27,6 +27,7 @@ COMMANDS = {
     "layout": ("cas.cli.layout", "Create, show and check the directories of the layout."),
     "prune": ("cas.cli.prune", "Remove what nothing refers to."),
     "serve": ("cas.cli.serve", "Serve the store to other programs on a unix socket."),
+    "upgrade": ("cas.cli.upgrade", "Convert what older software left in the old layout."),
     "verify": ("cas.cli.verify", "Verify downloaded files with the confined verifier."),
     "vault": ("cas.cli.vault", "Vaults: encrypt, unlock, lock, reseal, recover."),
     "version": ("cas.cli.version", "Show the versions of cas and of its containerd."),

@@ -98,6 +98,31 @@ class Layout:
         return self.vault / "volumes"
 
     @property
+    def upgrade(self) -> Path:
+        """What the upgradeconverter has to remember; made by its first run."""
+        return self.vault / "upgrade"
+
+    @property
+    def upgrade_journal(self) -> Path:
+        """What was converted, and what was about to be."""
+        return self.upgrade / "journal.jsonl"
+
+    @property
+    def upgrade_report(self) -> Path:
+        """What became of everything that lay in the old places."""
+        return self.upgrade / "report.json"
+
+    @property
+    def upgrade_lock(self) -> Path:
+        """Held by a run of the upgradeconverter."""
+        return self.locks / "upgrade"
+
+    @property
+    def held_volumes(self) -> Path:
+        """A file per volume whose conversion failed."""
+        return self.upgrade / "held"
+
+    @property
     def clear_volumes(self) -> Path:
         """Volumes that ask for clear text."""
         return self.persist / "clear" / "volumes"
@@ -228,6 +253,11 @@ class Layout:
     def volume_removing(self, name: VolumeName) -> Path:
         """What the directory is renamed to before removal; left only by a crash."""
         return self.volumes / f"{_TEMPORARY_PREFIX}{name}.removing"
+
+    @staticmethod
+    def converting(volume: Path) -> Path:
+        """Where an old volume is copied to before its one rename; left only by a crash."""
+        return volume.with_name(f"{_TEMPORARY_PREFIX}{volume.name}.converting")
 
     def lock(self, kind: str, key: str) -> Path:
         """The lock file of an object: one of 256 per kind, so that their number is bounded."""

@@ -41,6 +41,7 @@ from cas.store.image.resolution import ResolvedImage
 from cas.store.layers.durability import upper_directory
 from cas.store.layers.unpack import Unpack
 from cas.store.leasing import Lease, Leasing
+from cas.volumes.holds import check_not_held
 from cas.volumes.records import encode_files, read_record
 from cas.volumes.removal import Removal
 from cas.volumes.scan import stands
@@ -100,6 +101,7 @@ class Preparation:
             VolumeConflictError: The volume was made from something else, or something else than a
                 container volume has its name.
             CorruptVolumeError: The volume exists and cannot be used.
+            VolumeHeldError: Its old data was not converted yet.
             AlreadyExistsError: A snapshot has the volume's key and is not ours.
             ImageNotFoundError: There is no such image.
         """
@@ -107,6 +109,7 @@ class Preparation:
         if stands(self._backing.layout, name):
             return self._existing(name, image, read_only=read_only)
         self._require_free(name)
+        check_not_held(self._backing.layout, name)
         self._backing.check_writable()
         resolved = self._images.resolve(image)
         record = self._new_record(name, resolved, read_only=read_only)

@@ -1,0 +1,279 @@
+"""Does what is planned for one thing, so that a kill at any moment loses nothing.
+
+A rename is one step. A copy is made beside its target under a temporary name, synced, read back
+and compared; then the journal is told which inode is about to get the name; then it gets it; only
+then the original goes. Whatever a kill leaves is recognised by the next run: a temporary name is
+removed, a target with the noted inode is its own, and every other target is somebody else's.
+"""
+
+__all__ = ["Conversion"]
+
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from cas.errors import (
+    CasError,
+    CopyMismatchError,
+    InterruptedOperationError,
+    NoSpaceError,
+    SourceChangedError,
+    StorageError,
+)
+from cas.fsops.durable import make_directory, publish, rename_aside, write_file
+from cas.fsops.replica import Replica, content_digest, replicate
+from cas.fsops.translation import translated
+from cas.fsops.trees import free_bytes, remove_tree
+from cas.model.cancellation import Cancellation
+from cas.model.layout import Layout
+from cas.model.progress import Progress
+from cas.upgrade.device import Device
+from cas.upgrade.items import Action, Found, Kind, Outcome, Planned, Result
+from cas.upgrade.journal import Entry, Journal, Step, as_numbers
+from cas.upgrade.old_layout import OldLayout
+from cas.upgrade.scan import identity_of
+
+_Made = TypeVar("_Made")
+
+_log = logging.getLogger(__name__)
+_SNAPSHOT_KEY = "snapshotid.txt"
+_SNAPSHOT_KEY_MODE = 0o644
+_ROOTFS = "rootfs"
+_ROOTFS_MODE = 0o755
+_CONTAINER_SUFFIX = ".container"
+
+
+class Conversion:
+    """Converts one thing after the other.
+
+    Args:
+        device: Where.
+        journal: Open for writing.
+        clock: Gives the current time, aware.
+        min_free_bytes: Room that a copy leaves.
+        progress: Told of what is copied.
+        cancel: Ends it between two chunks.
+    """
+
+    def __init__(
+        self,
+        device: Device,
+        journal: Journal,
+        *,
+        clock: Callable[[], datetime],
+        min_free_bytes: int,
+        progress: Progress,
+        cancel: Cancellation,
+    ) -> None:
+        self._device = device
+        self._journal = journal
+        self._clock = clock
+        self._min_free_bytes = min_free_bytes
+        self._progress = progress
+        self._cancel = cancel
+
+    def convert(self, planned: Planned) -> Outcome:
+        """Do what is planned; a failure is an outcome and leaves the original where it was.
+
+        Raises:
+            InterruptedOperationError: ``cancel`` was set; what was begun is undone.
+        """
+        self._cancel.check()
+        try:
+            return self._act(planned)
+        except InterruptedOperationError:
+            raise
+        except CasError as error:
+            _log.error("conversion failed path=%s error=%s", planned.found.path, error)
+            return Outcome(planned, Result.FAILED, error)
+
+    def _act(self, planned: Planned) -> Outcome:
+        match planned.action:
+            case Action.RENAME:
+                return self._rename(planned)
+            case Action.COPY:
+                return self._copy(planned)
+            case Action.FINISH:
+                entry = self._entry(planned)
+                self._remove_original(planned, entry)
+                before, after = entry.digest_before, entry.digest_after
+                return Outcome(planned, Result.MOVED, digest_before=before, digest_after=after)
+            case Action.DISCARD:
+                return self._discard(planned)
+            case Action.LEAVE:
+                return Outcome(planned, Result.LEFT)
+
+    def _rename(self, planned: Planned) -> Outcome:
+        source, target = planned.found.path, _target(planned)
+        _complete(planned.found, source)
+        with translated("inspect", source):
+            status = source.lstat()
+        found = replace(planned.found, identity=identity_of(status))
+        entry = self._intend(replace(planned, found=found), status.st_ino)
+        try:
+            publish(source, target)
+        except StorageError as error:
+            self._note(entry, Step.UNDONE)
+            if error.details.get("errno") != "EXDEV":
+                raise
+            # For example another mount of the same file system.
+            return self._copy(replace(planned, action=Action.COPY, found=found))
+        except CasError:
+            self._note(entry, Step.UNDONE)
+            raise
+        self._note(entry, Step.DONE)
+        _log.info("converted path=%s target=%s action=rename", source, target)
+        return Outcome(planned, Result.MOVED)
+
+    def _copy(self, planned: Planned) -> Outcome:
+        target = _target(planned)
+        temporary = Layout.converting(target)
+        remove_tree(temporary)
+        self._require_room(planned, target.parent)
+        try:
+            replica = self._replicate(planned, temporary)
+            _complete(planned.found, temporary)
+            with translated("inspect", temporary):
+                inode = temporary.lstat().st_ino
+            entry = self._intend(planned, inode, replica.digest)
+            try:
+                publish(temporary, target)
+            except CasError:
+                self._note(entry, Step.UNDONE)
+                raise
+        except BaseException:
+            with suppress(CasError):  # the next run removes it
+                remove_tree(temporary)
+            raise
+        self._remove_original(planned, entry)
+        return Outcome(
+            planned,
+            Result.MOVED,
+            digest_before=replica.digest,
+            digest_after=replica.digest,
+            sockets=replica.sockets,
+        )
+
+    def _replicate(self, planned: Planned, temporary: Path) -> Replica:
+        """Copy, and prove that what is on the device is the same."""
+        source = planned.found.path
+        replica = self._told(
+            "copy", planned, lambda told: replicate(source, temporary, advance=told)
+        )
+        after = self._told("compare", planned, lambda told: content_digest(temporary, advance=told))
+        if after != replica.digest:
+            raise CopyMismatchError(
+                f"the copy of {str(source)!r} reads back as {after}, expected {replica.digest}; it "
+                "was removed and the original is untouched; see the kernel log for errors of the "
+                "device",
+                path=source,
+                expected=replica.digest,
+                actual=after,
+            )
+        return replica
+
+    def _told(
+        self, action: str, planned: Planned, work: Callable[[Callable[[int], None]], _Made]
+    ) -> _Made:
+        item = planned.found.path.name
+
+        def advance(amount: int) -> None:
+            self._cancel.check()
+            self._progress.advance(action, item, amount)
+
+        self._progress.start(action, item, planned.found.size)
+        try:
+            return work(advance)
+        finally:
+            self._progress.finish(action, item)
+
+    def _require_room(self, planned: Planned, directory: Path) -> None:
+        free = free_bytes(directory) - self._min_free_bytes
+        if free < planned.needed:
+            raise NoSpaceError(
+                f"the copy of {str(planned.found.path)!r} needs {planned.needed} bytes, "
+                f"{planned.needed - free} more than {str(directory)!r} can give; make room and run "
+                "the upgrade again",
+                path=planned.found.path,
+                needed=planned.needed,
+                missing=planned.needed - free,
+            )
+
+    def _remove_original(self, planned: Planned, entry: Entry) -> None:
+        source = planned.found.path
+        with translated("inspect", source):
+            changed = identity_of(source.lstat()) != planned.found.identity
+        if changed:
+            raise SourceChangedError(
+                f"{str(source)!r} was written to after it was copied to {entry.target!r}; it stays "
+                "where it is; see which of them is right",
+                path=source,
+            )
+        # A tree that is half removed would look like one that somebody has changed.
+        aside = OldLayout.removing(source)
+        remove_tree(aside)
+        rename_aside(source, aside)
+        remove_tree(aside)
+        self._note(entry, Step.DONE)
+        _log.info("converted path=%s target=%s action=copy", source, entry.target)
+
+    def _discard(self, planned: Planned) -> Outcome:
+        entry = self._intend(replace(planned, target=None), 0)
+        remove_tree(planned.found.path)
+        self._note(entry, Step.DONE)
+        _log.info("discarded path=%s reason=%s", planned.found.path, planned.reason)
+        return Outcome(planned, Result.DISCARDED)
+
+    def _intend(self, planned: Planned, inode: int, digest: str = "") -> Entry:
+        target = planned.target
+        entry = Entry(
+            step=Step.INTENDED,
+            time=self._now(),
+            kind=planned.found.kind,
+            source=self._device.told(planned.found.path),
+            target="" if target is None else self._device.told(target),
+            action=planned.action,
+            reason=planned.reason,
+            identity=as_numbers(planned.found.identity),
+            inode=inode,
+            size=planned.found.size,
+            digest_before=digest,
+            digest_after=digest,
+        )
+        self._journal.add(entry)
+        return entry
+
+    def _entry(self, planned: Planned) -> Entry:
+        source, target = planned.found.path, _target(planned)
+        entry = self._journal.find(self._device.told(source), self._device.told(target))
+        if entry is None:
+            raise StorageError(f"the journal has nothing about {str(source)!r}", path=source)
+        return entry
+
+    def _note(self, entry: Entry, step: Step) -> None:
+        self._journal.add(msgspec.structs.replace(entry, step=step, time=self._now()))
+
+    def _now(self) -> str:
+        return self._clock().isoformat(timespec="seconds")
+
+
+def _target(planned: Planned) -> Path:
+    if planned.target is None:
+        raise StorageError(f"{str(planned.found.path)!r} has no target", path=planned.found.path)
+    return planned.target
+
+
+def _complete(found: Found, directory: Path) -> None:
+    """Give a container's directory what a volume needs: its snapshot's key, its mount point."""
+    if found.kind is not Kind.CONTAINER and not found.path.name.endswith(_CONTAINER_SUFFIX):
+        return
+    if not (directory / _SNAPSHOT_KEY).exists():
+        key = found.path.name.encode()
+        write_file(directory / _SNAPSHOT_KEY, key, mode=_SNAPSHOT_KEY_MODE)
+    make_directory(directory / _ROOTFS, mode=_ROOTFS_MODE)

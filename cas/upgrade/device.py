@@ -1,0 +1,67 @@
+"""Answers what a plan asks about the device it is for; looks only."""
+
+__all__ = ["Device"]
+
+from functools import cache
+from pathlib import Path
+
+from cas.fsops.encryption import EncryptionPolicy, read_policy
+from cas.fsops.translation import translated
+from cas.upgrade.items import Identity, Planned
+from cas.upgrade.journal import Journal, Step, as_text
+
+
+class Device:
+    """One persist directory; its file systems are looked at once.
+
+    Args:
+        persist: The directory.
+        journal: Of earlier runs.
+    """
+
+    def __init__(self, persist: Path, journal: Journal) -> None:
+        self._persist = persist
+        self._journal = journal
+        self._place = cache(_place)
+
+    def inode(self, path: Path) -> int | None:
+        """Which file has a name; None if there is none."""
+        with translated("inspect", path):
+            try:
+                return path.lstat().st_ino
+            except FileNotFoundError:
+                return None
+
+    def must_copy(self, source: Path, target: Path) -> bool:
+        """Whether file system or encryption differ, so that no rename leads to the target."""
+        return self._place(source.parent) != self._place(target.parent)
+
+    def returns_room(self, planned: Planned) -> bool:
+        """Whether the room that a copy takes comes back when its original goes."""
+        if planned.target is None:
+            return True
+        source, target = planned.found.path, planned.target
+        return self._place(source.parent)[0] == self._place(target.parent)[0]
+
+    def copied(self, source: Path, target: Path) -> tuple[Identity, int] | None:
+        """What the journal has of a copy: which file its source was, and its target's inode."""
+        entry = self._journal.find(self.told(source), self.told(target))
+        if entry is None or entry.step is not Step.INTENDED:
+            return None
+        return Identity(*entry.identity), entry.inode
+
+    def converted(self, target: Path) -> bool:
+        """Whether a conversion to a target was completed at any time."""
+        return self._journal.converted(self.told(target))
+
+    def told(self, path: Path) -> str:
+        """Give a path as the journal has it: below the persist directory."""
+        return as_text(path.relative_to(self._persist))
+
+
+def _place(directory: Path) -> tuple[int, EncryptionPolicy | None]:
+    """File system and encryption of a directory, or of where it will be made."""
+    while not directory.is_dir():
+        directory = directory.parent
+    with translated("inspect", directory):
+        return directory.stat().st_dev, read_policy(directory)

@@ -1,0 +1,52 @@
+"""Holds the volumes whose old data a run could not convert, and lets go of the others."""
+
+__all__ = ["Holding"]
+
+from cas.model.layout import Layout
+from cas.upgrade.items import Kind, Outcome, Reason, Result
+from cas.volumes.holds import ALL_VOLUMES, hold, iter_held, release
+
+_DRIVES = frozenset({Kind.DISK, Kind.CONTAINER})
+
+
+class Holding:
+    """What one run holds.
+
+    Args:
+        layout: Where.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._held: set[str] = set()
+
+    def heed(self, outcome: Outcome) -> None:
+        """Hold the volume of something that failed, or all where nobody knows which it is.
+
+        Raises:
+            NoSpaceError: No room to note it.
+            StorageError: Any other failed system call.
+        """
+        planned = outcome.planned
+        if outcome.result is Result.FAILED and planned.volume is not None:
+            # What stands under the new name is whole: only its original could not be removed.
+            if planned.target is None or not planned.target.exists():
+                reason = "it failed" if outcome.error is None else outcome.error.message
+                self._hold(str(planned.volume), reason)
+        elif planned.reason is Reason.NO_CONFIG and planned.found.kind in _DRIVES:
+            self._hold(ALL_VOLUMES, planned.explanation)
+
+    def release_others(self) -> None:
+        """Let go of what earlier runs held and this one did not.
+
+        Raises:
+            StorageError: A system call failed.
+        """
+        for key, _ in list(iter_held(self._layout)):
+            if key not in self._held:
+                release(self._layout, key)
+
+    def _hold(self, key: str, reason: str) -> None:
+        if key not in self._held:
+            hold(self._layout, key, reason)
+            self._held.add(key)

@@ -1,0 +1,168 @@
+"""What is found, what is planned for it, and what became of it; values only."""
+
+__all__ = [
+    "Action",
+    "FileType",
+    "Found",
+    "Identity",
+    "Kind",
+    "Outcome",
+    "Planned",
+    "Reason",
+    "Result",
+]
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from cas.errors import CasError
+from cas.model.volume_name import VolumeName
+
+
+class Kind(StrEnum):
+    """What something was to the old software."""
+
+    DISK = "disk"
+    CONTAINER = "container"
+    STORE = "store"
+    VERIFIED = "verified"
+    DOWNLOAD = "download"
+    SUFFIXED = "suffixed"
+    """A volume with its format after its name."""
+
+
+class FileType(StrEnum):
+    """What something is on disk."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    OTHER = "other"
+
+
+class Action(StrEnum):
+    """What is to be done."""
+
+    RENAME = "rename"
+    COPY = "copy"
+    """To a temporary name beside the target, which then gets its name; then the source goes."""
+    FINISH = "finish"
+    """The copy is complete; the source goes."""
+    DISCARD = "discard"
+    LEAVE = "leave"
+
+
+class Reason(StrEnum):
+    """Why that is to be done."""
+
+    MATCHED = "matched"
+    OLD_STORE = "old-store"
+    VERIFIED = "verified"
+    UNFINISHED_DOWNLOAD = "unfinished-download"
+    COPIED_BEFORE = "copied-before"
+    ASKED_FOR = "asked-for"
+    SUFFIXED = "suffixed"
+    NO_VOLUME_NAME = "no-volume-name"
+    WRONG_TYPE = "wrong-type"
+    NO_CONFIG = "no-config"
+    UNKNOWN_APP = "unknown-app"
+    UNKNOWN_IMAGE = "unknown-image"
+    STALE_PURGE = "stale-purge"
+    NO_VOLUME = "no-volume"
+    VOLUME_TAKEN = "volume-taken"
+    """Something else in the old places is to become this volume."""
+    FOREIGN_TARGET = "foreign-target"
+    """Something that no conversion made has the new name."""
+    RECREATED = "recreated"
+    """It was converted before, and the old software has made it again."""
+    STORE_NOT_CONVERTED = "store-not-converted"
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which file, in which state.
+
+    Args:
+        inode: Its number.
+        size: Bytes, holes included.
+        modified: Nanoseconds since the epoch.
+    """
+
+    inode: int
+    size: int
+    modified: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Something that lies in an old place.
+
+    Args:
+        kind: What it was.
+        path: Where.
+        type: What it is.
+        identity: Which file.
+        size: Allocated bytes, of everything in it.
+    """
+
+    kind: Kind
+    path: Path
+    type: FileType
+    identity: Identity
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What is to be done about it.
+
+    Args:
+        found: What it is about.
+        action: What is to be done.
+        reason: Why, for programs.
+        explanation: Why, for people.
+        target: What it becomes; None where it becomes nothing.
+        volume: The volume that it becomes, or would.
+    """
+
+    found: Found
+    action: Action
+    reason: Reason
+    explanation: str
+    target: Path | None = None
+    volume: VolumeName | None = None
+
+    @property
+    def needed(self) -> int:
+        """Bytes that have to be free for it."""
+        return self.found.size if self.action is Action.COPY else 0
+
+
+class Result(StrEnum):
+    """What became of it."""
+
+    MOVED = "moved"
+    DISCARDED = "discarded"
+    LEFT = "left"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of something.
+
+    Args:
+        planned: What was to be done.
+        result: What was.
+        error: Why it failed.
+        digest_before: See :mod:`cas.fsops.replica`; empty where nothing was read.
+        digest_after: Of what has the new name.
+        sockets: What could not be copied and is of no use.
+    """
+
+    planned: Planned
+    result: Result
+    error: CasError | None = None
+    digest_before: str = ""
+    digest_after: str = ""
+    sockets: tuple[str, ...] = ()

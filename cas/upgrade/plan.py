@@ -1,0 +1,161 @@
+"""Decides what becomes of each thing in the old places. Pure: what it has to know is asked for.
+
+Whatever is not moved is left with a reason; nothing is left out.
+"""
+
+__all__ = ["PlanOptions", "Planner", "World"]
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from cas.errors import InvalidNameError
+from cas.model.layout import Layout
+from cas.model.volume_name import VolumeName
+from cas.upgrade.items import Action, FileType, Found, Identity, Kind, Planned, Reason
+from cas.upgrade.matching import Match, VolumeMatching
+from cas.upgrade.old_name import OldName, OldNameError, parse_old_container, parse_old_disk
+
+_WANTED = {Kind.DISK: FileType.FILE, Kind.CONTAINER: FileType.DIRECTORY}
+_PARSERS = {Kind.DISK: parse_old_disk, Kind.CONTAINER: parse_old_container}
+
+
+class World(Protocol):
+    """What a plan depends on besides what is found."""
+
+    def inode(self, path: Path) -> int | None:
+        """Which file has a name; None if there is none."""
+
+    def must_copy(self, source: Path, target: Path) -> bool:
+        """Whether no rename leads from one to the other."""
+
+    def copied(self, source: Path, target: Path) -> tuple[Identity, int] | None:
+        """What the journal has of a copy: which file its source was, and its target's inode."""
+
+    def converted(self, target: Path) -> bool:
+        """Whether a conversion to a target was completed at any time."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What a caller may ask for.
+
+    Args:
+        adopt_suffixed: Take the format off the names of volumes.
+        remove_recreated: Remove what the old software has made again after the conversion.
+    """
+
+    adopt_suffixed: bool = False
+    remove_recreated: bool = False
+
+
+class Planner:
+    """Makes plans.
+
+    Args:
+        layout: The new places.
+        matching: Which old drive is which volume; None if that cannot be told.
+        problem: Why it cannot.
+        world: Answers questions.
+        options: What is asked for.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        matching: VolumeMatching | None,
+        problem: str,
+        world: World,
+        options: PlanOptions,
+    ) -> None:
+        self._layout = layout
+        self._matching = matching
+        self._problem = problem
+        self._world = world
+        self._options = options
+        self._targets: dict[Path, Path] = {}
+
+    def plan(self, found: Iterable[Found]) -> Iterator[Planned]:
+        """Plan for everything that is found, in its order; memory grows with the moves only."""
+        for each in found:
+            match each.kind:
+                case Kind.DISK | Kind.CONTAINER:
+                    yield self._drive(each)
+                case Kind.SUFFIXED:
+                    yield self._suffixed(each)
+                case Kind.DOWNLOAD:
+                    yield Planned(
+                        each,
+                        Action.DISCARD,
+                        Reason.UNFINISHED_DOWNLOAD,
+                        "nothing can be said about what it holds; it is downloaded again",
+                    )
+                case Kind.STORE | Kind.VERIFIED:
+                    yield _left(each, Reason.NO_VOLUME_NAME, "not handled")
+
+    def _drive(self, found: Found) -> Planned:
+        try:
+            name = _PARSERS[found.kind](found.path.name)
+        except OldNameError as error:
+            return _left(found, Reason.NO_VOLUME_NAME, str(error))
+        wanted = _WANTED[found.kind]
+        if found.type is not wanted:
+            text = f"it is no {wanted.value}, which a {found.kind.value} has to be"
+            return _left(found, Reason.WRONG_TYPE, text)
+        if self._matching is None:
+            return _left(found, Reason.NO_CONFIG, self._problem)
+        match = self._matching.find(name)
+        if isinstance(match, Match):
+            return self._move(found, match.volume, self._target(found, match), _told(match, name))
+        return _left(found, Reason(match.reason), match.explanation)
+
+    def _target(self, found: Found, match: Match) -> Path:
+        # A container's files lie in the store, and that is always encrypted.
+        if match.clear_text and found.kind is Kind.DISK:
+            return self._layout.clear_volumes / str(match.volume)
+        return self._layout.volume(match.volume)
+
+    def _suffixed(self, found: Found) -> Planned:
+        stem = found.path.name.partition(".")[0]
+        try:
+            volume = VolumeName.parse(stem)
+        except InvalidNameError as error:
+            return _left(found, Reason.NO_VOLUME_NAME, error.message)
+        if not self._options.adopt_suffixed:
+            text = "it has its format after its name, as EVE's own releases write it"
+            return replace(_left(found, Reason.SUFFIXED, text), volume=volume)
+        return self._move(found, volume, found.path.parent / stem, "its format goes off its name")
+
+    def _move(self, found: Found, volume: VolumeName, target: Path, why: str) -> Planned:
+        first = self._targets.setdefault(target, found.path)
+        if first != found.path:
+            text = f"{str(first)!r} becomes volume {volume} already"
+            return Planned(found, Action.LEAVE, Reason.VOLUME_TAKEN, text, target, volume)
+        inode = self._world.inode(target)
+        if inode is not None:
+            return self._occupied(found, volume, target, inode)
+        copies = self._world.must_copy(found.path, target)
+        action = Action.COPY if copies else Action.RENAME
+        return Planned(found, action, Reason.MATCHED, why, target, volume)
+
+    def _occupied(self, found: Found, volume: VolumeName, target: Path, inode: int) -> Planned:
+        if self._world.copied(found.path, target) == (found.identity, inode):
+            text = f"volume {volume} is its complete copy, and only the original has to go"
+            return Planned(found, Action.FINISH, Reason.COPIED_BEFORE, text, target, volume)
+        if not self._world.converted(target):
+            text = f"{str(target)!r} exists and was not made by a conversion; it stays as it is"
+            return Planned(found, Action.LEAVE, Reason.FOREIGN_TARGET, text, target, volume)
+        if self._options.remove_recreated:
+            text = f"volume {volume} was converted before, and its removal was asked for"
+            return Planned(found, Action.DISCARD, Reason.ASKED_FOR, text, target, volume)
+        text = f"volume {volume} was converted before; older software has made it again since"
+        return Planned(found, Action.LEAVE, Reason.RECREATED, text, target, volume)
+
+
+def _left(found: Found, reason: Reason, explanation: str) -> Planned:
+    return Planned(found, Action.LEAVE, reason, explanation)
+
+
+def _told(match: Match, name: OldName) -> str:
+    return f"it is drive {match.drive} of app {name.app}, which is volume {match.volume} now"

@@ -1,0 +1,90 @@
+"""Lists what lies in the old places; changes nothing.
+
+Directories are listed as a whole, by name, so that two runs plan the same. An entry that vanishes
+meanwhile is left out.
+"""
+
+__all__ = ["identity_of", "scan"]
+
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from cas.errors import InvalidNameError
+from cas.fsops.translation import translated
+from cas.fsops.trees import allocated_bytes
+from cas.model.layout import Layout
+from cas.model.volume_name import VolumeName
+from cas.upgrade.items import FileType, Found, Identity, Kind
+from cas.upgrade.old_layout import OldLayout
+
+_BLOCK_BYTES = 512
+
+
+def scan(layout: Layout) -> Iterator[Found]:
+    """Give what lies in the old places.
+
+    Raises:
+        DeniedError: The process may not look there.
+        StorageError: Any other failed system call.
+    """
+    old = OldLayout(layout.persist)
+    yield from _entries(Kind.DISK, old.disks)
+    yield from _entries(Kind.CONTAINER, old.containers)
+    yield from _suffixed(layout)
+
+
+def _suffixed(layout: Layout) -> Iterator[Found]:
+    for directory in (layout.volumes, layout.clear_volumes):
+        for name in _names(directory):
+            stem, _, suffix = name.partition(".")
+            if suffix and _is_volume_name(stem):
+                yield from _look(Kind.SUFFIXED, directory / name)
+
+
+def _is_volume_name(text: str) -> bool:
+    try:
+        VolumeName.parse(text)
+    except InvalidNameError:
+        return False
+    return True
+
+
+def _entries(kind: Kind, directory: Path) -> Iterator[Found]:
+    for name in _names(directory):
+        yield from _look(kind, directory / name)
+
+
+def _names(directory: Path) -> list[str]:
+    with translated("list", directory):
+        try:
+            if directory.is_symlink():
+                return []
+            return sorted(path.name for path in directory.iterdir())
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+
+def _look(kind: Kind, path: Path) -> Iterator[Found]:
+    with translated("inspect", path):
+        try:
+            status = path.lstat()
+        except FileNotFoundError:
+            return
+    file_type = _type(status.st_mode)
+    size = status.st_blocks * _BLOCK_BYTES
+    if file_type is FileType.DIRECTORY:
+        size = allocated_bytes(path)
+    yield Found(kind, path, file_type, identity_of(status), size)
+
+
+def identity_of(status: os.stat_result) -> Identity:
+    """Take from a status what tells a file, and its state, from others."""
+    return Identity(status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+def _type(mode: int) -> FileType:
+    if stat.S_ISREG(mode):
+        return FileType.FILE
+    return FileType.DIRECTORY if stat.S_ISDIR(mode) else FileType.OTHER

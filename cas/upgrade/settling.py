@@ -1,0 +1,72 @@
+"""Looks at what a killed run left, before a plan is made."""
+
+__all__ = ["remove_temporary_copies", "settle"]
+
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from cas.errors import InvalidNameError
+from cas.fsops.translation import translated
+from cas.fsops.trees import remove_tree
+from cas.model.layout import Layout
+from cas.model.volume_name import VolumeName
+from cas.upgrade.device import Device
+from cas.upgrade.journal import Journal, Step
+from cas.upgrade.old_layout import OldLayout
+
+_SUFFIX = ".converting"
+
+
+def settle(persist: Path, journal: Journal, device: Device, clock: Callable[[], datetime]) -> None:
+    """Bring the journal up to what is on disk.
+
+    Raises:
+        StorageError: A system call failed.
+    """
+    for entry in journal.entries():
+        if entry.step is not Step.INTENDED:
+            continue
+        source = device.inode(persist / entry.source)
+        target = device.inode(persist / entry.target) if entry.target else None
+        if source is None:  # the last thing that is done to it is that it goes
+            if entry.target:
+                remove_tree(OldLayout.removing(persist / entry.source))
+            step = Step.DONE
+        elif entry.target and target is None:
+            step = Step.UNDONE
+        else:
+            continue  # the plan says what is left to do
+        time = clock().isoformat(timespec="seconds")
+        journal.add(msgspec.structs.replace(entry, step=step, time=time))
+
+
+def remove_temporary_copies(layout: Layout) -> int:
+    """Remove what a killed run was copying; the caller holds the lock of runs.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        StorageError: A system call failed.
+    """
+    count = 0
+    for directory in (layout.volumes, layout.clear_volumes):
+        with translated("list", directory):
+            paths = list(directory.iterdir()) if directory.is_dir() else []
+        for path in paths:
+            if _is_temporary(path.name):
+                count += remove_tree(path)
+    return count
+
+
+def _is_temporary(name: str) -> bool:
+    if not (name.startswith(".") and name.endswith(_SUFFIX)):
+        return False
+    try:
+        VolumeName.parse(name.removeprefix(".").removesuffix(_SUFFIX))
+    except InvalidNameError:
+        return False
+    return True
