@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cas.upgrade.upgrade import Upgrade
     from cas.vault.passphrase import AskPassphrase
     from cas.vault.vaults import Vaults
+    from cas.volumes.snapshots import VolumeSnapshots
     from cas.volumes.volumes import Volumes
 
 
@@ -164,6 +165,13 @@ class Case:
         # Not self.images: a command that makes a volume needs no archives.
         images = ImageCatalogue(self.backing)
         return Volumes(self.backing, self.locks, self.leasing, images, self.unpack)
+
+    @cached_property
+    def volume_snapshots(self) -> "VolumeSnapshots":
+        """Use cases on snapshots of container volumes."""
+        from cas.volumes.snapshots import VolumeSnapshots
+
+        return VolumeSnapshots(self.backing, self.locks, self.leasing)
 
     @cached_property
     def prune(self) -> "Prune":

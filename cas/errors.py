@@ -23,6 +23,7 @@ that callers may decide by, so that nobody has to read messages:
     │   ├── ContentMissingError       a blob that something refers to is absent
     │   ├── SnapshotNotFoundError
     │   ├── VolumeNotFoundError
+    │   ├── VolumeSnapshotNotFoundError  the volume has no snapshot of that name
     │   ├── LeaseNotFoundError        the lease vanished under its holder
     │   └── SourceNotFoundError       file to read, or object at its source, does not exist
     ├── ConflictError            4   FAILED_PRECONDITION
@@ -154,6 +155,7 @@ __all__ = [
     "VolumeConflictError",
     "VolumeHeldError",
     "VolumeNotFoundError",
+    "VolumeSnapshotNotFoundError",
 ]
 
 from typing import ClassVar
@@ -260,6 +262,12 @@ class VolumeNotFoundError(NotFoundError):
     """No volume has this name."""
 
     reference = "volume-not-found"
+
+
+class VolumeSnapshotNotFoundError(NotFoundError):
+    """A volume has no snapshot of that name."""
+
+    reference = "volume-snapshot-not-found"
 
 
 class LeaseNotFoundError(NotFoundError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cas.model.digest import ChainID, Digest
+from cas.model.volume_layers import VolumeHistory
 from cas.model.volume_name import VolumeName
 
 FORMAT_VERSION = 1
@@ -25,6 +26,7 @@ class VolumeRecord:
         snapshotter: Snapshotter plugin that holds it.
         read_only: Prepared as a view.
         created: Aware UTC.
+        history: Its layers, once a snapshot of it was taken.
     """
 
     name: VolumeName
@@ -36,3 +38,10 @@ class VolumeRecord:
     snapshotter: str
     read_only: bool
     created: datetime
+    history: VolumeHistory | None = None
+
+    @property
+    def snapshot_keys(self) -> tuple[str, ...]:
+        """Keys of every snapshot of its own that containerd must keep, the writable one first."""
+        frozen = () if self.history is None else self.history.layers
+        return (self.snapshot_key, *(layer.key for layer in frozen))

@@ -102,6 +102,15 @@ class Activation:
         _require_directory(record.name, self._backing.layout.volume_rootfs(record.name))
         return False
 
+    def require_unmounted(self, record: VolumeRecord) -> None:
+        """Return if the writable layer is mounted nowhere.
+
+        Raises:
+            InUseError: It is.
+            CorruptVolumeError: The snapshot is gone.
+        """
+        _require_unmounted(record.name, self.snapshot_mounts(record))
+
     def snapshot_mounts(self, record: VolumeRecord) -> list[Mount]:
         """Ask how the volume's snapshot is mounted.
 
@@ -119,9 +128,15 @@ class Activation:
         try:
             return self._backing.snapshots.mounts(record.snapshot_key)
         except SnapshotNotFoundError as error:
+            way_out = (
+                "remove the volume and prepare it again"
+                if record.history is None
+                else "'cas check --fix' finishes an interrupted snapshot; otherwise roll back to "
+                "an earlier one"
+            )
             raise CorruptVolumeError(
                 f"snapshot {record.snapshot_key!r} of volume {record.name} is gone and its data "
-                "with it; remove the volume and prepare it again",
+                f"with it; {way_out}",
                 name=record.name,
                 snapshot=record.snapshot_key,
             ) from error

@@ -11,7 +11,6 @@ __all__ = ["Preparation"]
 
 import logging
 import os
-from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from cas.fsops.trees import remove_tree
 from cas.model.cancellation import Cancellation
 from cas.model.digest import ChainID
 from cas.model.events import EventKind
-from cas.model.labels import GC_ROOT, VOLUME, VOLUMES_DIRECTORY
+from cas.model.labels import VOLUME, VOLUMES_DIRECTORY
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import Mount
 from cas.model.reference import normalise_docker_name
@@ -38,13 +37,14 @@ from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
 from cas.store.image.catalogue import ImageCatalogue
 from cas.store.image.resolution import ResolvedImage
-from cas.store.layers.durability import upper_directory
 from cas.store.layers.unpack import Unpack
 from cas.store.leasing import Lease, Leasing
 from cas.volumes.holds import check_not_held
+from cas.volumes.own_snapshots import labels_of
 from cas.volumes.records import encode_files, read_record
 from cas.volumes.removal import Removal
 from cas.volumes.scan import stands
+from cas.volumes.settling import sync_new
 from cas.volumes.undo import Undo
 
 _LOGGER = logging.getLogger(__name__)
@@ -216,7 +216,7 @@ class Preparation:
             undo.add("the snapshot", lambda: self._drop_snapshot(record))
             mounts = self._make_snapshot(record, lease)
             sync_tree(building)
-            _sync_snapshot(mounts)
+            sync_new(mounts)
             publish(building, final)
 
     def _make_snapshot(self, record: VolumeRecord, lease: Lease | None) -> list[Mount]:
@@ -238,21 +238,15 @@ class Preparation:
         snapshots = self._backing.snapshots
         make = snapshots.view if record.read_only else snapshots.prepare
         held = None if lease is None else lease.id
-        return make(record.snapshot_key, _parent(record.chain_id), held, self._labels(record))
-
-    def _labels(self, record: VolumeRecord) -> dict[str, str]:
-        return {
-            GC_ROOT: record.created.isoformat(timespec="seconds"),
-            VOLUME: str(record.name),
-            VOLUMES_DIRECTORY: str(self._backing.layout.volumes),
-        }
+        labels = labels_of(self._backing, record)
+        return make(record.snapshot_key, _parent(record.chain_id), held, labels)
 
     def _is_ours(self, record: VolumeRecord) -> bool:
         try:
             labels = self._backing.snapshots.stat(record.snapshot_key).labels
         except SnapshotNotFoundError:
             return True
-        wanted = self._labels(record)
+        wanted = labels_of(self._backing, record)
         return all(labels.get(key) == wanted[key] for key in (VOLUME, VOLUMES_DIRECTORY))
 
     def _drop_snapshot(self, record: VolumeRecord) -> None:
@@ -271,16 +265,6 @@ def _names(image: str) -> set[str]:
 
 def _parent(chain_id: ChainID | None) -> str:
     return "" if chain_id is None else str(chain_id)
-
-
-def _sync_snapshot(mounts: Sequence[Mount]) -> None:
-    """Make the snapshot's directories durable; containerd syncs only its record of them."""
-    upper = upper_directory(mounts)
-    if upper is None:
-        return
-    work = mounts[0].option("workdir")
-    for directory in (upper, *([Path(work)] if work else []), upper.parent, upper.parent.parent):
-        sync_directory(directory)
 
 
 def _remove_if_there(directory: Path) -> None:

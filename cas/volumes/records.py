@@ -1,7 +1,8 @@
 """The files in a container volume's directory: ``volume.json`` and ``image-config.json``.
 
-They are written once, before the volume gets its name, and never changed. Reading trusts nothing:
-whoever can write there may write anything.
+They are written before the volume gets its name. Only snapshots and rollbacks replace
+``volume.json`` later, whole and in one step. Reading trusts nothing: whoever can write there may
+write anything.
 """
 
 __all__ = [
@@ -10,32 +11,60 @@ __all__ = [
     "iter_records",
     "read_record",
     "read_snapshot_key",
+    "replace_record",
 ]
 
 import logging
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
 from cas.errors import CorruptVolumeError, InvalidNameError, StorageError
+from cas.fsops.durable import write_file
 from cas.model.digest import ChainID, Digest
 from cas.model.layout import Layout
+from cas.model.volume_layers import FrozenLayer, VolumeHistory, check_snapshot_name
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import FORMAT_VERSION, VolumeRecord
 from cas.volumes.scan import iter_names
 
 _LOGGER = logging.getLogger(__name__)
 
-_MAX_RECORD_BYTES = 64 * 1024
+_MAX_RECORD_BYTES = 256 * 1024
 _MAX_KEY_BYTES = 4096
 _RECORD = "volume.json"
 _CONFIG = "image-config.json"
 _SNAPSHOT_KEY = "snapshotid.txt"
 
 
-class _Document(msgspec.Struct, kw_only=True):
+_Number = Annotated[int, msgspec.Meta(ge=0)]
+_Key = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Layer(msgspec.Struct, kw_only=True):
+    """A frozen layer; fields as in :class:`~cas.model.volume_layers.FrozenLayer`."""
+
+    key: _Key
+    parent: str
+    snapshot: str | None
+    created: Annotated[datetime, msgspec.Meta(tz=True)]
+    frozen_from: _Key
+    moved_from: _Number | None
+
+
+class _History(msgspec.Struct, kw_only=True):
+    """Fields as in :class:`~cas.model.volume_layers.VolumeHistory`."""
+
+    parent: str
+    layers: list[_Layer]
+    next_number: _Number
+    moved_from: _Number | None
+
+
+class _Document(msgspec.Struct, kw_only=True, omit_defaults=True):
     """``volume.json`` as it is written; unknown keys of later releases are ignored."""
 
     format_version: int
@@ -48,6 +77,7 @@ class _Document(msgspec.Struct, kw_only=True):
     snapshotter: str
     read_only: bool
     created: datetime
+    history: _History | None = None
 
 
 def encode_record(record: VolumeRecord) -> bytes:
@@ -63,8 +93,38 @@ def encode_record(record: VolumeRecord) -> bytes:
         snapshotter=record.snapshotter,
         read_only=record.read_only,
         created=record.created,
+        history=None if record.history is None else _history_document(record.history),
     )
     return msgspec.json.format(msgspec.json.encode(document), indent=4) + b"\n"
+
+
+def _history_document(history: VolumeHistory) -> _History:
+    return _History(
+        parent=history.parent,
+        layers=[
+            _Layer(
+                key=layer.key,
+                parent=layer.parent,
+                snapshot=layer.snapshot,
+                created=layer.created,
+                frozen_from=layer.frozen_from,
+                moved_from=layer.moved_from,
+            )
+            for layer in history.layers
+        ],
+        next_number=history.next_number,
+        moved_from=history.moved_from,
+    )
+
+
+def replace_record(directory: Path, record: VolumeRecord) -> None:
+    """Replace ``volume.json``, durably and in one step.
+
+    Raises:
+        NoSpaceError: No room; the old one is there.
+        StorageError: A system call failed; the old one is there.
+    """
+    write_file(directory / _RECORD, encode_record(record), mode=0o644)
 
 
 def encode_files(record: VolumeRecord, config: bytes) -> dict[str, bytes]:
@@ -124,7 +184,23 @@ def _record(document: _Document) -> VolumeRecord:
         snapshotter=document.snapshotter,
         read_only=document.read_only,
         created=document.created,
+        history=None if document.history is None else _history(document.history),
     )
+
+
+def _history(document: _History) -> VolumeHistory:
+    layers = tuple(
+        FrozenLayer(
+            key=layer.key,
+            parent=layer.parent,
+            snapshot=None if layer.snapshot is None else check_snapshot_name(layer.snapshot),
+            created=layer.created,
+            frozen_from=layer.frozen_from,
+            moved_from=layer.moved_from,
+        )
+        for layer in document.layers
+    )
+    return VolumeHistory(document.parent, layers, document.next_number, document.moved_from)
 
 
 def read_snapshot_key(directory: Path, name: VolumeName) -> str:

@@ -9,7 +9,7 @@ __all__ = ["Recovery"]
 import logging
 from collections.abc import Iterator
 
-from cas.errors import CasError, LeaseNotFoundError, SnapshotNotFoundError
+from cas.errors import CasError, LeaseNotFoundError
 from cas.fsops.durable import remove_temporaries
 from cas.fsops.mounts import mounts_below
 from cas.fsops.trees import remove_tree
@@ -21,8 +21,10 @@ from cas.store.backing import Backing
 from cas.store.layers.extraction_key import EXTRACTION_PREFIX
 from cas.store.layers.staging import sweep_staging
 from cas.store.locking import Locks
+from cas.volumes.own_snapshots import remove_all_but
 from cas.volumes.removal import Removal
 from cas.volumes.scan import Leftover, LeftoverKind, iter_leftovers, iter_names, stands
+from cas.volumes.snapshot_recovery import SnapshotRecovery
 from cas.volumes.status import Recovered, RecoveryAction
 
 _LOGGER = logging.getLogger(__name__)
@@ -38,12 +40,16 @@ class Recovery:
         backing: The store.
         locks: Its locks; the caller holds none of a volume.
         removal: Finishes removals.
+        snapshots: Finishes what was done to volumes' snapshots.
     """
 
-    def __init__(self, backing: Backing, locks: Locks, removal: Removal) -> None:
+    def __init__(
+        self, backing: Backing, locks: Locks, removal: Removal, snapshots: SnapshotRecovery
+    ) -> None:
         self._backing = backing
         self._locks = locks
         self._removal = removal
+        self._volume_snapshots = snapshots
 
     def recover(self) -> list[Recovered]:
         """Look at everything once; idempotent, a second run finds nothing to do.
@@ -56,6 +62,7 @@ class Recovery:
         found = [
             *self._leftover_directories(),
             *self._leftover_snapshots(),
+            *self._volume_snapshots.recover(),
             *self._leftover_extractions(),
             *self._leftover_staging(),
             *self._foreign_mounts(),
@@ -92,7 +99,7 @@ class Recovery:
         if leftover.path.is_dir():
             # Refuses where something is mounted; the snapshot must not go before that is known.
             remove_tree(leftover.path)
-            self._drop_snapshot(leftover.name, str(leftover.name))
+            self._drop_snapshots(leftover.name)
             yield Recovered(
                 RecoveryAction.UNDID_PREPARATION, path, "the preparation was interrupted"
             )
@@ -103,29 +110,26 @@ class Recovery:
         if not volumes.is_dir():
             return
         ours = [f'labels."{VOLUMES_DIRECTORY}"=="{volumes}"']
-        for info in list(self._backing.snapshots.iter_snapshots(ours)):
+        names = {info.labels.get(VOLUME, "") for info in self._snapshots(ours)}
+        for text in sorted(names):
             try:
-                name = VolumeName.parse(info.labels.get(VOLUME, ""))
+                name = VolumeName.parse(text)
                 with self._locks.volume(name, timeout_seconds=_LOCK_SECONDS):
-                    if self._drop_snapshot(name, info.name):
+                    for key in self._drop_snapshots(name):
                         reason = f"there is no volume {name}"
-                        yield Recovered(RecoveryAction.REMOVED_SNAPSHOT, info.name, reason)
+                        yield Recovered(RecoveryAction.REMOVED_SNAPSHOT, key, reason)
             except CasError as error:
-                yield _skipped(info.name, error)
+                yield _skipped(text, error)
 
-    def _drop_snapshot(self, name: VolumeName, key: str) -> bool:
-        """Remove a snapshot that carries our labels unless its volume exists; under its lock."""
+    def _snapshots(self, filters: list[str]) -> list[SnapshotInfo]:
+        return list(self._backing.snapshots.iter_snapshots(filters))
+
+    def _drop_snapshots(self, name: VolumeName) -> list[str]:
+        """Remove the snapshots that carry a volume's labels unless it exists; under its lock."""
         layout = self._backing.layout
         if stands(layout, name) or layout.volume_removing(name).exists():
-            return False
-        try:
-            labels = self._backing.snapshots.stat(key).labels
-        except SnapshotNotFoundError:
-            return False
-        wanted = {VOLUME: str(name), VOLUMES_DIRECTORY: str(layout.volumes)}
-        if any(labels.get(label) != value for label, value in wanted.items()):
-            return False
-        return self._backing.snapshots.remove(key)
+            return []
+        return remove_all_but(self._backing, name, ())
 
     def _leftover_extractions(self) -> Iterator[Recovered]:
         snapshots = self._backing.snapshots

@@ -19,6 +19,7 @@ from cas.model.labels import VOLUME
 from cas.model.volume_name import VolumeName
 from cas.store.backing import Backing
 from cas.volumes.activation import Activation
+from cas.volumes.own_snapshots import remove_all_but
 from cas.volumes.records import read_record, read_snapshot_key
 from cas.volumes.scan import stands
 
@@ -83,6 +84,7 @@ class Removal:
         if gone:
             # The snapshot first: without the directory nobody would know its key any more.
             self._drop_snapshot(name, read_snapshot_key(leftover, name))
+            remove_all_but(self._backing, name, ())
         remove_tree(leftover)
         if gone:
             self._backing.events.publish(EventKind.VOLUME_REMOVED, [str(name)])

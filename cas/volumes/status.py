@@ -4,12 +4,14 @@ __all__ = [
     "ForeignEntry",
     "Recovered",
     "RecoveryAction",
+    "VolumeSnapshot",
     "VolumeState",
     "VolumeStatus",
     "VolumeUsage",
 ]
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
@@ -48,18 +50,37 @@ class VolumeStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeSnapshot:
+    """A snapshot of a container volume.
+
+    Args:
+        volume: Whose.
+        name: Unique within the volume.
+        created: When it was taken, aware UTC.
+        own_bytes: Allocated bytes of what was written between it and the one before.
+    """
+
+    volume: VolumeName
+    name: str
+    created: datetime
+    own_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class VolumeUsage:
     """What a volume takes.
 
     Args:
         own_bytes: Allocated bytes of its writable layer.
-        shared_bytes: Allocated bytes of the layers below, which other volumes may share.
+        shared_bytes: Allocated bytes of the image's layers below, which other volumes may share.
         inodes: Inodes of its writable layer.
+        snapshot_bytes: Allocated bytes of layers that its snapshots froze.
     """
 
     own_bytes: int
     shared_bytes: int
     inodes: int
+    snapshot_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +100,8 @@ class RecoveryAction(StrEnum):
     """What recovery did about an object."""
 
     FINISHED_REMOVAL = "finished-removal"
+    FINISHED_SNAPSHOT = "finished-snapshot"
+    """A snapshot of a volume, a rollback, or the removal of a snapshot."""
     UNDID_PREPARATION = "undid-preparation"
     REMOVED_SNAPSHOT = "removed-snapshot"
     REMOVED_TEMPORARY = "removed-temporary"

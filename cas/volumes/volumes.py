@@ -16,12 +16,17 @@ __all__ = [
 
 from collections.abc import Callable, Iterator
 
-from cas.errors import CasError, CorruptVolumeError, MountPointError, VolumeNotFoundError
+from cas.errors import (
+    CasError,
+    CorruptVolumeError,
+    LockTimeoutError,
+    MountPointError,
+    VolumeNotFoundError,
+)
 from cas.fsops.mounts import MountPoint, find_mount, mounts_below
 from cas.model.cancellation import Cancellation
 from cas.model.layout import Layout
 from cas.model.progress import NO_PROGRESS, Progress
-from cas.model.records import SnapshotUsage
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
@@ -31,11 +36,14 @@ from cas.store.leasing import Leasing
 from cas.store.locking import Locks
 from cas.store.sentinel import Sentinel
 from cas.volumes.activation import Activation
+from cas.volumes.compaction import Compaction
 from cas.volumes.prepare import Preparation
 from cas.volumes.records import iter_records, read_record
 from cas.volumes.recovery import Recovery
 from cas.volumes.removal import Removal
 from cas.volumes.scan import iter_foreign, iter_names, stands
+from cas.volumes.settling import Settling
+from cas.volumes.snapshot_recovery import SnapshotRecovery
 from cas.volumes.status import (
     ForeignEntry,
     Recovered,
@@ -44,6 +52,9 @@ from cas.volumes.status import (
     VolumeStatus,
     VolumeUsage,
 )
+
+_LOOK_SECONDS = 5.0
+"""For work on a volume to end before it is called damaged; a snapshot takes a part of a second."""
 
 
 class Volumes:
@@ -73,7 +84,10 @@ class Volumes:
         self._removal = Removal(backing, self._activation)
         self._preparation = Preparation(backing, leasing, images, unpack, self._removal)
         self._sentinel = Sentinel(backing)
-        self._recovery = Recovery(backing, locks, self._removal)
+        self._settling = Settling(backing, leasing)
+        compaction = Compaction(backing, leasing, self._settling)
+        snapshots = SnapshotRecovery(backing, locks, self._activation, self._settling, compaction)
+        self._recovery = Recovery(backing, locks, self._removal, snapshots)
 
     def prepare(
         self,
@@ -117,6 +131,8 @@ class Volumes:
         """
         with self._locks.volume(name):
             stood = self._exists(name)
+            if stood:
+                self._usable(name)
             record = self._preparation.prepare(
                 name, image, read_only=read_only, cancel=cancel, progress=progress
             )
@@ -132,9 +148,12 @@ class Volumes:
         mounts = {point.path: point for point in mounts_below(layout.volumes)}
         for name in iter_names(layout):
             status = self._status(name, mounts.get(resolved.volume_rootfs(name)))
-            # One that was removed while we looked is not damaged.
-            if status.state is not VolumeState.CORRUPT or self._exists(name):
-                yield status
+            if status.state is VolumeState.CORRUPT:
+                # One that was removed or worked on while we looked is not damaged.
+                if not self._exists(name):
+                    continue
+                status = self._look_again(name) or status
+            yield status
         self._backing.check_open()  # while the vault is locked, nothing in it can be found
 
     def iter_records(self) -> Iterator[VolumeRecord]:
@@ -154,7 +173,10 @@ class Volumes:
             VolumeNotFoundError: There is none of this name.
         """
         self._require(name)
-        return self._status(name, find_mount(self._backing.layout.volume_rootfs(name)))
+        status = self._status(name, find_mount(self._backing.layout.volume_rootfs(name)))
+        if status.state is VolumeState.CORRUPT:
+            status = self._look_again(name) or status
+        return status
 
     def activate(self, name: VolumeName) -> VolumeStatus:
         """Mount a volume; idempotent. After failure nothing is mounted.
@@ -167,7 +189,7 @@ class Volumes:
         """
         self._backing.check_writable()
         with self._locks.volume(name):
-            record = self._record(name)
+            record = self._usable(name)
             rootfs = self._activation.activate(record)
         # Known, and not asked for: a containerd that is gone by now must not make it a failure.
         return VolumeStatus(name, VolumeState.ACTIVE, rootfs, record)
@@ -182,7 +204,7 @@ class Volumes:
         """
         self._backing.check_writable()
         with self._locks.volume(name):
-            record = self._record(name)
+            record = self._usable(name)
             unmounted = self._activation.deactivate(record)
         return self._inactive(record) if unmounted else self.get(name)
 
@@ -236,14 +258,23 @@ class Volumes:
     def usage(self, name: VolumeName) -> VolumeUsage:
         """Measure a volume; walks the files of its writable layer.
 
+        A snapshot that is taken or returned to meanwhile makes the numbers those of no moment.
+
         Raises:
             VolumeNotFoundError: There is none of this name.
             SnapshotNotFoundError: Its snapshot is gone.
         """
-        key = self._record(name).snapshot_key
-        own = self._backing.snapshots.usage(key)
-        shared = sum(usage.size for usage in self._parents(key))
-        return VolumeUsage(own_bytes=own.size, shared_bytes=shared, inodes=own.inodes)
+        record = self._record(name)
+        own = self._backing.snapshots.usage(record.snapshot_key)
+        frozen = set(record.snapshot_keys[1:])
+        sizes = [self._backing.snapshots.usage(key).size for key in frozen]
+        below = [key for key in self._parents(record.snapshot_key) if key not in frozen]
+        return VolumeUsage(
+            own_bytes=own.size,
+            shared_bytes=sum(self._backing.snapshots.usage(key).size for key in below),
+            inodes=own.inodes,
+            snapshot_bytes=sum(sizes),
+        )
 
     def recover(self) -> list[Recovered]:
         """Finish or undo what killed operations left; idempotent, leaves running work alone.
@@ -254,12 +285,9 @@ class Volumes:
         self._backing.check_writable()
         return self._recovery.recover()
 
-    def _parents(self, key: str) -> Iterator[SnapshotUsage]:
-        snapshots = self._backing.snapshots
-        parent = snapshots.stat(key).parent
-        while parent:
-            yield snapshots.usage(parent)
-            parent = snapshots.stat(parent).parent
+    def _parents(self, key: str) -> Iterator[str]:
+        while key := self._backing.snapshots.stat(key).parent:
+            yield key
 
     def _each(
         self, act: Callable[[VolumeName], object]
@@ -287,9 +315,23 @@ class Volumes:
         self._require(name)
         return read_record(self._backing.layout.volume(name), name)
 
+    def _usable(self, name: VolumeName) -> VolumeRecord:
+        """Read the record of a volume whose lock is held, and finish what a kill interrupted."""
+        record = self._record(name)
+        self._settling.require(record)
+        return record
+
     def _inactive(self, record: VolumeRecord) -> VolumeStatus:
         rootfs = self._backing.layout.volume_rootfs(record.name)
         return VolumeStatus(record.name, VolumeState.INACTIVE, rootfs, record)
+
+    def _look_again(self, name: VolumeName) -> VolumeStatus | None:
+        """Look while nobody works on the volume; None when somebody does for long."""
+        try:
+            with self._locks.volume(name, timeout_seconds=_LOOK_SECONDS):
+                return self._status(name, find_mount(self._backing.layout.volume_rootfs(name)))
+        except LockTimeoutError:
+            return None
 
     def _status(self, name: VolumeName, point: MountPoint | None) -> VolumeStatus:
         rootfs = self._backing.layout.volume_rootfs(name)

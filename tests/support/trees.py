@@ -78,5 +78,7 @@ def _value_of(path: Path) -> tuple[str, int, str]:
         return "link", 0, str(path.readlink())
     if stat.S_ISDIR(mode):
         return "directory", stat.S_IMODE(mode), ""
+    if stat.S_ISCHR(mode):
+        return "device", stat.S_IMODE(mode), str(path.lstat().st_rdev)
     assert stat.S_ISREG(mode), path
     return "file", stat.S_IMODE(mode), hashlib.sha256(path.read_bytes()).hexdigest()

@@ -30,6 +30,7 @@ from cas.store.layers.unpack import Unpack
 from cas.store.leasing import Leasing
 from cas.store.locking import Locks
 from cas.volumes.records import iter_records
+from cas.volumes.snapshots import VolumeSnapshots
 from cas.volumes.volumes import Volumes
 from tests.support.images import BuiltImage
 from tests.support.stores import backing_for, utc_now
@@ -51,6 +52,7 @@ class Store:
     images: Images
     unpack: Unpack
     volumes: Volumes
+    volume_snapshots: VolumeSnapshots
 
     def unpack_image(self, reference: str, **options: object) -> str:
         """Unpack under a lease of its own and give the top snapshot's name."""
@@ -95,7 +97,8 @@ def open_store(
     locks, leasing, images = Locks(layout), Leasing(backing), Images(backing)
     unpack = Unpack(backing, locks, workers=workers)
     volumes = Volumes(backing, locks, leasing, images, unpack)
-    return Store(settings, backing, locks, leasing, images, unpack, volumes)
+    snapshots = VolumeSnapshots(backing, locks, leasing)
+    return Store(settings, backing, locks, leasing, images, unpack, volumes, snapshots)
 
 
 def add_image(store: Store, image: BuiltImage, *, leave_out: tuple[str, ...] = ()) -> str:

@@ -190,7 +190,7 @@ def _read_volumes(inventory: Inventory, backing: Backing) -> None:
             (Kind.BLOB, str(record.manifest_digest)),
         ]
         if record.snapshotter == backing.snapshotter:
-            keeps.append((Kind.SNAPSHOT, record.snapshot_key))
+            keeps += ((Kind.SNAPSHOT, key) for key in record.snapshot_keys)
         node = inventory.graph.add(Kind.VOLUME, str(record.name), keeps=keeps)
         inventory.volumes[node] = record
 

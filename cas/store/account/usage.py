@@ -62,13 +62,15 @@ class VolumeShare:
 
     Args:
         name: Of the volume.
-        own_bytes: What was written into it.
-        shared_bytes: Layers below it, counted in the store's snapshots.
+        own_bytes: What was written into it, since its last snapshot if it has any.
+        shared_bytes: The image's layers below it, counted in the store's snapshots.
+        snapshot_bytes: Layers that its snapshots froze.
     """
 
     name: str
     own_bytes: int
     shared_bytes: int
+    snapshot_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ def store_bytes(backing: Backing, inventory: Inventory, sizes: ObjectSizes) -> i
     there to be given up.
     """
     graph = inventory.graph
-    volumes = {record.snapshot_key for record in inventory.volumes.values()}
+    volumes = {key for record in inventory.volumes.values() for key in record.snapshot_keys}
     objects = sum(
         sizes(node)
         for node in graph.nodes(Kind.BLOB, Kind.SNAPSHOT)
@@ -230,7 +232,7 @@ class Usage:
         inventory = take_inventory(backing, now=backing.clock(), others=self._others)
         sizes = ObjectSizes(backing, inventory)
         volumes = tuple(_volume_shares(inventory, sizes))
-        written = sum(volume.own_bytes for volume in volumes)
+        written = sum(volume.own_bytes + volume.snapshot_bytes for volume in volumes)
         explained: Counter[int] = Counter()
         first: dict[int, Path] = {}
         entries: list[UsageEntry] = []
@@ -257,8 +259,9 @@ class Usage:
         elif part.name == "snapshots":
             own = min(written, size)
             count = sum(1 for _ in inventory.graph.nodes(Kind.SNAPSHOT))
-            yield UsageEntry("volumes", "written", own, len(inventory.volumes))
-            yield UsageEntry("store", "snapshots", size - own, count - len(inventory.volumes))
+            layers = _own_layers(inventory)
+            yield UsageEntry("volumes", "written", own, layers)
+            yield UsageEntry("store", "snapshots", size - own, count - layers)
         else:
             yield UsageEntry(part.owner, part.name, size)
 
@@ -297,14 +300,19 @@ class Usage:
             yield UsageEntry("store", "content", sum(map(sizes, nodes)), len(nodes))
         if "snapshots" not in seen:
             nodes = list(graph.nodes(Kind.SNAPSHOT))
-            own = sum(volume.own_bytes for volume in volumes)
-            yield UsageEntry("volumes", "written", own, len(inventory.volumes))
+            own = sum(volume.own_bytes + volume.snapshot_bytes for volume in volumes)
+            layers = _own_layers(inventory)
+            yield UsageEntry("volumes", "written", own, layers)
             yield UsageEntry(
                 "store",
                 "snapshots",
                 max(0, sum(map(sizes, nodes)) - own),
-                len(nodes) - len(inventory.volumes),
+                len(nodes) - layers,
             )
+
+
+def _own_layers(inventory: Inventory) -> int:
+    return sum(len(record.snapshot_keys) for record in inventory.volumes.values())
 
 
 def _walk(part: Part, progress: Progress) -> int:
@@ -338,10 +346,19 @@ def _summed(entries: Iterable[UsageEntry]) -> Iterator[UsageEntry]:
 def _volume_shares(inventory: Inventory, sizes: ObjectSizes) -> Iterator[VolumeShare]:
     graph = inventory.graph
     for record in sorted(inventory.volumes.values(), key=lambda volume: volume.name):
-        node = graph.find(Kind.SNAPSHOT, record.snapshot_key)
-        chain = _snapshots(inventory, node) if node is not None else []
-        below = sum(sizes(each) for each in chain if each != node)
-        yield VolumeShare(str(record.name), sizes(node) if node is not None else 0, below)
+        own = [
+            node
+            for key in record.snapshot_keys
+            if (node := graph.find(Kind.SNAPSHOT, key)) is not None
+        ]
+        below = {each for node in own for each in _snapshots(inventory, node)} - set(own)
+        writable = graph.find(Kind.SNAPSHOT, record.snapshot_key)
+        yield VolumeShare(
+            str(record.name),
+            own_bytes=0 if writable is None else sizes(writable),
+            shared_bytes=sum(map(sizes, below)),
+            snapshot_bytes=sum(sizes(node) for node in own if node != writable),
+        )
 
 
 def _snapshots(inventory: Inventory, node: int) -> list[int]:

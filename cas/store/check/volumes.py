@@ -8,14 +8,16 @@ __all__ = ["Judge", "VolumeJudgement", "check_volumes"]
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from typing import Protocol
 
 from cas.errors import InvalidNameError, LockTimeoutError, SnapshotNotFoundError
 from cas.fsops.mounts import mounts_below
 from cas.fsops.translation import translated
 from cas.model.layout import Layout
+from cas.model.volume_history import top_of
 from cas.model.volume_name import VolumeName
-from cas.store.account.graph import Kind
+from cas.model.volume_record import VolumeRecord
 from cas.store.account.inventory import Inventory
 from cas.store.backing import Backing
 from cas.store.check.findings import Finding, Problem, Severity
@@ -52,7 +54,7 @@ def check_volumes(
         if judged.problem is not None:
             damaged.add(str(judged.name))
             yield _damaged(str(judged.name), judged.problem)
-    yield from _snapshots(backing, inventory, damaged)
+    yield from _snapshots(backing, inventory, locks, damaged)
     yield from _leftovers(backing, locks)
     yield from _mounts(backing)
 
@@ -70,24 +72,44 @@ def _damaged(name: str, problem: str) -> Finding:
     )
 
 
-def _snapshots(backing: Backing, inventory: Inventory, damaged: set[str]) -> Iterator[Finding]:
-    graph = inventory.graph
+def _snapshots(
+    backing: Backing, inventory: Inventory, locks: Locks, damaged: set[str]
+) -> Iterator[Finding]:
     for record in inventory.volumes.values():
         name = str(record.name)
         if name in damaged or record.snapshotter != backing.snapshotter:
             continue
-        try:
-            parent = backing.snapshots.stat(record.snapshot_key).parent
-        except SnapshotNotFoundError:
-            if backing.layout.volume(record.name).exists():
-                yield _lost(name, f"volume {name} has lost its snapshot {record.snapshot_key!r}")
+        if _problem(backing, record) is None:
             continue
-        expected = str(record.chain_id) if record.chain_id is not None else ""
-        if parent != expected:
-            message = f"volume {name} stands on snapshot {parent!r}, expected {expected!r}"
-            yield _lost(name, message)
-        elif parent and graph.find(Kind.SNAPSHOT, parent) is None:
-            yield _lost(name, f"volume {name} has lost its layers {parent}")
+        with suppress(LockTimeoutError), locks.volume(record.name, timeout_seconds=0):
+            # Nobody works on it any more: what is missing now is lost.
+            current = next((each for each in backing.volumes() if each.name == record.name), None)
+            problem = None if current is None else _problem(backing, current)
+            if problem is not None:
+                yield _lost(name, f"volume {name} {problem}")
+
+
+def _problem(backing: Backing, record: VolumeRecord) -> str | None:
+    """Say what is wrong with the snapshots that a volume is made of."""
+    try:
+        parent = backing.snapshots.stat(record.snapshot_key).parent
+    except SnapshotNotFoundError:
+        return f"has lost its snapshot {record.snapshot_key!r}"
+    expected = top_of(record)
+    if parent != expected:
+        return f"stands on snapshot {parent!r}, expected {expected!r}"
+    for layer in () if record.history is None else record.history.layers:
+        if not _exists(backing, layer.key):
+            return f"has lost the layer {layer.key!r} of its snapshots"
+    return f"has lost its layers {parent}" if parent and not _exists(backing, parent) else None
+
+
+def _exists(backing: Backing, key: str) -> bool:
+    try:
+        backing.snapshots.stat(key)
+    except SnapshotNotFoundError:
+        return False
+    return True
 
 
 def _lost(name: str, message: str) -> Finding:

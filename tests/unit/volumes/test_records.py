@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from cas.errors import CorruptVolumeError
 from cas.model.digest import ChainID, Digest
 from cas.model.layout import Layout
+from cas.model.volume_layers import FrozenLayer, VolumeHistory
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.volumes.records import (
@@ -36,6 +37,18 @@ _RECORD = VolumeRecord(
     created=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
 )
 
+_LAYER = FrozenLayer("key/1", "base", "one", _RECORD.created, "key")
+_WITH_SNAPSHOTS = replace(
+    _RECORD,
+    snapshot_key="key/4",
+    history=VolumeHistory(
+        parent="key/3",
+        layers=(_LAYER, replace(_LAYER, key="key/3", parent="key/1", snapshot=None, moved_from=7)),
+        next_number=5,
+        moved_from=9,
+    ),
+)
+
 
 def _write(directory: Path, record: VolumeRecord, config: bytes) -> None:
     for name, data in encode_files(record, config).items():
@@ -49,6 +62,7 @@ def _write(directory: Path, record: VolumeRecord, config: bytes) -> None:
         replace(_RECORD, chain_id=None, read_only=True),
         replace(_RECORD, snapshot_key="old-key", image='ünïcode \\ " name'),
         replace(_RECORD, created=datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=2)))),
+        _WITH_SNAPSHOTS,
     ],
 )
 def test_record_written_and_read_is_the_same(tmp_path: Path, record: VolumeRecord) -> None:
@@ -85,6 +99,18 @@ def _changed(**changes: object) -> Callable[[], bytes]:
     return lambda: json.dumps(json.loads(encode_record(_RECORD)) | changes).encode()
 
 
+def _history(**changes: object) -> Callable[[], bytes]:
+    document = json.loads(encode_record(_WITH_SNAPSHOTS))
+    document["history"] |= changes
+    return lambda: json.dumps(document).encode()
+
+
+def _layer(**changes: object) -> Callable[[], bytes]:
+    document = json.loads(encode_record(_WITH_SNAPSHOTS))
+    document["history"]["layers"][0] |= changes
+    return lambda: json.dumps(document).encode()
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -92,7 +118,7 @@ def _changed(**changes: object) -> Callable[[], bytes]:
         (lambda: b"\xff\xfe", "malformed"),
         (lambda: b"[]", "malformed"),
         (lambda: encode_record(_RECORD)[:-20], "malformed"),
-        (lambda: b" " * 70_000, "larger"),
+        (lambda: b" " * 300_000, "larger"),
         (_changed(name="7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#4"), "belongs to volume"),
         (_changed(name="x"), "malformed"),
         (_changed(format_version=2), "newer"),
@@ -102,6 +128,14 @@ def _changed(**changes: object) -> Callable[[], bytes]:
         (_changed(snapshot_key=""), "malformed"),
         (_changed(created="2026-01-02T03:04:05"), "malformed"),
         (_changed(created="yesterday"), "malformed"),
+        (_changed(history=[]), "malformed"),
+        (_history(next_number=-1), "malformed"),
+        (_history(moved_from=-1), "malformed"),
+        (_history(layers=[{}]), "malformed"),
+        (_layer(snapshot="../x"), "malformed"),
+        (_layer(key=""), "malformed"),
+        (_layer(moved_from="../x"), "malformed"),
+        (_layer(created="2026-01-02T03:04:05"), "malformed"),
     ],
 )
 def test_record_that_is_wrong_is_corrupt(

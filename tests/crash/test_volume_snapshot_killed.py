@@ -1,0 +1,172 @@
+"""Snapshots of volumes, killed before each step of taking, returning to and removing one."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from cas.containerd.client import Containerd
+from cas.model.settings import Settings
+from cas.model.volume_name import VolumeName
+from cas.volumes.volumes import VolumeState
+from tests.support.images import layered_image
+from tests.support.trees import Tree, read_tree
+from tests.support.volumes import Store, add_image, open_store, volume_name
+
+_STEPS = 200
+_WAIT_SECONDS = 60
+
+
+@pytest.fixture
+def store(containerd: Containerd, settings: Settings) -> Store:
+    store = open_store(containerd, settings)
+    add_image(store, layered_image(2))
+    return store
+
+
+@pytest.fixture
+def name(store: Store) -> VolumeName:
+    name = volume_name()
+    store.volumes.prepare(name, layered_image(2).name)
+    return name
+
+
+def _worker(store: Store, *arguments: str) -> list[str]:
+    settings = store.settings
+    place = [str(settings.persist), str(settings.socket), settings.namespace]
+    return [sys.executable, "-m", "tests.support.volume_worker", *place, *arguments]
+
+
+def _killed_at_each_step(store: Store, *arguments: str) -> Iterator[int]:
+    """Run the operation, each time one step further, until it ends by itself."""
+    for step in range(_STEPS):
+        done = subprocess.run(
+            [*_worker(store, *arguments), "--die", str(step)], check=False, timeout=_WAIT_SECONDS
+        )
+        if done.returncode == 0:
+            assert step > 5, "the operation has more steps than that"
+            return
+        assert done.returncode == -signal.SIGKILL
+        yield step
+    pytest.fail(f"the operation did not end within {_STEPS} steps")
+
+
+def _recover(store: Store) -> None:
+    store.leasing.reap()
+    store.volumes.recover()
+    assert store.volumes.recover() == []
+    store.assert_nothing_is_running()
+
+
+def _write(store: Store, name: VolumeName, text: str) -> Tree:
+    root = store.volumes.activate(name).rootfs
+    (root / "data").write_text(text)
+    (root / "only").mkdir(exist_ok=True)
+    (root / "only" / text).write_text(text)
+    tree = read_tree(root)
+    store.volumes.deactivate(name)
+    return tree
+
+
+def _tree(store: Store, name: VolumeName) -> Tree:
+    status = store.volumes.activate(name)
+    assert status.state is VolumeState.ACTIVE
+    tree = read_tree(status.rootfs)
+    store.volumes.deactivate(name)
+    return tree
+
+
+def _names(store: Store, name: VolumeName) -> list[str]:
+    return [each.name for each in store.volume_snapshots.iter_snapshots(name)]
+
+
+def _own(store: Store) -> int:
+    return len([key for key in store.snapshots() if "#" in key])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_taking_killed_at_any_step_is_done_or_not_after_recovery(
+    store: Store, name: VolumeName
+) -> None:
+    """The volume's content is the same either way, and the snapshot is whole if it is there."""
+    first = _write(store, name, "first")
+    store.volume_snapshots.create(name, "base")
+    tree = _write(store, name, "second")
+    for _ in _killed_at_each_step(store, "snapshot-create", str(name), "new"):
+        _recover(store)
+        assert _tree(store, name) == tree
+        assert _names(store, name) in (["base"], ["base", "new"])
+        if "new" in _names(store, name):
+            assert _own(store) == 3
+            store.volume_snapshots.remove(name, "new")
+        assert _own(store) == 2
+    store.volume_snapshots.roll_back(name, "base")
+    assert _tree(store, name) == first
+    store.volume_snapshots.roll_back(name, "new")
+    assert _tree(store, name) == tree
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_rollback_killed_at_any_step_is_done_or_not_after_recovery(
+    store: Store, name: VolumeName
+) -> None:
+    """The old state with the later snapshots, or the new one without them."""
+    first = _write(store, name, "first")
+    store.volume_snapshots.create(name, "base")
+    done = False
+    while not done:
+        second = _write(store, name, "second")
+        store.volume_snapshots.create(name, "later")
+        tree = _write(store, name, "third")
+        done = True
+        for _ in _killed_at_each_step(store, "snapshot-rollback", str(name), "base"):
+            _recover(store)
+            if "later" not in _names(store, name):
+                assert _tree(store, name) == first
+                assert _own(store) == 2
+                store.volume_snapshots.roll_back(name, "base")
+                _write(store, name, "second")
+                store.volume_snapshots.create(name, "later")
+                assert _write(store, name, "third") == tree
+            assert _tree(store, name) == tree
+        assert _tree(store, name) == first
+        assert second != first
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_removal_killed_at_any_step_is_done_or_not_after_recovery(
+    store: Store, name: VolumeName
+) -> None:
+    """The other snapshot and the volume keep their content, and no layer stays behind."""
+    _write(store, name, "first")
+    store.volume_snapshots.create(name, "gone")
+    second = _write(store, name, "second")
+    store.volume_snapshots.create(name, "later")
+    tree = _write(store, name, "third")
+    for _ in _killed_at_each_step(store, "snapshot-rm", str(name), "gone"):
+        _recover(store)
+        assert _tree(store, name) == tree
+        if "gone" not in _names(store, name):
+            assert _own(store) == 2
+            store.volume_snapshots.roll_back(name, "later")
+            assert _tree(store, name) == second
+            _recreate(store, name)
+    assert _names(store, name) == ["later"]
+    store.volume_snapshots.roll_back(name, "later")
+    assert _tree(store, name) == second
+
+
+def _recreate(store: Store, name: VolumeName) -> None:
+    """Make a volume of the same content as before the removal."""
+    store.volumes.remove(name)
+    store.volumes.prepare(name, layered_image(2).name)
+    _write(store, name, "first")
+    store.volume_snapshots.create(name, "gone")
+    _write(store, name, "second")
+    store.volume_snapshots.create(name, "later")
+    _write(store, name, "third")

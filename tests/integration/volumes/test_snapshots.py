@@ -1,0 +1,274 @@
+"""Snapshots of container volumes: taken, returned to, removed."""
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from cas.errors import (
+    InUseError,
+    InvalidNameError,
+    VolumeConflictError,
+    VolumeNotFoundError,
+    VolumeSnapshotNotFoundError,
+)
+from cas.model.volume_name import VolumeName
+from cas.volumes.snapshots import VolumeSnapshots
+from cas.volumes.volumes import VolumeState
+from tests.support.images import BuiltImage, build_image
+from tests.support.layers import directory, file, symlink
+from tests.support.trees import Tree, read_tree
+from tests.support.volumes import Store, add_image, snapshot_directories, volume_name
+
+
+@pytest.fixture
+def snapshots(store: Store) -> VolumeSnapshots:
+    return store.volume_snapshots
+
+
+@pytest.fixture
+def image(store: Store) -> BuiltImage:
+    """Two layers with directories, some of which the tests replace."""
+    layers = [
+        [directory("bin"), file("bin/tool", b"tool"), directory("n1"), file("n1/n0", b"0")],
+        [directory("n0"), directory("n0/n1"), file("n0/n1/n2", b"2"), symlink("n2", "n0")],
+    ]
+    built = build_image(layers)
+    add_image(store, built)
+    return built
+
+
+@pytest.fixture
+def name(store: Store, image: BuiltImage) -> VolumeName:
+    name = volume_name()
+    store.volumes.prepare(name, image.name)
+    return name
+
+
+def _write(store: Store, name: VolumeName, **files: str) -> None:
+    root = store.volumes.activate(name).rootfs
+    for path, text in files.items():
+        (root / path).write_text(text)
+    store.volumes.deactivate(name)
+
+
+def _tree(store: Store, name: VolumeName) -> Tree:
+    tree = read_tree(store.volumes.activate(name).rootfs)
+    store.volumes.deactivate(name)
+    return tree
+
+
+def _names(snapshots: VolumeSnapshots, name: VolumeName) -> list[str]:
+    return [each.name for each in snapshots.iter_snapshots(name)]
+
+
+def test_rollback_returns_to_the_state_of_the_snapshot(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName
+) -> None:
+    """Byte for byte; what was written since is gone, and the snapshot is there for another time."""
+    _write(store, name, kept="1", changed="old")
+    before = _tree(store, name)
+    taken = snapshots.create(name, "one")
+    assert _tree(store, name) == before
+    for _ in range(2):
+        root = store.volumes.activate(name).rootfs
+        (root / "changed").write_text("new")
+        (root / "kept").unlink()
+        shutil.rmtree(root / "bin")
+        (root / "more").write_text("2")
+        store.volumes.deactivate(name)
+        assert _tree(store, name) != before
+        assert snapshots.roll_back(name, "one") == taken
+        assert _tree(store, name) == before
+    store.volumes.recover()
+    assert store.volumes.recover() == []
+    assert list(store.backing.leases.iter_leases()) == []
+
+
+def test_snapshot_of_a_name_that_is_there_changes_nothing(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName
+) -> None:
+    """Repeated, it gives the same; the state is that of the first time."""
+    _write(store, name, data="1")
+    taken = snapshots.create(name, "one")
+    _write(store, name, data="2")
+    before = store.snapshots()
+    assert snapshots.create(name, "one") == taken
+    assert store.snapshots() == before
+    snapshots.roll_back(name, "one")
+    assert (store.volumes.activate(name).rootfs / "data").read_text() == "1"
+
+
+@pytest.mark.parametrize("drop", [False, True])
+def test_rollback_keeps_or_drops_what_came_after(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName, *, drop: bool
+) -> None:
+    """Kept snapshots can be returned to; dropped ones are gone from the disk too."""
+    trees = {}
+    for snapshot in ("one", "two", "three"):
+        _write(store, name, data=snapshot)
+        snapshots.create(name, snapshot)
+        trees[snapshot] = _tree(store, name)
+    snapshots.roll_back(name, "one", drop_later=drop)
+    assert _tree(store, name) == trees["one"]
+    assert _names(snapshots, name) == (["one"] if drop else ["one", "two", "three"])
+    if drop:
+        assert len([key for key in store.snapshots() if "#" in key]) == 2
+    else:
+        snapshots.roll_back(name, "three")
+        assert _tree(store, name) == trees["three"]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0)])
+def test_removal_in_any_order_gives_the_space_back(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName, order: tuple[int, ...]
+) -> None:
+    """What is left is what was never removed, in as many directories as before the first."""
+    store.backing.leases.collect_garbage()
+    before = len(snapshot_directories(store.settings))
+    for number in range(3):
+        _write(store, name, **{f"own-{number}": "x" * 500_000, "same": str(number) * 500_000})
+        snapshots.create(name, f"s{number}")
+    _write(store, name, **{"own-0": "", "own-1": "", "own-2": "", "same": ""})
+    tree = _tree(store, name)
+    for number in order:
+        assert snapshots.remove(name, f"s{number}") is True
+        assert snapshots.remove(name, f"s{number}") is False
+        assert _tree(store, name) == tree
+    store.backing.leases.collect_garbage()
+    assert len(snapshot_directories(store.settings)) == before
+    usage = store.volumes.usage(name)
+    assert usage.own_bytes < 100_000
+    assert usage.snapshot_bytes == 0
+
+
+def _change(root: Path, rng: random.Random) -> None:
+    """Change a tree in one of the ways that leave marks in a layer."""
+    places = [root, *(path for path in root.rglob("*") if path.is_dir() and not path.is_symlink())]
+    place = rng.choice(places)
+    target = place / f"n{rng.randrange(4)}"
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    elif target.exists() or target.is_symlink():
+        target.unlink()
+    match rng.randrange(5):
+        case 0:
+            target.mkdir(mode=0o750)
+            (target / "n0").write_text(str(rng.random()))
+        case 1:
+            target.write_text(str(rng.random()))
+        case 2:
+            target.symlink_to("n1")
+        case 3 if place != root:
+            shutil.rmtree(place)
+            place.mkdir()
+        case _:
+            pass
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_snapshots_keep_their_states_whatever_is_removed_between(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName, seed: int
+) -> None:
+    """A random history of changes, snapshots, rollbacks and removals, each state byte for byte."""
+    rng = random.Random(seed)
+    states: dict[str, Tree] = {}
+    for step in range(14):
+        root = store.volumes.activate(name).rootfs
+        for _ in range(6):
+            _change(root, rng)
+        store.volumes.deactivate(name)
+        action = rng.choice(["create", "create", "roll back", "remove"])
+        if action == "create" or not states:
+            snapshots.create(name, f"s{step}")
+            states[f"s{step}"] = _tree(store, name)
+        elif action == "roll back":
+            chosen = rng.choice(list(states))
+            snapshots.roll_back(name, chosen)
+            assert _tree(store, name) == states[chosen]
+        else:
+            chosen = rng.choice(list(states))
+            current = _tree(store, name)
+            snapshots.remove(name, chosen)
+            del states[chosen]
+            assert _tree(store, name) == current
+    assert _names(snapshots, name) == list(states)
+    for snapshot, tree in states.items():
+        snapshots.roll_back(name, snapshot)
+        assert _tree(store, name) == tree
+    assert store.volumes.recover() == []
+    store.assert_nothing_is_running()
+
+
+def test_active_volume_is_refused_unless_quiesced(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName
+) -> None:
+    """Refused, nothing changes; quiesced, it is active afterwards with its content."""
+    root = store.volumes.activate(name).rootfs
+    (root / "data").write_text("1")
+    for quiesced in (False, True):
+        with (root / "data").open(), pytest.raises(InUseError):
+            snapshots.create(name, "one", quiesced=quiesced)
+    assert store.volumes.get(name).state is VolumeState.ACTIVE
+    assert _names(snapshots, name) == []
+    snapshots.create(name, "one", quiesced=True)
+    assert (root / "data").read_text() == "1"
+    (root / "data").write_text("2")
+    with pytest.raises(InUseError):
+        snapshots.roll_back(name, "one")
+    assert (root / "data").read_text() == "2"
+    snapshots.roll_back(name, "one", quiesced=True)
+    assert (root / "data").read_text() == "1"
+    with pytest.raises(InUseError):
+        snapshots.remove(name, "one")
+    snapshots.remove(name, "one", quiesced=True)
+    assert (root / "data").read_text() == "1"
+    assert store.volumes.get(name).state is VolumeState.ACTIVE
+
+
+def test_snapshot_of_what_cannot_be_is_refused(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName, image: BuiltImage
+) -> None:
+    """Each for its own reason, and nothing is left behind."""
+    view = volume_name()
+    store.volumes.prepare(view, image.name, read_only=True)
+    with pytest.raises(VolumeConflictError, match="read-only"):
+        snapshots.create(view, "one")
+    with pytest.raises(VolumeNotFoundError):
+        snapshots.create(volume_name(), "one")
+    for bad in ("", "../x", "a/b", "-x", "x" * 129):
+        with pytest.raises(InvalidNameError):
+            snapshots.create(name, bad)
+    with pytest.raises(VolumeSnapshotNotFoundError, match="it has none"):
+        snapshots.roll_back(name, "one")
+    assert snapshots.remove(name, "one") is False
+    assert store.volumes.recover() == []
+
+
+def test_volume_with_snapshots_is_removed_with_all_of_them(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName, image: BuiltImage
+) -> None:
+    """Also those on other branches; the image's layers stay."""
+    for snapshot in ("one", "two"):
+        _write(store, name, data=snapshot)
+        snapshots.create(name, snapshot)
+    snapshots.roll_back(name, "one")
+    snapshots.create(name, "three")
+    store.volumes.remove(name)
+    assert store.snapshots() == set(image.chain_ids)
+    store.assert_nothing_is_running()
+
+
+def test_collection_takes_nothing_of_a_snapshot(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName, image: BuiltImage
+) -> None:
+    """Even when the image is gone."""
+    _write(store, name, data="1")
+    snapshots.create(name, "one")
+    before = _tree(store, name)
+    _write(store, name, data="2")
+    store.backing.images.delete(image.name, sync=True)
+    store.backing.leases.collect_garbage()
+    snapshots.roll_back(name, "one")
+    assert _tree(store, name) == before
