@@ -91,6 +91,9 @@ WRITERS: dict[str, Call] = {
     "volumes.deactivate_all": lambda c, x: c.volumes.deactivate_all(),
     "volumes.deactivate_each": lambda c, x: list(c.volumes.deactivate_each()),
     "volumes.remove": lambda c, x: c.volumes.remove(_VOLUME),
+    "volume_snapshots.create": lambda c, x: c.volume_snapshots.create(_VOLUME, "s"),
+    "volume_snapshots.roll_back": lambda c, x: c.volume_snapshots.roll_back(_VOLUME, "s"),
+    "volume_snapshots.remove": lambda c, x: c.volume_snapshots.remove(_VOLUME, "s"),
     "volumes.recover": lambda c, x: c.volumes.recover(),
     "prune.execute": lambda c, x: c.prune.execute(x.plan),
     "repair.repair": lambda c, x: list(c.repair.repair([])),
@@ -118,6 +121,9 @@ READERS: dict[str, Call] = {
     "volumes.iter_foreign": lambda c, x: list(c.volumes.iter_foreign()),
     "volumes.get": lambda c, x: c.volumes.get(_VOLUME),
     "volumes.usage": lambda c, x: c.volumes.usage(_VOLUME),
+    "volume_snapshots.iter_snapshots": lambda c, x: list(
+        c.volume_snapshots.iter_snapshots(_VOLUME)
+    ),
     "prune.plan": lambda c, x: c.prune.plan(),
     "usage.measure": lambda c, x: c.usage.measure(),
     "check.run": lambda c, x: list(c.check.run()),
