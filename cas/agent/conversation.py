@@ -75,6 +75,7 @@ class Conversation:
         self._sending = threading.Lock()
         self._numbers = count(_START + 1)
         self._ended: CasError | None = None
+        self._over = threading.Event()
 
     def listen(self) -> None:
         """Hand out what the agent says until it says no more.
@@ -97,6 +98,7 @@ class Conversation:
         """Let every question, open or to come, fail with ``error``; the first call counts."""
         with self._table:
             self._ended = self._ended or error
+            self._over.set()
             waiting = list(self._waiting.values())
         for each in waiting:
             each.answers.put(self._ended)
@@ -201,6 +203,7 @@ class Conversation:
                         raise AgentError("an agent does not read what it is told")
                     rest = rest[os.write(descriptor, rest[:_ATOMIC_BYTES]) :]
         except (OSError, ValueError) as error:
+            self._over.wait(_OBEY_SECONDS)  # whoever listens learns how it ended
             raise self._ended or AgentError("an agent's pipe is closed") from error
 
 

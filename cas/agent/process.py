@@ -1,62 +1,32 @@
 """Starts an agent, asks it, and outlives it."""
 
-__all__ = ["AgentProcess", "AgentProgram", "module_command"]
+__all__ = ["AgentProcess"]
 
 import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
-from typing import IO, Self, TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 
-from cas.agent.account import Account
 from cas.agent.conversation import Conversation, ProgressReceiver
 from cas.agent.messages import Start
+from cas.agent.program import AgentProgram, Launch, launch_agent, pipe_of
 from cas.errors import AgentError, CasError, ConfinementError
 from cas.model.cancellation import Cancellation
 from cas.model.printable import printable
 
 _log = logging.getLogger(__name__)
 
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
-"""Nothing of ours: it may hold credentials, and stays readable while the process lives."""
 _WORDS_BYTES = 4096
 """Longest line of an agent's log that is passed on."""
 _LEAVE_SECONDS = 2.0
 
 _Value = TypeVar("_Value", bound=msgspec.Struct)
-
-
-@dataclass(frozen=True, slots=True)
-class AgentProgram:
-    """Which agent to start.
-
-    Args:
-        name: What messages call it, such as ``downloader``.
-        command: The program and its arguments; see :func:`module_command`.
-        directory: Its working directory, the only one that it may write in.
-        account: Who it runs as.
-        require_confinement: Refuse to work with it when a part of its confinement is missing.
-    """
-
-    name: str
-    command: tuple[str, ...]
-    directory: Path
-    account: Account
-    require_confinement: bool = False
-
-
-def module_command(module: str) -> tuple[str, ...]:
-    """Give the command that runs a module of ours in this Python."""
-    # Isolated: no settings from the environment, no modules from the working directory.
-    return (sys.executable, "-I", "-m", module)
 
 
 class AgentProcess:
@@ -68,10 +38,14 @@ class AgentProcess:
     Args:
         program: Which agent.
         options: What it is told at the start, credentials included, as JSON.
+        launch: Gives its process; may be one that was started before.
     """
 
-    def __init__(self, program: AgentProgram, options: bytes) -> None:
+    def __init__(
+        self, program: AgentProgram, options: bytes, *, launch: Launch = launch_agent
+    ) -> None:
         self._program = program
+        self._launch = launch
         self._options = options
         self._introduction = threading.Lock()
         self._missing: dict[str, str] | None = None
@@ -82,8 +56,10 @@ class AgentProcess:
         Raises:
             AgentError: There is no such program, or no such directory.
         """
-        self._process = self._launch()
-        self._conversation = Conversation(_pipe(self._process.stdin), _pipe(self._process.stdout))
+        self._process = self._launch(self._program)
+        self._conversation = Conversation(
+            pipe_of(self._process.stdin), pipe_of(self._process.stdout)
+        )
         self._threads = [
             threading.Thread(target=target, daemon=True) for target in (self._listen, self._relay)
         ]
@@ -146,31 +122,13 @@ class AgentProcess:
         # One that is still loading does not look at its pipe.
         if self._missing is None or self._conversation.busy:
             self._process.kill()
-        _pipe(self._process.stdin).close()
+        pipe_of(self._process.stdin).close()
         self._wait()
         for thread in self._threads:
             if thread.is_alive():
                 thread.join()
         for pipe in (self._process.stdout, self._process.stderr):
-            _pipe(pipe).close()
-
-    def _launch(self) -> subprocess.Popen[bytes]:
-        try:
-            return subprocess.Popen(
-                self._program.command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=self._program.directory,
-                env=_ENVIRONMENT,
-                start_new_session=True,  # Ctrl-C reaches it through this process, in order
-            )
-        except OSError as error:
-            raise AgentError(
-                f"the {self._program.name} cannot be started in "
-                f"{str(self._program.directory)!r}: {error.strerror}",
-                directory=self._program.directory,
-            ) from error
+            pipe_of(pipe).close()
 
     def _introduce(self) -> dict[str, str]:
         ready = self._conversation.start(
@@ -223,7 +181,7 @@ class AgentProcess:
 
     def _relay(self) -> None:
         """Pass on its log."""
-        words = _pipe(self._process.stderr)
+        words = pipe_of(self._process.stderr)
         while line := words.readline(_WORDS_BYTES):
             text = printable(line.decode(errors="replace").rstrip())
             _log.info("agent says agent=%s words=%s", self._program.name, text)
@@ -233,12 +191,6 @@ class AgentProcess:
 def _warn_once(name: str, wall: str, reason: str) -> None:
     """Each pull starts agents anew, and a machine lacks the same every time."""
     _log.warning("agent lacks confinement agent=%s wall=%s reason=%s", name, wall, reason)
-
-
-def _pipe(stream: IO[bytes] | None) -> IO[bytes]:
-    if stream is None:
-        raise AgentError("an agent was started without pipes")
-    return stream
 
 
 def _signal_name(number: int) -> str:

@@ -32,5 +32,9 @@ def pull_image(
                 return client.images.pull(
                     reference, name=name, platform=platform, progress=progress
                 )
-        with invocation.own_case() as case:
-            return case.pull.image(reference, name=name, platform=platform, progress=progress)
+        from cas.pull.early_agents import early_agents
+
+        with early_agents(settings) as early, invocation.own_case() as case:
+            return case.pull.image(
+                reference, name=name, platform=platform, progress=progress, launch=early.launch
+            )

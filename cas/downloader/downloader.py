@@ -7,11 +7,12 @@ from typing import Self
 
 import msgspec
 
-from cas.agent.account import find_account
-from cas.agent.process import AgentProcess, AgentProgram, module_command
+from cas.agent.process import AgentProcess
+from cas.agent.program import Launch, launch_agent
 from cas.datastores.retry import RetryPolicy
 from cas.datastores.settings import SourceSettings, encode_settings
 from cas.datastores.terms import FetchPolicy
+from cas.downloader.program import downloader_program
 from cas.downloader.requests import (
     Content,
     DescriptorForm,
@@ -46,19 +47,17 @@ class Downloader:
     Args:
         settings: Layout, accounts, limits.
         source: The datastore, with everything that opens it.
+        launch: Gives its process.
     """
 
-    def __init__(self, settings: Settings, source: SourceSettings) -> None:
+    def __init__(
+        self, settings: Settings, source: SourceSettings, *, launch: Launch = launch_agent
+    ) -> None:
         self._limits = settings.limits
         options = Options(msgspec.Raw(encode_settings(source)), _policy(settings.download))
-        program = AgentProgram(
-            "downloader",
-            module_command("cas.downloader"),
-            settings.layout.downloader,
-            find_account(settings.owners["downloader"]),
-            require_confinement=settings.require_confinement,
+        self._process = AgentProcess(
+            downloader_program(settings), msgspec.json.encode(options), launch=launch
         )
-        self._process = AgentProcess(program, msgspec.json.encode(options))
 
     def __enter__(self) -> Self:
         """Start the process; raises as :meth:`cas.agent.process.AgentProcess.__enter__`."""

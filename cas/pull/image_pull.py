@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
+from cas.agent.program import Launch
 from cas.datastores.settings import SourceSettings
 from cas.downloader.downloader import Downloader
 from cas.errors import (
@@ -64,6 +65,7 @@ class ImageRequest:
         image: UUID for its files on the way; None takes one made from the reference.
         cancel: Stops the work.
         progress: Told of every step.
+        launch: Gives the processes of the agents.
     """
 
     reference: ImageReference
@@ -74,6 +76,7 @@ class ImageRequest:
     image: UUID | None
     cancel: Cancellation
     progress: Progress
+    launch: Launch
 
 
 class ImagePull:
@@ -97,8 +100,8 @@ class ImagePull:
         signed = request.rule.require is not Requirement.NOTHING
         with (
             self._leasing.hold(_PULL, resumes=f"{_PULL} {image}") as lease,
-            Downloader(self._settings, request.source) as downloader,
-            Verifier(self._settings, signatures=signed) as verifier,
+            Downloader(self._settings, request.source, launch=request.launch) as downloader,
+            Verifier(self._settings, signatures=signed, launch=request.launch) as verifier,
         ):
             run = _Run(
                 self._backing, self._settings, request, image, lease, Agents(downloader, verifier)

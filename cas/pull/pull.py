@@ -5,6 +5,7 @@ __all__ = ["Pull"]
 from pathlib import Path
 from uuid import UUID
 
+from cas.agent.program import Launch, launch_agent
 from cas.datastores.settings import Credentials
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Platform
@@ -56,6 +57,7 @@ class Pull:
         image: UUID | None = None,
         cancel: Cancellation | None = None,
         progress: Progress = NO_PROGRESS,
+        launch: Launch = launch_agent,
     ) -> PulledImage:
         """Pull an image for one platform from its registry.
 
@@ -71,6 +73,7 @@ class Pull:
             image: UUID for its files on the way; None takes one made from the reference.
             cancel: Stops the work.
             progress: Told of every step.
+            launch: Gives the processes of the agents; see :mod:`cas.pull.early_agents`.
 
         Raises:
             InvalidNameError: It is no reference, or no image can have the name.
@@ -100,6 +103,7 @@ class Pull:
                 image=image,
                 cancel=cancel or Cancellation(),
                 progress=progress,
+                launch=launch,
             )
         )
 

@@ -10,8 +10,9 @@ from typing import Self
 
 import msgspec
 
-from cas.agent.account import find_account, find_group
-from cas.agent.process import AgentProcess, AgentProgram, module_command
+from cas.agent.account import find_group
+from cas.agent.process import AgentProcess
+from cas.agent.program import Launch, launch_agent
 from cas.errors import AgentError, IntegrityError
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
@@ -19,6 +20,7 @@ from cas.model.settings import Settings
 from cas.model.signature_policy import PublicKey, Rule
 from cas.model.transfer_name import TransferName
 from cas.verifier.handover import HandOver
+from cas.verifier.program import verifier_program
 from cas.verifier.requests import (
     CheckCosign,
     CheckDetached,
@@ -41,21 +43,19 @@ class Verifier:
     Args:
         settings: Layout and accounts.
         signatures: Whether it will be asked to check signatures.
+        launch: Gives its process.
     """
 
-    def __init__(self, settings: Settings, *, signatures: bool = False) -> None:
-        account = find_account(settings.owners["verifier"])
+    def __init__(
+        self, settings: Settings, *, signatures: bool = False, launch: Launch = launch_agent
+    ) -> None:
+        program = verifier_program(settings)
         readers = find_group(settings.owners["volumemgr"])
         self._layout = settings.layout
-        self._handover = HandOver(settings.layout, account.user, readers)
-        program = AgentProgram(
-            "verifier",
-            module_command("cas.verifier"),
-            settings.layout.verifier,
-            account,
-            require_confinement=settings.require_confinement,
+        self._handover = HandOver(settings.layout, program.account.user, readers)
+        self._process = AgentProcess(
+            program, msgspec.json.encode(Options(signatures)), launch=launch
         )
-        self._process = AgentProcess(program, msgspec.json.encode(Options(signatures)))
 
     def __enter__(self) -> Self:
         """Start the process; raises as :meth:`cas.agent.process.AgentProcess.__enter__`."""

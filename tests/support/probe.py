@@ -6,7 +6,8 @@ from pathlib import Path
 import msgspec
 
 from cas.agent.account import Account
-from cas.agent.process import AgentProcess, AgentProgram
+from cas.agent.process import AgentProcess
+from cas.agent.program import AgentProgram
 from tests.support import probe_agent
 from tests.support.probe_agent import Attempt, Options, Outcome
 

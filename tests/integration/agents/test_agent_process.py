@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from cas.agent.account import find_account
-from cas.agent.process import AgentProcess, AgentProgram
+from cas.agent.process import AgentProcess
+from cas.agent.program import AgentProgram
 from cas.errors import (
     AgentError,
     BlobNotFoundError,

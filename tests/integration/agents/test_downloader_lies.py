@@ -27,7 +27,7 @@ sys.stdin.readline()
 def liar(agent_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Downloader:
     """What answers every question with one digest."""
     command = (sys.executable, "-I", "-c", LIAR)
-    monkeypatch.setattr("cas.downloader.downloader.module_command", lambda _: command)
+    monkeypatch.setattr("cas.downloader.program.module_command", lambda _: command)
     return Downloader(agent_settings, SourceSettings(url="docker://registry.example"))
 
 
