@@ -33,7 +33,10 @@ from cas.store.account.graph import Kind
 from cas.store.account.inventory import Inventory, OtherContent, take_inventory
 from cas.store.account.parts import Part, content_root, parts
 from cas.store.backing import Backing
+from cas.store.transfers import idle_transfers
 
+_RECLAIMABLE = "abandoned, prune removes it"
+"""Part of what downloads take."""
 _ACTION = "measure"
 _BY_RECORD = frozenset({"content", "snapshots", "ingests", "reserve"})
 """Parts that :func:`store_bytes` does not take from the disk."""
@@ -262,8 +265,21 @@ class Usage:
             layers = _own_layers(inventory)
             yield UsageEntry("volumes", "written", own, layers)
             yield UsageEntry("store", "snapshots", size - own, count - layers)
+        elif part.path in (self._backing.layout.downloader, self._backing.layout.verifier):
+            yield from self._transfers(part, size)
         else:
             yield UsageEntry(part.owner, part.name, size)
+
+    def _transfers(self, part: Part, size: int) -> Iterator[UsageEntry]:
+        """Tell what is on its way from what nobody goes on with, which a prune gives back."""
+        idle = [
+            found.size
+            for found in idle_transfers(self._backing.layout, self._backing.clock())
+            if found.path.is_relative_to(part.path)
+        ]
+        yield UsageEntry(part.owner, part.name, max(0, size - sum(idle)))
+        if idle:
+            yield UsageEntry(part.owner, _RECLAIMABLE, sum(idle), len(idle))
 
     def _content(self, size: int, inventory: Inventory) -> Iterator[UsageEntry]:
         """Split the blobs directory into ours, other namespaces' and nobody's."""

@@ -148,14 +148,24 @@ def test_prune_takes_no_path_from_a_plan(case: Case, tmp_path: Path) -> None:
 def test_df_and_a_dry_run_show_interrupted_downloads(
     case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What they take counts for downloader and verifier; after a prune it is gone."""
+    """What a prune gives back is told from what is on its way; after it there is none."""
+    on_its_way = leftovers(case.settings, Digest.of(b"young"))
     age(leftovers(case.settings))
     cas = Cas(case.settings, tmp_path, capsys)
 
-    usage = json.loads(cas("--json", "df").out)
+    def reclaimable() -> dict[str, tuple[int, int]]:
+        entries = json.loads(cas("--json", "df").out)["entries"]
+        rows = [row for row in entries if row["part"] == "abandoned, prune removes it"]
+        return {row["owner"]: (row["size"], row["objects"]) for row in rows}
+
+    before = reclaimable()
     shown = cas("prune", "--dry-run").out
     assert cas("prune", "--force").status == 0
 
-    assert "downloader" in json.dumps(usage)
+    # The file of nobody is both: made anew by the second call, and aged with its others.
+    assert before == {"downloader": (3 * 8192, 3), "verifier": (2 * 8192, 2)}
+    assert reclaimable() == {}
     assert shown.count(DIGEST.hex) >= 4
+    for path in on_its_way[:4]:
+        path.unlink()
     assert left_by(case) == NOTHING
