@@ -20,7 +20,7 @@ RUN python3 -m venv /opt/cas \
 
 FROM debian:bookworm-slim
 RUN apt-get update \
- && apt-get install -y --no-install-recommends containerd isal pigz python3 \
+ && apt-get install -y --no-install-recommends containerd isal pigz python3 qemu-utils \
  && apt-get clean \
  && rm -rf /var/lib/apt/lists/* /usr/bin/containerd-shim* # nothing runs in a store
 # Owners of the layout; their numbers are on disk, so every build of the image must agree on them.

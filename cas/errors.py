@@ -25,11 +25,14 @@ that callers may decide by, so that nobody has to read messages:
     │   ├── VolumeNotFoundError
     │   ├── VolumeSnapshotNotFoundError  the volume has no snapshot of that name
     │   ├── LeaseNotFoundError        the lease vanished under its holder
+    │   ├── DiskNotFoundError         the image holds no disk
     │   └── SourceNotFoundError       file to read, or object at its source, does not exist
     ├── ConflictError            4   FAILED_PRECONDITION
     │   ├── AlreadyExistsError
     │   ├── VolumeConflictError       the name holds another image
     │   ├── VolumeHeldError           what an upgrade found of the volume is not converted yet
+    │   ├── VolumeSizeError           the disk is larger than asked for, or cannot grow
+    │   ├── AmbiguousDiskError        the image holds several disks
     │   ├── InUseError                object has users
     │   ├── ServiceMismatchError      the service works on another store
     │   ├── MountPointError           mount point occupied by something else
@@ -44,6 +47,8 @@ that callers may decide by, so that nobody has to read messages:
     │   ├── MalformedArchiveError
     │   ├── LimitExceededError        input larger or deeper than a stated limit
     │   ├── LayerError                a layer cannot be unpacked
+    │   ├── DiskFormatError           a disk image of another format than claimed or usable
+    │   ├── DiskImageError            a disk image is malformed, or refers to other files
     │   ├── CorruptBlobError          stored content differs from its digest
     │   ├── CorruptVolumeError        volume directory is not what it must be
     │   ├── CheckpointError           no copy of the device's configuration can be read
@@ -67,6 +72,8 @@ that callers may decide by, so that nobody has to read messages:
     │   ├── DeadlineExceededError
     │   ├── EventsLostError           a listener was too slow
     │   ├── ContainerdMissingError    no containerd binary (not temporary)
+    │   ├── QemuImgMissingError       no qemu-img binary (not temporary)
+    │   ├── QemuImgError              it failed (not temporary)
     │   ├── SourceUnavailableError    a datastore does not answer, or breaks off
     │   ├── SourceStalledError        a datastore sends nothing, or next to nothing
     │   ├── RateLimitedError          a datastore asks for a pause
@@ -87,6 +94,7 @@ that callers may decide by, so that nobody has to read messages:
 __all__ = [
     "AgentError",
     "AlreadyExistsError",
+    "AmbiguousDiskError",
     "AuthenticationError",
     "BlobNotFoundError",
     "CasError",
@@ -106,6 +114,9 @@ __all__ = [
     "DeniedError",
     "DiffIDMismatchError",
     "DigestMismatchError",
+    "DiskFormatError",
+    "DiskImageError",
+    "DiskNotFoundError",
     "EncryptionUnsupportedError",
     "EventsLostError",
     "ImageNotFoundError",
@@ -127,6 +138,8 @@ __all__ = [
     "NotFoundError",
     "PcrMismatchError",
     "PlatformNotFoundError",
+    "QemuImgError",
+    "QemuImgMissingError",
     "RateLimitedError",
     "ResumeUnsupportedError",
     "SealedKeyError",
@@ -155,6 +168,7 @@ __all__ = [
     "VolumeConflictError",
     "VolumeHeldError",
     "VolumeNotFoundError",
+    "VolumeSizeError",
     "VolumeSnapshotNotFoundError",
 ]
 
@@ -276,6 +290,12 @@ class LeaseNotFoundError(NotFoundError):
     reference = "lease-lost"
 
 
+class DiskNotFoundError(NotFoundError):
+    """The image holds no disk that a volume could be made from."""
+
+    reference = "disk-not-found"
+
+
 class SourceNotFoundError(NotFoundError):
     """The file or directory to read, or the object at its source, does not exist."""
 
@@ -307,6 +327,16 @@ class VolumeHeldError(ConflictError):
     """The volume's data lies where older software kept it, and an upgrade could not convert it."""
 
     reference = "volume-held"
+class VolumeSizeError(ConflictError):
+    """The disk is larger than what was asked for, or its format cannot grow."""
+
+    reference = "volume-size"
+
+
+class AmbiguousDiskError(ConflictError):
+    """The image holds several disks, and nothing says which is meant."""
+
+    reference = "disk-ambiguous"
 
 
 class InUseError(ConflictError):
@@ -397,6 +427,18 @@ class LayerError(IntegrityError):
     """containerd refused to unpack a layer."""
 
     reference = "layer-unusable"
+
+
+class DiskFormatError(IntegrityError):
+    """A disk image is of another format than it is said to be, or of one that cannot be used."""
+
+    reference = "disk-format"
+
+
+class DiskImageError(IntegrityError):
+    """A disk image is malformed or cut off, or refers to something outside itself."""
+
+    reference = "disk-unusable"
 
 
 class CorruptBlobError(IntegrityError):
@@ -548,6 +590,20 @@ class ContainerdMissingError(UnavailableError):
     """There is no containerd binary to run."""
 
     reference = "containerd-missing"
+    temporary = False
+
+
+class QemuImgMissingError(UnavailableError):
+    """There is no qemu-img binary to run."""
+
+    reference = "qemu-img-missing"
+    temporary = False
+
+
+class QemuImgError(UnavailableError):
+    """qemu-img failed or was stopped at one of its limits; its own words are in the message."""
+
+    reference = "qemu-img-failed"
     temporary = False
 
 

@@ -41,6 +41,7 @@ class _LimitsTable(msgspec.Struct, forbid_unknown_fields=True):
     blob_bytes: int | None = None
     layer_expansion: int | None = None
     layer_expansion_floor_bytes: int | None = None
+    disk_bytes: int | None = None
     min_free_bytes: int | None = None
 
 

@@ -41,5 +41,7 @@ class Limits:
     """Uncompressed bytes per compressed byte of a layer, above ``layer_expansion_floor_bytes``."""
     layer_expansion_floor_bytes: int = 1 * _GIB
     """Layers that unpack to no more than this are never called bombs."""
+    disk_bytes: int = 64 * 1024 * _GIB
+    """The disk in a disk image, and a disk volume."""
     min_free_bytes: int = 64 * _MIB
     """Room that new work always leaves on the file system."""

@@ -1,0 +1,1 @@
+"""Disk images and disk volumes, as values and pure rules."""
