@@ -5,7 +5,7 @@ here once and handed down; nothing below reads the environment, the clock or the
 cases are imported when they are first asked for: a command pays for what it uses.
 """
 
-__all__ = ["Case", "open_upgrade", "open_vaults", "require_root", "utc_now"]
+__all__ = ["Case", "open_upgrade", "open_vaults", "qemu_img", "require_root", "utc_now"]
 
 import os
 import platform
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from cas.upgrade.upgrade import Upgrade
     from cas.vault.passphrase import AskPassphrase
     from cas.vault.vaults import Vaults
+    from cas.volumes.disk.qemu_img import QemuImg
     from cas.volumes.snapshots import VolumeSnapshots
     from cas.volumes.volumes import Volumes
 
@@ -158,13 +159,20 @@ class Case:
 
     @cached_property
     def volumes(self) -> "Volumes":
-        """Use cases on container volumes."""
+        """Use cases on volumes."""
         from cas.store.image.catalogue import ImageCatalogue
         from cas.volumes.volumes import Volumes
 
         # Not self.images: a command that makes a volume needs no archives.
         images = ImageCatalogue(self.backing)
-        return Volumes(self.backing, self.locks, self.leasing, images, self.unpack)
+        return Volumes(
+            self.backing,
+            self.locks,
+            self.leasing,
+            images,
+            self.unpack,
+            qemu=qemu_img(self.settings),
+        )
 
     @cached_property
     def volume_snapshots(self) -> "VolumeSnapshots":
@@ -359,6 +367,21 @@ class Case:
         self.sentinel.require()
         with room_to_remove(self.settings.layout):
             self.backing.leases.collect_garbage()
+
+
+def qemu_img(settings: Settings) -> "QemuImg":
+    """Give qemu-img as the settings want it run: as the user who looks at what came from outside.
+
+    Nothing is looked for before it is needed.
+    """
+    from cas.agent.account import find_account
+    from cas.volumes.disk.qemu_img import QemuImg
+
+    return QemuImg(
+        settings.qemu_img_binary,
+        account=lambda: find_account(settings.owners["verifier"]),
+        require_confinement=settings.require_confinement,
+    )
 
 
 def open_vaults(settings: Settings, *, ask: "AskPassphrase", clock: Clock = utc_now) -> "Vaults":

@@ -327,6 +327,8 @@ class VolumeHeldError(ConflictError):
     """The volume's data lies where older software kept it, and an upgrade could not convert it."""
 
     reference = "volume-held"
+
+
 class VolumeSizeError(ConflictError):
     """The disk is larger than what was asked for, or its format cannot grow."""
 

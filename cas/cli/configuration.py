@@ -21,6 +21,7 @@ _PLAIN = (
     "namespace",
     "snapshotter",
     "containerd_binary",
+    "qemu_img_binary",
     "workers",
     "wait_seconds",
     "require_encryption",
@@ -59,6 +60,7 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
     namespace: str | None = None
     snapshotter: str | None = None
     containerd_binary: str | None = None
+    qemu_img_binary: str | None = None
     workers: int | None = None
     wait_seconds: float | None = None
     require_encryption: bool | None = None

@@ -16,7 +16,7 @@ from cas.cli.output import (
     print_rows,
     timestamp,
 )
-from cas.cli.parameters import VOLUME_NAME, expand_dash
+from cas.cli.parameters import SIZE, VOLUME_NAME, expand_dash
 from cas.cli.pulling import pull_image
 from cas.errors import VolumeNotFoundError
 from cas.model.volume_name import VolumeName
@@ -24,7 +24,7 @@ from cas.model.volume_name import VolumeName
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cas.volumes.volumes import VolumeStatus
+    from cas.volumes.status import DiskStatus, VolumeStatus
 
 
 _REGISTRY = "docker://"
@@ -32,7 +32,7 @@ _REGISTRY = "docker://"
 
 @click.group(name="volume", cls=NounGroup)
 def command() -> None:
-    """Volumes: writable file systems made from images, named <UUID>#<generation>.
+    """Volumes: writable file systems and disks made from images, named <UUID>#<generation>.
 
     \b
     Example:
@@ -55,6 +55,26 @@ def _document(status: "VolumeStatus") -> dict[str, object]:
         "snapshotter": record.snapshotter if record else None,
         "read_only": record.read_only if record else None,
         "created": timestamp(record.created) if record else None,
+        "disk": _disk_document(status.disk) if status.disk else None,
+    }
+
+
+def _disk_document(disk: "DiskStatus") -> dict[str, object]:
+    record = disk.record
+    origin = record.origin if record else None
+    return {
+        "path": str(disk.path),
+        "clear": disk.clear,
+        "format": str(disk.format),
+        "virtual_size": disk.virtual_size,
+        "allocated": disk.allocated,
+        "known": record is not None,
+        "image": origin.image if origin else None,
+        "manifest_digest": str(origin.manifest_digest) if origin else None,
+        "blob_digest": str(origin.blob_digest) if origin else None,
+        "size": record.size if record else None,
+        "read_only": record.read_only if record else None,
+        "created": timestamp(record.created) if record else None,
     }
 
 
@@ -62,37 +82,105 @@ def _document(status: "VolumeStatus") -> dict[str, object]:
 @click.argument("name", type=VOLUME_NAME)
 @click.option(
     "--image",
-    required=True,
     metavar="REF",
-    help="Image to make the volume from; docker://REF is pulled when absent.",
+    help="Image to make a container volume from; docker://REF is pulled when absent.",
 )
+@click.option(
+    "--disk",
+    metavar="REF|DIGEST",
+    help="Image, or blob, to make a disk volume from; docker://REF is pulled when absent.",
+)
+@click.option("--blank", is_flag=True, help="An empty disk of --size.")
+@click.option("--size", type=SIZE, metavar="SIZE", help="Disks: at least so large, such as 10GiB.")
+@click.option(
+    "--format",
+    "disk_format",
+    type=click.Choice(("raw", "qcow2", "vmdk", "vhdx", "iso")),
+    help="Disks: convert to that; blank disks are raw or qcow2.",
+)
+@click.option("--clear", is_flag=True, help="Disks: outside the vault.")
 @click.option("--activate", is_flag=True, help="Mount it as well.")
-@click.option("--read-only", is_flag=True, help="No writable layer.")
+@click.option("--read-only", is_flag=True, help="No writable layer; a disk nobody writes to.")
 @output_options
 @pass_invocation
 def prepare(
-    invocation: Invocation, name: VolumeName, image: str, activate: bool, read_only: bool
+    invocation: Invocation,
+    *,
+    name: VolumeName,
+    image: str | None,
+    disk: str | None,
+    blank: bool,
+    size: int | None,
+    disk_format: str | None,
+    clear: bool,
+    activate: bool,
+    read_only: bool,
 ) -> None:
-    """Make a volume from an image and print its root directory.
+    """Make a volume from an image and print its root directory, or the file of its disk.
 
     Calling it again returns the volume as it is, data untouched. Another image under the same
     name is a conflict: use the next generation. An image given as docker://REF is pulled if the
-    store has none of that name.
+    store has none of that name. A disk is grown to the size asked for and never made smaller.
 
     \b
     Example:
       cas volume prepare 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0 --image alpine:3.20 --activate
+      cas volume prepare 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#1 --disk debian:12 --size 10GiB
     """
-    if image.startswith(_REGISTRY):
-        image = _ensure_pulled(invocation, image.removeprefix(_REGISTRY))
+    if [image is not None, disk is not None, blank].count(True) != 1:
+        raise click.UsageError("give one of --image, --disk and --blank")
+    if image is not None:
+        _refuse_disk_options(size=size, disk_format=disk_format, clear=clear)
+        _prepare_container(invocation, name, image, read_only=read_only, activate=activate)
+        return
+    from cas.model.disk.format import DiskFormat
+    from cas.model.disk.record import DiskRequest
+
+    request = DiskRequest(
+        source=None if disk is None else _present(invocation, disk),
+        size=size,
+        format=None if disk_format is None else DiskFormat(disk_format),
+        read_only=read_only,
+        clear=clear,
+    )
+    with invocation.case(writing=True) as case, invocation.progress() as progress:
+        status = case.volumes.prepare_disk(name, request, progress=progress)
+    _print_prepared(invocation, status)
+
+
+def _refuse_disk_options(*, size: int | None, disk_format: str | None, clear: bool) -> None:
+    if clear:
+        raise click.UsageError(
+            "only disks can be clear volumes: the layers of a container lie in the vault, with "
+            "everything that is written over them"
+        )
+    if size is not None or disk_format is not None:
+        raise click.UsageError("--size and --format are for disks: give --disk or --blank")
+
+
+def _prepare_container(
+    invocation: Invocation, name: VolumeName, image: str, *, read_only: bool, activate: bool
+) -> None:
+    image = _present(invocation, image)
     with invocation.case(writing=True) as case, invocation.progress() as progress:
         status = case.volumes.prepare(
             name, image, read_only=read_only, activate=activate, progress=progress
         )
+    _print_prepared(invocation, status)
+
+
+def _print_prepared(invocation: Invocation, status: "VolumeStatus") -> None:
     if invocation.as_json:
         print_document(_document(status))
     else:
-        click.echo(str(name) if invocation.quiet else str(status.rootfs))
+        click.echo(str(status.name) if invocation.quiet else str(status.rootfs))
+
+
+def _present(invocation: Invocation, image: str) -> str:
+    """Give the name of an image in the store, pulled first if it was given with its registry."""
+    if image.startswith(_REGISTRY):
+        return _ensure_pulled(invocation, image.removeprefix(_REGISTRY))
+    return image
 
 
 def _ensure_pulled(invocation: Invocation, reference: str) -> str:
@@ -114,7 +202,8 @@ def ls(invocation: Invocation) -> None:
     """List volumes.
 
     JSON: an array of name, state, problem, rootfs, image, root_digest, manifest_digest, chain_id,
-    snapshot_key, snapshotter, read_only, created.
+    snapshot_key, snapshotter, read_only, created, and for a disk volume disk (path, clear, format,
+    virtual_size, allocated, known, image, manifest_digest, blob_digest, size, read_only, created).
 
     \b
     Example:
@@ -127,20 +216,31 @@ def ls(invocation: Invocation) -> None:
             columns=(
                 Column("NAME", 38, lambda status: str(status.name)),
                 Column("STATE", 8, lambda status: str(status.state)),
-                Column(
-                    "CREATED",
-                    19,
-                    lambda status: local_time(status.record.created) if status.record else "",
-                ),
-                Column(
-                    "IMAGE",
-                    0,
-                    lambda status: status.record.image if status.record else status.problem or "",
-                ),
+                Column("KIND", 9, _kind),
+                Column("CREATED", 19, _created),
+                Column("IMAGE", 0, _image),
             ),
             identifier=lambda status: str(status.name),
             document=_document,
         )
+
+
+def _kind(status: "VolumeStatus") -> str:
+    return str(status.disk.format) if status.disk else "container" if status.record else ""
+
+
+def _created(status: "VolumeStatus") -> str:
+    record = status.disk.record if status.disk else status.record
+    return local_time(record.created) if record else ""
+
+
+def _image(status: "VolumeStatus") -> str:
+    if status.disk is None:
+        return status.record.image if status.record else status.problem or ""
+    if status.disk.record is None:
+        return "(not made by cas)"
+    origin = status.disk.record.origin
+    return "(blank)" if origin is None else origin.image
 
 
 @command.command()

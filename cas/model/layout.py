@@ -4,7 +4,7 @@ Pure: it computes paths and never looks at the disk. Who owns which directory is
 row per directory that ``cas layout`` creates and checks.
 """
 
-__all__ = ["DEFAULT_PERSIST", "Layout", "LayoutDirectory"]
+__all__ = ["DEFAULT_PERSIST", "DiskPaths", "Layout", "LayoutDirectory"]
 
 import hashlib
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ DEFAULT_PERSIST = Path("/persist")
 _DEFAULT_RUN = Path("/run/containerd-user")
 _DEFAULT_SERVICE_SOCKET = Path("/run/cas/cas.sock")
 _TEMPORARY_PREFIX = "."
+_DISK_RECORDS = f"{_TEMPORARY_PREFIX}disks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,46 @@ class LayoutDirectory:
     owner: str
     group: str
     mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class DiskPaths:
+    """The files of one disk volume, in one of the two directories of volumes.
+
+    Args:
+        directory: The directory.
+        name: Of the volume.
+        clear: Whether that is the directory of clear volumes.
+    """
+
+    directory: Path
+    name: VolumeName
+    clear: bool
+
+    @property
+    def file(self) -> Path:
+        """The disk; it exists if and only if the volume does."""
+        return self.directory / str(self.name)
+
+    @property
+    def record(self) -> Path:
+        """What the volume was made from; there before the disk, and absent for adopted disks."""
+        return self.directory / _DISK_RECORDS / f"{self.name}.json"
+
+    @property
+    def preparing(self) -> Path:
+        """Where the disk is written before its one rename; left only by a crash."""
+        return self.directory / f"{_TEMPORARY_PREFIX}{self.name}.preparing"
+
+    @property
+    def reformatting(self) -> Path:
+        """Where an image that was unpacked is converted to; left only by a crash."""
+        return self.directory / f"{_TEMPORARY_PREFIX}{self.name}.reformatting"
+
+    @property
+    def removing(self) -> Path:
+        """What the disk is renamed to before removal; left only by a crash."""
+        return self.directory / f"{_TEMPORARY_PREFIX}{self.name}.removing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +299,18 @@ class Layout:
     def converting(volume: Path) -> Path:
         """Where an old volume is copied to before its one rename; left only by a crash."""
         return volume.with_name(f"{_TEMPORARY_PREFIX}{volume.name}.converting")
+
+    def disk(self, name: VolumeName, *, clear: bool) -> DiskPaths:
+        """The files of a disk volume, in the vault or in clear."""
+        return DiskPaths(self.disk_directory(clear=clear), name, clear)
+
+    def disk_directory(self, *, clear: bool) -> Path:
+        """Where disk volumes are, in the vault or in clear."""
+        return self.clear_volumes if clear else self.volumes
+
+    def disk_records(self, *, clear: bool) -> Path:
+        """Where the records of disk volumes are, in the vault or in clear."""
+        return self.disk_directory(clear=clear) / _DISK_RECORDS
 
     def lock(self, kind: str, key: str) -> Path:
         """The lock file of an object: one of 256 per kind, so that their number is bounded."""

@@ -34,6 +34,7 @@ class Settings:
         namespace: containerd namespace.
         snapshotter: containerd snapshotter plugin.
         containerd_binary: Name on PATH or absolute path of containerd.
+        qemu_img_binary: Name, or absolute path, of qemu-img.
         workers: Blobs, and layers of an image, worked on at once.
         wait_seconds: How long to wait for containerd to answer at first.
         service: Whether commands go through the service.
@@ -56,6 +57,7 @@ class Settings:
     namespace: str = DEFAULT_NAMESPACE
     snapshotter: str = DEFAULT_SNAPSHOTTER
     containerd_binary: str = "containerd"
+    qemu_img_binary: str = "qemu-img"
     workers: int = 4
     wait_seconds: float = 10.0
     service: ServiceUse = ServiceUse.AUTO

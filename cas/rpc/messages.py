@@ -32,10 +32,7 @@ __all__ = [
     "skipped_object",
     "text",
     "usage_entry",
-    "volume",
-    "volume_record",
     "volume_share",
-    "volume_usage",
 ]
 
 from datetime import datetime
@@ -43,14 +40,12 @@ from typing import TYPE_CHECKING
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, types_pb2, volumes_pb2
+from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, types_pb2
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import Digest
 from cas.model.events import Event
 from cas.model.labels import MEDIA_TYPE
 from cas.model.records import BlobInfo, ImageRecord
-from cas.model.volume_record import VolumeRecord
-from cas.volumes.status import VolumeState, VolumeStatus, VolumeUsage
 
 if TYPE_CHECKING:
     from cas.store.account.usage import FileSystemUsage, ImageUsage, UsageEntry, VolumeShare
@@ -64,12 +59,6 @@ if TYPE_CHECKING:
     from cas.store.prune.execution import Skipped
     from cas.store.prune.plan import Holder, PlannedObject, PrunePlan
     from cas.store.prune.prune import PruneResult
-
-_VOLUME_STATES = {
-    VolumeState.ACTIVE: volumes_pb2.VOLUME_STATE_ACTIVE,
-    VolumeState.INACTIVE: volumes_pb2.VOLUME_STATE_INACTIVE,
-    VolumeState.CORRUPT: volumes_pb2.VOLUME_STATE_CORRUPT,
-}
 
 
 def text(value: object) -> str:
@@ -195,38 +184,6 @@ def layer(value: "Layer") -> images_pb2.ImageLayer:
         descriptor=descriptor(value.descriptor),
         diff_id=str(value.diff_id),
         chain_id=str(value.chain_id),
-    )
-
-
-def volume(value: VolumeStatus) -> volumes_pb2.Volume:
-    """Write a volume as it was found."""
-    return volumes_pb2.Volume(
-        name=str(value.name),
-        state=_VOLUME_STATES[value.state],
-        rootfs=text(value.rootfs),
-        problem=text(value.problem or ""),
-        record=None if value.record is None else volume_record(value.record),
-    )
-
-
-def volume_record(value: VolumeRecord) -> volumes_pb2.VolumeRecord:
-    """Write what a volume was made from; its name stands beside it."""
-    return volumes_pb2.VolumeRecord(
-        image=value.image,
-        root_digest=str(value.root_digest),
-        manifest_digest=str(value.manifest_digest),
-        chain_id="" if value.chain_id is None else str(value.chain_id),
-        snapshot_key=value.snapshot_key,
-        snapshotter=value.snapshotter,
-        read_only=value.read_only,
-        created=instant(value.created),
-    )
-
-
-def volume_usage(value: VolumeUsage) -> volumes_pb2.VolumeUsageResponse:
-    """Write what a volume takes."""
-    return volumes_pb2.VolumeUsageResponse(
-        own_bytes=value.own_bytes, shared_bytes=value.shared_bytes, inodes=value.inodes
     )
 
 

@@ -13,34 +13,21 @@ __all__ = [
     "instant",
     "member",
     "platform",
-    "volume",
-    "volume_record",
-    "volume_usage",
 ]
 
 from datetime import UTC, datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from cas._gen.cas.v1 import blobs_pb2, images_pb2, types_pb2, volumes_pb2
+from cas._gen.cas.v1 import blobs_pb2, images_pb2, types_pb2
 from cas.errors import InvalidNameError
 from cas.model.descriptor import Descriptor, Platform
-from cas.model.digest import ChainID, Digest
+from cas.model.digest import Digest
 from cas.model.platforms import normalise
 from cas.model.records import BlobInfo, ImageRecord
-from cas.model.volume_name import VolumeName
-from cas.model.volume_record import VolumeRecord
 from cas.store.content.intake import Ingested, Way
-from cas.volumes.status import VolumeState, VolumeStatus, VolumeUsage
-
-_VOLUME_STATES = {
-    volumes_pb2.VOLUME_STATE_ACTIVE: VolumeState.ACTIVE,
-    volumes_pb2.VOLUME_STATE_INACTIVE: VolumeState.INACTIVE,
-    volumes_pb2.VOLUME_STATE_CORRUPT: VolumeState.CORRUPT,
-}
 
 _Member = TypeVar("_Member", bound=StrEnum)
 
@@ -117,44 +104,6 @@ def image(message: images_pb2.Image) -> ImageRecord:
         labels=dict(message.labels),
         created=instant(message.created),
         updated=instant(message.updated),
-    )
-
-
-def volume(message: volumes_pb2.Volume) -> VolumeStatus:
-    """Read a volume as it was found."""
-    name = VolumeName.parse(message.name)
-    if message.state not in _VOLUME_STATES:
-        raise InvalidNameError(
-            f"volume {name} has the unknown state {message.state}", value=message.state
-        )
-    return VolumeStatus(
-        name=name,
-        state=_VOLUME_STATES[message.state],
-        rootfs=Path(message.rootfs),
-        record=volume_record(message.record, name) if message.HasField("record") else None,
-        problem=message.problem or None,
-    )
-
-
-def volume_record(message: volumes_pb2.VolumeRecord, name: VolumeName) -> VolumeRecord:
-    """Read what a volume was made from."""
-    return VolumeRecord(
-        name=name,
-        image=message.image,
-        root_digest=Digest.parse(message.root_digest),
-        manifest_digest=Digest.parse(message.manifest_digest),
-        chain_id=ChainID.parse(message.chain_id) if message.chain_id else None,
-        snapshot_key=message.snapshot_key,
-        snapshotter=message.snapshotter,
-        read_only=message.read_only,
-        created=instant(message.created),
-    )
-
-
-def volume_usage(message: volumes_pb2.VolumeUsageResponse) -> VolumeUsage:
-    """Read what a volume takes."""
-    return VolumeUsage(
-        own_bytes=message.own_bytes, shared_bytes=message.shared_bytes, inodes=message.inodes
     )
 
 

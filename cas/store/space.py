@@ -79,12 +79,14 @@ class Space:
         self._ledger = backing.layout.reservations
 
     @contextmanager
-    def reserve(self, size: int, what: str) -> Iterator[Reservation]:
+    def reserve(self, size: int, what: str, *, at: Path | None = None) -> Iterator[Reservation]:
         """Hold a promise of ``size`` bytes for the time of the context.
 
         Args:
             size: Bytes that the work will allocate.
             what: The work, as it is called in the error.
+            at: A directory on the file system where; None for the store's. On another one the
+                promises to others do not count, which are all taken for the store's.
 
         Raises:
             NoSpaceError: With the promises to others and the room that new work must leave, that
@@ -93,7 +95,7 @@ class Space:
         path = self._ledger / f"{secrets.token_hex(8)}.reservation"
         held = FileLock(path)
         with self._locks.ledger():
-            self._require(size, what)
+            self._require(size, what, at or self._place())
             reservation = self._enter(held, path, size)
         try:
             yield reservation
@@ -104,7 +106,7 @@ class Space:
     def available(self) -> int:
         """Bytes that could be reserved now, 0 or more."""
         with self._locks.ledger():
-            return max(0, self._uncommitted())
+            return max(0, self._uncommitted(self._place()))
 
     def sweep(self) -> None:
         """Drop the promises to dead processes; part of recovery, else done by the next promise."""
@@ -112,20 +114,23 @@ class Space:
             for _ in self._promises():
                 pass
 
-    def _require(self, size: int, what: str) -> None:
-        missing = size - self._uncommitted()
+    def _require(self, size: int, what: str, place: Path) -> None:
+        missing = size - self._uncommitted(place)
         if missing > 0:
             raise NoSpaceError(
-                f"{what} needs {size} bytes, {missing} more than {str(self._place())!r} can give; "
+                f"{what} needs {size} bytes, {missing} more than {str(place)!r} can give; "
                 "make room, for example with `cas prune`",
-                path=self._place(),
+                path=place,
                 needed=size,
                 missing=missing,
             )
 
-    def _uncommitted(self) -> int:
+    def _uncommitted(self, place: Path) -> int:
         promised = sum(self._promises())
-        return free_bytes(self._place()) - self._backing.limits.min_free_bytes - promised
+        with translated("inspect", place):
+            if place.stat().st_dev != self._place().stat().st_dev:
+                promised = 0
+        return free_bytes(place) - self._backing.limits.min_free_bytes - promised
 
     def _place(self) -> Path:
         layout = self._backing.layout

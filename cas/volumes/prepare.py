@@ -154,13 +154,14 @@ class Preparation:
         return True
 
     def _require_free(self, name: VolumeName) -> None:
-        path = self._backing.layout.volume(name)
-        if os.path.lexists(path):
-            raise VolumeConflictError(
-                f"{str(path)!r} exists and is not a container volume; use another name",
-                name=name,
-                path=path,
-            )
+        for clear in (False, True):
+            path = self._backing.layout.disk(name, clear=clear).file
+            if os.path.lexists(path):
+                raise VolumeConflictError(
+                    f"{str(path)!r} exists and is not a container volume; use another name",
+                    name=name,
+                    path=path,
+                )
 
     def _existing(self, name: VolumeName, image: str, *, read_only: bool) -> VolumeRecord:
         record = read_record(self._backing.layout.volume(name), name)

@@ -75,7 +75,12 @@ class Recovery:
 
     def _leftover_directories(self) -> Iterator[Recovered]:
         volumes = self._backing.layout.volumes
-        for leftover in list(iter_leftovers(self._backing.layout)):
+        layout = self._backing.layout
+        for leftover in [
+            each
+            for each in iter_leftovers(layout)
+            if not each.is_disk and each.path.parent == layout.volumes
+        ]:
             try:
                 with self._locks.volume(leftover.name, timeout_seconds=_LOCK_SECONDS):
                     yield from self._end(leftover)

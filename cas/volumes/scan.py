@@ -1,49 +1,52 @@
-"""What lies in the volumes directory, told apart by name and kind; changes nothing.
+"""What lies in the directories of volumes, told apart by name and kind; changes nothing.
 
-A directory with a volume's name is a complete volume. A hidden name is a preparation or a removal
-that has not ended. Everything else is somebody else's.
+A directory with a volume's name is a complete container volume, a regular file a complete disk
+volume. A hidden name is a preparation or a removal that has not ended. Everything else is somebody
+else's.
 """
 
 __all__ = ["Leftover", "LeftoverKind", "iter_foreign", "iter_leftovers", "iter_names", "stands"]
 
-import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from cas.errors import InvalidNameError
 from cas.fsops.durable import is_temporary
-from cas.fsops.translation import translated
 from cas.model.layout import Layout
 from cas.model.volume_name import VolumeName
+from cas.volumes.entries import list_entries
 from cas.volumes.status import ForeignEntry
 
 _FORMATS = frozenset({"raw", "qcow", "qcow2", "vhd", "vmdk", "ova", "vhdx", "container", "iso"})
 
 
 class LeftoverKind(StrEnum):
-    """What was going on when a hidden directory was made."""
+    """What was going on when a hidden entry was made."""
 
     PREPARING = "preparing"
+    REFORMATTING = "reformatting"
+    """Disks only."""
     REMOVING = "removing"
 
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A directory of an operation that runs or was interrupted.
+    """A directory, or a disk, of an operation that runs or was interrupted.
 
     Args:
         kind: Which operation.
         name: The volume.
-        path: The directory.
+        path: Where it is.
+        is_disk: Whether it is a disk.
     """
 
     kind: LeftoverKind
     name: VolumeName
     path: Path
+    is_disk: bool
 
 
 def stands(layout: Layout, name: VolumeName) -> bool:
@@ -54,44 +57,47 @@ def stands(layout: Layout, name: VolumeName) -> bool:
 
 def iter_names(layout: Layout) -> Iterator[VolumeName]:
     """Stream the names of complete container volumes, sorted; none without a directory."""
-    for entry, mode in _entries(layout):
+    for entry, mode in list_entries(layout.volumes):
         name = _parse(entry)
         if name is not None and stat.S_ISDIR(mode):
             yield name
 
 
 def iter_leftovers(layout: Layout) -> Iterator[Leftover]:
-    """Stream the directories of operations that run or were interrupted."""
-    for entry, _ in _entries(layout):
-        leftover = _leftover(layout, entry)
-        if leftover is not None:
-            yield leftover
+    """Stream what operations that run or were interrupted have made, in both directories."""
+    for directory in _directories(layout):
+        for entry, mode in list_entries(directory):
+            leftover = _leftover(directory, entry, mode)
+            if leftover is not None:
+                yield leftover
 
 
 def iter_foreign(layout: Layout) -> Iterator[ForeignEntry]:
-    """Stream what is neither a volume nor a leftover of ours."""
-    for entry, mode in _entries(layout):
-        if is_temporary(entry) or _leftover(layout, entry) is not None:
-            continue
-        if _parse(entry) is None:
-            yield ForeignEntry(layout.volumes / entry, _explain(entry))
-        elif not stat.S_ISDIR(mode):
-            yield ForeignEntry(layout.volumes / entry, "not a directory, so no container volume")
+    """Stream what is neither a volume nor a leftover of ours, in both directories."""
+    ours = {layout.disk_records(clear=clear) for clear in (False, True)}
+    for directory in _directories(layout):
+        for entry, mode in list_entries(directory):
+            path = directory / entry
+            if is_temporary(entry) or path in ours or _leftover(directory, entry, mode):
+                continue
+            reason = _foreignness(entry, mode, clear=directory == layout.clear_volumes)
+            if reason:
+                yield ForeignEntry(path, reason)
 
 
-def _entries(layout: Layout) -> list[tuple[str, int]]:
-    """Give names and modes, sorted; an entry that vanishes meanwhile is left out."""
-    found = []
-    with translated("list", layout.volumes):
-        try:
-            entries = os.scandir(layout.volumes)
-        except FileNotFoundError:
-            return []
-        with entries:
-            for entry in entries:
-                with suppress(FileNotFoundError):
-                    found.append((entry.name, entry.stat(follow_symlinks=False).st_mode))
-    return sorted(found)
+def _directories(layout: Layout) -> tuple[Path, Path]:
+    return layout.volumes, layout.clear_volumes
+
+
+def _foreignness(entry: str, mode: int, *, clear: bool) -> str:
+    """Say why an entry is no volume; empty if it is one."""
+    if _parse(entry) is None:
+        return _explain(entry)
+    if stat.S_ISREG(mode) or (stat.S_ISDIR(mode) and not clear):
+        return ""
+    if stat.S_ISDIR(mode):
+        return "a directory, and container volumes are never in clear"
+    return "neither a directory nor a regular file, so no volume"
 
 
 def _parse(text: str) -> VolumeName | None:
@@ -101,17 +107,12 @@ def _parse(text: str) -> VolumeName | None:
         return None
 
 
-def _leftover(layout: Layout, entry: str) -> Leftover | None:
+def _leftover(directory: Path, entry: str, mode: int) -> Leftover | None:
     head, _, kind = entry.rpartition(".")
     name = _parse(head.removeprefix("."))
-    if name is None or kind not in set(LeftoverKind):
+    if name is None or kind not in set(LeftoverKind) or entry != f".{name}.{kind}":
         return None
-    path = layout.volumes / entry
-    expected = {
-        LeftoverKind.PREPARING: layout.volume_preparing(name),
-        LeftoverKind.REMOVING: layout.volume_removing(name),
-    }[LeftoverKind(kind)]
-    return Leftover(LeftoverKind(kind), name, path) if path == expected else None
+    return Leftover(LeftoverKind(kind), name, directory / entry, is_disk=stat.S_ISREG(mode))
 
 
 def _explain(entry: str) -> str:

@@ -1,6 +1,7 @@
 """What the use cases on volumes answer with; values only."""
 
 __all__ = [
+    "DiskStatus",
     "ForeignEntry",
     "Recovered",
     "RecoveryAction",
@@ -15,6 +16,8 @@ from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 
+from cas.model.disk.format import DiskFormat
+from cas.model.disk.record import DiskRecord
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 
@@ -23,23 +26,47 @@ class VolumeState(StrEnum):
     """What a volume can be used for right now."""
 
     ACTIVE = "active"
-    """Mounted."""
+    """Mounted; a disk: held by a running virtual machine."""
     INACTIVE = "inactive"
-    """Complete and not mounted."""
+    """Complete, and not mounted or held."""
     CORRUPT = "corrupt"
-    """Lacks its record, its snapshot or its mount point; see the status's ``problem``."""
+    """Lacks its record, its snapshot or its mount point, or is a disk of another format than its
+    record says; see the status's ``problem``."""
+
+
+@dataclass(frozen=True, slots=True)
+class DiskStatus:
+    """What there is to know of a disk volume.
+
+    Args:
+        path: Its file.
+        clear: Whether it is outside the vault.
+        format: What it is.
+        virtual_size: Bytes of the disk that a virtual machine sees.
+        allocated: Bytes of the file system that its file takes.
+        record: What it was made from; None for one that we did not make.
+    """
+
+    path: Path
+    clear: bool
+    format: DiskFormat
+    virtual_size: int
+    allocated: int
+    record: DiskRecord | None
 
 
 @dataclass(frozen=True, slots=True)
 class VolumeStatus:
-    """A container volume as it is found.
+    """A volume as it is found.
 
     Args:
         name: Its name.
         state: See :class:`VolumeState`.
-        rootfs: Where it is, or would be, mounted.
-        record: What it was made from; None when that cannot be read.
+        rootfs: Where it is, or would be, mounted; the file of a disk volume.
+        record: What a container volume was made from; None when that cannot be read.
         problem: Why it is corrupt; None unless it is.
+        disk: What there is to know of a disk volume; None for a container volume, and for a disk
+            volume that is corrupt.
     """
 
     name: VolumeName
@@ -47,6 +74,7 @@ class VolumeStatus:
     rootfs: Path
     record: VolumeRecord | None
     problem: str | None = None
+    disk: DiskStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +99,7 @@ class VolumeUsage:
     """What a volume takes.
 
     Args:
-        own_bytes: Allocated bytes of its writable layer.
+        own_bytes: Allocated bytes of its writable layer, or of its disk.
         shared_bytes: Allocated bytes of the image's layers below, which other volumes may share.
         inodes: Inodes of its writable layer.
         snapshot_bytes: Allocated bytes of layers that its snapshots froze.
@@ -85,7 +113,7 @@ class VolumeUsage:
 
 @dataclass(frozen=True, slots=True)
 class ForeignEntry:
-    """Something in the volumes directory that is no container volume; nobody touches it.
+    """Something in a directory of volumes that is no volume; nobody touches it.
 
     Args:
         path: Where it is.

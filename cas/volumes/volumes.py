@@ -1,10 +1,12 @@
-"""Container volumes: the use cases as one small API.
+"""Volumes: the use cases as one small API.
 
-A volume exists if and only if its directory has its final name. Every method that changes a
-volume holds the volume's lock, between threads and processes alike, and may be repeated.
+A volume exists if and only if its directory, or the file of its disk, has its final name. Every
+method that changes a volume holds the volume's lock, between threads and processes alike, and may
+be repeated.
 """
 
 __all__ = [
+    "DiskStatus",
     "ForeignEntry",
     "Recovered",
     "RecoveryAction",
@@ -14,18 +16,12 @@ __all__ = [
     "Volumes",
 ]
 
+import heapq
 from collections.abc import Callable, Iterator
 
-from cas.errors import (
-    CasError,
-    CorruptVolumeError,
-    LockTimeoutError,
-    MountPointError,
-    VolumeNotFoundError,
-)
-from cas.fsops.mounts import MountPoint, find_mount, mounts_below
+from cas.errors import CasError, VolumeNotFoundError
 from cas.model.cancellation import Cancellation
-from cas.model.layout import Layout
+from cas.model.disk.record import DiskRequest
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
@@ -36,15 +32,18 @@ from cas.store.leasing import Leasing
 from cas.store.locking import Locks
 from cas.store.sentinel import Sentinel
 from cas.volumes.activation import Activation
-from cas.volumes.compaction import Compaction
+from cas.volumes.containers import ContainerVolumes
+from cas.volumes.disk.disks import DiskVolumes
+from cas.volumes.disk.prepare import DiskPreparation
+from cas.volumes.disk.qemu_img import QemuImg
+from cas.volumes.disk.removal import DiskRemoval
+from cas.volumes.kind import VolumeKind
 from cas.volumes.prepare import Preparation
-from cas.volumes.records import iter_records, read_record
-from cas.volumes.recovery import Recovery
+from cas.volumes.records import iter_records
 from cas.volumes.removal import Removal
-from cas.volumes.scan import iter_foreign, iter_names, stands
-from cas.volumes.settling import Settling
-from cas.volumes.snapshot_recovery import SnapshotRecovery
+from cas.volumes.scan import iter_foreign
 from cas.volumes.status import (
+    DiskStatus,
     ForeignEntry,
     Recovered,
     RecoveryAction,
@@ -58,7 +57,7 @@ _LOOK_SECONDS = 5.0
 
 
 class Volumes:
-    """The container volumes of one store.
+    """The volumes of one store.
 
     The vault guard is the caller's: nothing here asks whether the vault may be written.
 
@@ -68,6 +67,7 @@ class Volumes:
         leasing: Makes leases.
         images: Its images.
         unpack: Unpacks them.
+        qemu: Works on disk images.
     """
 
     def __init__(
@@ -77,17 +77,23 @@ class Volumes:
         leasing: Leasing,
         images: ImageCatalogue,
         unpack: Unpack,
+        *,
+        qemu: QemuImg,
     ) -> None:
         self._backing = backing
         self._locks = locks
         self._activation = Activation(backing)
-        self._removal = Removal(backing, self._activation)
-        self._preparation = Preparation(backing, leasing, images, unpack, self._removal)
+        removal, disk_removal = Removal(backing, self._activation), DiskRemoval(backing)
+        self._preparation = Preparation(backing, leasing, images, unpack, removal)
+        self._disk_preparation = DiskPreparation(backing, leasing, images, disk_removal, qemu)
         self._sentinel = Sentinel(backing)
-        self._settling = Settling(backing, leasing)
-        compaction = Compaction(backing, leasing, self._settling)
-        snapshots = SnapshotRecovery(backing, locks, self._activation, self._settling, compaction)
-        self._recovery = Recovery(backing, locks, self._removal, snapshots)
+        self._containers = ContainerVolumes(
+            backing, locks, leasing, activation=self._activation, removal=removal
+        )
+        self._kinds: tuple[VolumeKind, ...] = (
+            self._containers,
+            DiskVolumes(backing, locks, disk_removal),
+        )
 
     def prepare(
         self,
@@ -99,7 +105,7 @@ class Volumes:
         cancel: Cancellation | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> VolumeStatus:
-        """Make a volume from an image; idempotent, existing data stays untouched.
+        """Make a container volume from an image; idempotent, existing data stays untouched.
 
         After failure there is no volume (one that could only not be activated is there).
 
@@ -130,39 +136,83 @@ class Volumes:
             InterruptedOperationError: ``cancel`` was set.
         """
         with self._locks.volume(name):
-            stood = self._exists(name)
+            stood = self._containers.exists(name)
             if stood:
-                self._usable(name)
+                self._containers.usable(name)
             record = self._preparation.prepare(
                 name, image, read_only=read_only, cancel=cancel, progress=progress
             )
             if activate:
                 rootfs = self._activation.activate(record)
                 return VolumeStatus(name, VolumeState.ACTIVE, rootfs, record)
-        return self.get(name) if stood else self._inactive(record)
+        return self.get(name) if stood else self._containers.inactive(record)
+
+    def prepare_disk(
+        self,
+        name: VolumeName,
+        request: DiskRequest,
+        *,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> VolumeStatus:
+        """Make a disk volume; idempotent, existing data stays untouched.
+
+        One of the same name, place, origin, format and size is left alone, also when the image is
+        gone by now, and so is one that we did not make and know nothing of. After failure there is
+        no volume.
+
+        Args:
+            name: The volume.
+            request: What it is to be.
+            cancel: Stops the preparation, from any thread.
+            progress: Told of bytes that are copied, unpacked or converted.
+
+        Returns:
+            The volume as it is now.
+
+        Raises:
+            ImageNotFoundError: There is no such image.
+            BlobNotFoundError: There is no such blob.
+            DiskNotFoundError: The image holds no disk.
+            AmbiguousDiskError: It holds several.
+            DiskFormatError: The disk is of another format than it is said to be, or of one that
+                cannot be used or converted.
+            DiskImageError: It is malformed, cut off, or refers to other files.
+            MalformedArchiveError: What it is compressed or packed in is damaged.
+            VolumeSizeError: It is larger than what is asked for, or cannot grow.
+            LimitExceededError: It, or what it expands to, is larger than allowed.
+            ContentMissingError: A blob of the image is not in the store.
+            CorruptBlobError: A stored blob is not what its digest says.
+            VolumeConflictError: The name is taken by something else, in whichever directory.
+            CorruptVolumeError: The volume exists and its record cannot be read.
+            LayoutError: The directory for it is missing.
+            NoSpaceError: There is too little room.
+            QemuImgMissingError: It takes qemu-img, and there is none.
+            QemuImgError: qemu-img failed.
+            DeadlineExceededError: qemu-img hangs.
+            ConfinementError: qemu-img cannot be confined as it must.
+            InterruptedOperationError: ``cancel`` was set.
+        """
+        with self._locks.volume(name):
+            self._disk_preparation.prepare(
+                name, request, cancel=cancel or Cancellation(), progress=progress
+            )
+        return self.get(name)
 
     def iter_volumes(self) -> Iterator[VolumeStatus]:
         """Stream every volume by name, damaged ones included."""
-        layout = self._backing.layout
-        resolved = Layout(layout.persist.resolve())
-        mounts = {point.path: point for point in mounts_below(layout.volumes)}
-        for name in iter_names(layout):
-            status = self._status(name, mounts.get(resolved.volume_rootfs(name)))
-            if status.state is VolumeState.CORRUPT:
-                # One that was removed or worked on while we looked is not damaged.
-                if not self._exists(name):
-                    continue
-                status = self._look_again(name) or status
-            yield status
+        yield from heapq.merge(
+            *(kind.statuses() for kind in self._kinds), key=lambda status: status.name
+        )
         self._backing.check_open()  # while the vault is locked, nothing in it can be found
 
     def iter_records(self) -> Iterator[VolumeRecord]:
-        """Stream the records of the volumes that have a readable one; asks no containerd."""
+        """Stream the readable records of container volumes; asks no containerd."""
         yield from iter_records(self._backing.layout)
         self._backing.check_open()
 
     def iter_foreign(self) -> Iterator[ForeignEntry]:
-        """Stream what lies in the volumes directory and is no container volume."""
+        """Stream what lies in the directories of volumes and is no volume."""
         yield from iter_foreign(self._backing.layout)
         self._backing.check_open()
 
@@ -172,14 +222,12 @@ class Volumes:
         Raises:
             VolumeNotFoundError: There is none of this name.
         """
-        self._require(name)
-        status = self._status(name, find_mount(self._backing.layout.volume_rootfs(name)))
-        if status.state is VolumeState.CORRUPT:
-            status = self._look_again(name) or status
-        return status
+        return self._kind(name).status(name)
 
     def activate(self, name: VolumeName) -> VolumeStatus:
         """Mount a volume; idempotent. After failure nothing is mounted.
+
+        A disk volume is only looked at: there is nothing to mount.
 
         Raises:
             VolumeNotFoundError: There is none of this name.
@@ -189,13 +237,12 @@ class Volumes:
         """
         self._backing.check_writable()
         with self._locks.volume(name):
-            record = self._usable(name)
-            rootfs = self._activation.activate(record)
-        # Known, and not asked for: a containerd that is gone by now must not make it a failure.
-        return VolumeStatus(name, VolumeState.ACTIVE, rootfs, record)
+            return self._kind(name).activate(name)
 
     def deactivate(self, name: VolumeName) -> VolumeStatus:
         """Unmount a volume; idempotent. What was written is on disk then.
+
+        Of a disk volume it is only seen that nobody has it open.
 
         Raises:
             VolumeNotFoundError: There is none of this name.
@@ -204,9 +251,7 @@ class Volumes:
         """
         self._backing.check_writable()
         with self._locks.volume(name):
-            record = self._usable(name)
-            unmounted = self._activation.deactivate(record)
-        return self._inactive(record) if unmounted else self.get(name)
+            return self._kind(name).deactivate(name)
 
     def activate_all(self) -> list[tuple[VolumeName, CasError | None]]:
         """Mount every volume, as after a reboot; one that fails does not keep the others back.
@@ -253,10 +298,12 @@ class Volumes:
         # The record in its directory is what a rebuild knows of the volume's image.
         self._sentinel.require()
         with self._locks.volume(name):
-            return self._removal.remove(name, force=force)
+            # Each is asked: one may have a removal to finish and another the volume.
+            removed = [kind.remove(name, force=force) for kind in self._kinds]
+            return any(removed)
 
     def usage(self, name: VolumeName) -> VolumeUsage:
-        """Measure a volume; walks the files of its writable layer.
+        """Measure a volume; walks the files of a container volume's writable layer.
 
         A snapshot that is taken or returned to meanwhile makes the numbers those of no moment.
 
@@ -264,17 +311,7 @@ class Volumes:
             VolumeNotFoundError: There is none of this name.
             SnapshotNotFoundError: Its snapshot is gone.
         """
-        record = self._record(name)
-        own = self._backing.snapshots.usage(record.snapshot_key)
-        frozen = set(record.snapshot_keys[1:])
-        sizes = [self._backing.snapshots.usage(key).size for key in frozen]
-        below = [key for key in self._parents(record.snapshot_key) if key not in frozen]
-        return VolumeUsage(
-            own_bytes=own.size,
-            shared_bytes=sum(self._backing.snapshots.usage(key).size for key in below),
-            inodes=own.inodes,
-            snapshot_bytes=sum(sizes),
-        )
+        return self._kind(name).usage(name)
 
     def recover(self) -> list[Recovered]:
         """Finish or undo what killed operations left; idempotent, leaves running work alone.
@@ -283,17 +320,13 @@ class Volumes:
             What was found and what was done about it.
         """
         self._backing.check_writable()
-        return self._recovery.recover()
-
-    def _parents(self, key: str) -> Iterator[str]:
-        while key := self._backing.snapshots.stat(key).parent:
-            yield key
+        return [found for kind in self._kinds for found in kind.recover()]
 
     def _each(
         self, act: Callable[[VolumeName], object]
     ) -> Iterator[tuple[VolumeName, CasError | None]]:
         self._backing.check_writable()
-        for name in list(iter_names(self._backing.layout)):
+        for name in list(heapq.merge(*(kind.names() for kind in self._kinds))):
             try:
                 act(name)
             except VolumeNotFoundError:
@@ -303,43 +336,9 @@ class Volumes:
             else:
                 yield name, None
 
-    def _require(self, name: VolumeName) -> None:
-        if not self._exists(name):
-            self._backing.check_open()
-            raise VolumeNotFoundError(f"there is no volume {name}", name=name)
-
-    def _exists(self, name: VolumeName) -> bool:
-        return stands(self._backing.layout, name)
-
-    def _record(self, name: VolumeName) -> VolumeRecord:
-        self._require(name)
-        return read_record(self._backing.layout.volume(name), name)
-
-    def _usable(self, name: VolumeName) -> VolumeRecord:
-        """Read the record of a volume whose lock is held, and finish what a kill interrupted."""
-        record = self._record(name)
-        self._settling.require(record)
-        return record
-
-    def _inactive(self, record: VolumeRecord) -> VolumeStatus:
-        rootfs = self._backing.layout.volume_rootfs(record.name)
-        return VolumeStatus(record.name, VolumeState.INACTIVE, rootfs, record)
-
-    def _look_again(self, name: VolumeName) -> VolumeStatus | None:
-        """Look while nobody works on the volume; None when somebody does for long."""
-        try:
-            with self._locks.volume(name, timeout_seconds=_LOOK_SECONDS):
-                return self._status(name, find_mount(self._backing.layout.volume_rootfs(name)))
-        except LockTimeoutError:
-            return None
-
-    def _status(self, name: VolumeName, point: MountPoint | None) -> VolumeStatus:
-        rootfs = self._backing.layout.volume_rootfs(name)
-        record = None
-        try:
-            record = read_record(self._backing.layout.volume(name), name)
-            active = self._activation.is_active(record, point)
-        except (CorruptVolumeError, MountPointError) as error:
-            return VolumeStatus(name, VolumeState.CORRUPT, rootfs, record, error.message)
-        state = VolumeState.ACTIVE if active else VolumeState.INACTIVE
-        return VolumeStatus(name, state, rootfs, record)
+    def _kind(self, name: VolumeName) -> VolumeKind:
+        for kind in self._kinds:
+            if kind.exists(name):
+                return kind
+        self._backing.check_open()
+        raise VolumeNotFoundError(f"there is no volume {name}", name=name)

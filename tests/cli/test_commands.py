@@ -28,6 +28,7 @@ VOLUME_KEYS = [
     "snapshotter",
     "read_only",
     "created",
+    "disk",
 ]
 
 
@@ -229,6 +230,52 @@ def test_volume_life_on_the_command_line(
     assert not rootfs.parent.exists()
     assert cas("volume", "rm", name).status == 3
     assert cas("volume", "rm", "--ignore", name).status == 0
+
+
+def test_disk_life_on_the_command_line(cas: RunCas, settings: Settings, tmp_path: Path) -> None:
+    """A bare blob becomes a disk, a blank one stands in clear, and both go; in both directories."""
+    source = tmp_path / "disk"
+    source.write_bytes(b"boot" + bytes(65536))
+    [blob] = json.loads(cas("blob", "ingest", source, "--json").out)
+    copied, blank = _name(), _name()
+    layout = settings.layout
+
+    prepared = cas("volume", "prepare", copied, "--disk", blob["digest"], "--size", "1MiB")
+    assert prepared.out == f"{layout.volumes / copied}\n"
+    assert cas("volume", "prepare", blank, "--blank", "--size", "1MiB", "--clear").status == 0
+
+    listed = {row["name"]: row["disk"] for row in json.loads(cas("volume", "ls", "--json").out)}
+    assert listed[copied]["image"] == listed[copied]["blob_digest"] == blob["digest"]
+    assert listed[copied]["virtual_size"] == 1024 * 1024
+    assert listed[blank]["path"] == str(layout.clear_volumes / blank)
+    assert "(blank)" in cas("volume", "ls").out
+    assert cas("volume", "activate", "--all").status == 0
+    assert (layout.volumes / copied).read_bytes().startswith(b"boot\0")
+    assert json.loads(cas("volume", "usage", copied, "--json").out)["own_bytes"] > 0
+    assert cas("volume", "rm", copied, blank).status == 0
+    assert not (layout.volumes / copied).exists()
+    assert not (layout.clear_volumes / blank).exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), "one of --image, --disk and --blank"),
+        (("--image", "i", "--blank"), "one of --image, --disk and --blank"),
+        (("--image", "i", "--clear"), "only disks can be clear volumes"),
+        (("--image", "i", "--size", "1G"), "are for disks"),
+        (("--blank",), "needs a size"),
+        (("--blank", "--size", "1G", "--format", "vmdk"), "raw and qcow2"),
+    ],
+)
+def test_volume_that_cannot_be_is_a_usage_error(
+    cas: RunCas, options: tuple[str, ...], words: str
+) -> None:
+    """Nothing is asked of the store then."""
+    result = cas("volume", "prepare", _name(), *options)
+
+    assert result.status == 2
+    assert words in result.err
 
 
 def test_volume_commands_with_json_print_one_document_each(cas: RunCas, image: BuiltImage) -> None:

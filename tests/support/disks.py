@@ -1,11 +1,26 @@
 """Disk images for tests: real ones by qemu-img, and hostile ones by changing their bytes."""
 
-__all__ = ["changed", "iso_image", "qemu_image", "virtual_size"]
+__all__ = [
+    "DISK_LAYER",
+    "add_disk",
+    "changed",
+    "content_of",
+    "iso_image",
+    "qemu_image",
+    "virtual_size",
+]
 
 import json
 import subprocess
+import uuid
 from pathlib import Path
 
+from cas.model.descriptor import Descriptor
+from cas.model.digest import Digest
+from cas.model.media_types import OCI_CONFIG, OCI_MANIFEST
+from tests.support.volumes import Store
+
+DISK_LAYER = "application/vnd.lfedge.disk.layer.v1"
 MIB = 1024 * 1024
 
 
@@ -15,6 +30,8 @@ def qemu_image(path: Path, disk_format: str, *options: str, content: bytes = b""
     with raw.open("wb") as file:
         file.write(content)
         file.truncate(4 * MIB)
+    if disk_format == "vhdx":
+        options = (*options, "-o", "block_size=1M")
     command = ["qemu-img", "convert", "-f", "raw", "-O", disk_format, *options, str(raw), str(path)]
     subprocess.run(command, check=True, capture_output=True)
     return path.read_bytes()
@@ -35,3 +52,57 @@ def virtual_size(path: Path, disk_format: str) -> int:
     command = ["qemu-img", "info", "--output=json", "-f", disk_format, str(path)]
     done = subprocess.run(command, check=True, capture_output=True)
     return int(json.loads(done.stdout)["virtual-size"])
+
+
+def content_of(path: Path, disk_format: str, scratch: Path) -> bytes:
+    """The disk in a file, as bytes."""
+    raw = scratch / f"{uuid.uuid4()}.raw"
+    command = ["qemu-img", "convert", "-f", disk_format, "-O", "raw", str(path), str(raw)]
+    subprocess.run(command, check=True, capture_output=True)
+    try:
+        return raw.read_bytes()
+    finally:
+        raw.unlink()
+
+
+def add_disk(
+    store: Store,
+    *layers: bytes,
+    media_type: str = f"{DISK_LAYER}+raw",
+    annotations: dict[str, str] | None = None,
+    labels: dict[str, str] | None = None,
+) -> str:
+    """Put an image with these layers into the store and give its reference."""
+    config = json.dumps(
+        {"architecture": "amd64", "os": "linux", "config": {"Labels": labels or {}}}
+    )
+    blobs = [config.encode(), *layers]
+    media_types = [OCI_CONFIG, *[media_type] * len(layers)]
+    described = [
+        {"mediaType": kind, "digest": str(Digest.of(data)), "size": len(data)}
+        for kind, data in zip(media_types, blobs, strict=True)
+    ]
+    for layer in described[1:]:
+        layer["annotations"] = annotations or {}
+    manifest = json.dumps(
+        {
+            "schemaVersion": 2,
+            "mediaType": OCI_MANIFEST,
+            "config": described[0],
+            "layers": described[1:],
+        }
+    ).encode()
+    references = {
+        f"containerd.io/gc.ref.content.{number}": str(Digest.of(data))
+        for number, data in enumerate(blobs)
+    }
+    with store.leasing.hold("test") as lease:
+        for data in blobs:
+            store.backing.content.put(f"t-{Digest.of(data)}", lease.id, data, Digest.of(data), {})
+        target = Descriptor(OCI_MANIFEST, Digest.of(manifest), len(manifest))
+        store.backing.content.put(
+            f"t-{target.digest}", lease.id, manifest, target.digest, references
+        )
+        reference = f"test/{uuid.uuid4()}:latest"
+        store.backing.images.create(reference, target, {})
+    return reference

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from cas.app import qemu_img
 from cas.containerd.client import Containerd
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
@@ -68,7 +69,11 @@ class Store:
         layout = self.settings.layout
         assert [name for name in self.snapshots() if "extract" in name] == []
         assert list(self.backing.leases.iter_leases()) == []
-        assert [path.name for path in layout.volumes.iterdir() if path.name.startswith(".")] == []
+        for directory in (layout.volumes, layout.clear_volumes):
+            hidden = [path for path in directory.iterdir() if path.name.startswith(".")]
+            assert [path.name for path in hidden if path.name != ".disks"] == []
+            records = {path.stem for path in directory.glob(".disks/*")}
+            assert records <= {path.name for path in directory.iterdir()}
         assert not layout.unpacking.is_dir() or list(layout.unpacking.iterdir()) == []
         assert not layout.reservations.is_dir() or list(layout.reservations.iterdir()) == []
 
@@ -96,7 +101,8 @@ def open_store(
     backing = adapt(backing_for(containerd, settings, clock=clock, volumes=records))
     locks, leasing, images = Locks(layout), Leasing(backing), Images(backing)
     unpack = Unpack(backing, locks, workers=workers)
-    volumes = Volumes(backing, locks, leasing, images, unpack)
+    layout.clear_volumes.mkdir(parents=True, exist_ok=True)
+    volumes = Volumes(backing, locks, leasing, images, unpack, qemu=qemu_img(settings))
     snapshots = VolumeSnapshots(backing, locks, leasing)
     return Store(settings, backing, locks, leasing, images, unpack, volumes, snapshots)
 

@@ -8,16 +8,17 @@ from contextlib import closing
 from cas._gen.cas.v1 import volumes_pb2, volumes_pb2_grpc
 from cas.errors import CasError
 from cas.model.cancellation import Cancellation
+from cas.model.disk.record import DiskRequest
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.volume_name import VolumeName
-from cas.rpc import values
+from cas.rpc import volume_messages, volume_values
 from cas.rpc.client.calls import Calls
 from cas.rpc.status import error_from_message
 from cas.volumes.status import VolumeStatus, VolumeUsage
 
 
 class VolumesClient:
-    """The container volumes of a service's store; may be shared by threads.
+    """The volumes of a service's store; may be shared by threads.
 
     Args:
         calls: Makes the calls.
@@ -37,7 +38,7 @@ class VolumesClient:
         cancel: Cancellation | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> VolumeStatus:
-        """Make a volume from an image; idempotent, existing data stays untouched.
+        """Make a container volume from an image; idempotent, existing data stays untouched.
 
         See :meth:`cas.volumes.volumes.Volumes.prepare` for what holds after a failure, for the
         arguments and for the errors.
@@ -52,7 +53,29 @@ class VolumesClient:
             progress=progress,
             cancel=cancel,
         )
-        return values.volume(outcome.volume)
+        return volume_values.volume(outcome.volume)
+
+    def prepare_disk(
+        self,
+        name: VolumeName,
+        request: DiskRequest,
+        *,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> VolumeStatus:
+        """Make a disk volume; idempotent, existing data stays untouched.
+
+        See :meth:`cas.volumes.volumes.Volumes.prepare_disk` for what holds after a failure, for
+        the arguments and for the errors.
+        """
+        outcome = self._calls.outcome(
+            self._stub.PrepareDisk,
+            volume_messages.disk_request(name, request),
+            action=f"prepare disk volume {name}",
+            progress=progress,
+            cancel=cancel,
+        )
+        return volume_values.volume(outcome.volume)
 
     def iter_volumes(self) -> Iterator[VolumeStatus]:
         """Stream every volume by name, damaged ones included."""
@@ -61,7 +84,7 @@ class VolumesClient:
             self._calls.stream(self._stub.List, request, action="list volumes")
         ) as answers:
             for answer in answers:
-                yield from map(values.volume, answer.volumes)
+                yield from map(volume_values.volume, answer.volumes)
 
     def get(self, name: VolumeName) -> VolumeStatus:
         """Look at one volume.
@@ -71,7 +94,7 @@ class VolumesClient:
         """
         request = volumes_pb2.GetVolumeRequest(name=str(name))
         action = f"look up volume {name}"
-        return values.volume(self._calls.unary(self._stub.Get, request, action=action))
+        return volume_values.volume(self._calls.unary(self._stub.Get, request, action=action))
 
     def activate(self, name: VolumeName) -> VolumeStatus:
         """Mount a volume; idempotent. After failure nothing is mounted.
@@ -84,7 +107,7 @@ class VolumesClient:
         """
         request = volumes_pb2.ActivateVolumeRequest(name=str(name))
         action = f"activate volume {name}"
-        return values.volume(self._calls.unary(self._stub.Activate, request, action=action))
+        return volume_values.volume(self._calls.unary(self._stub.Activate, request, action=action))
 
     def deactivate(self, name: VolumeName) -> VolumeStatus:
         """Unmount a volume; idempotent. What was written is on disk then.
@@ -96,7 +119,9 @@ class VolumesClient:
         """
         request = volumes_pb2.DeactivateVolumeRequest(name=str(name))
         action = f"deactivate volume {name}"
-        return values.volume(self._calls.unary(self._stub.Deactivate, request, action=action))
+        return volume_values.volume(
+            self._calls.unary(self._stub.Deactivate, request, action=action)
+        )
 
     def activate_all(self) -> list[tuple[VolumeName, CasError | None]]:
         """Mount every volume, as after a reboot; one that fails does not keep the others back.
@@ -150,7 +175,9 @@ class VolumesClient:
         """
         request = volumes_pb2.VolumeUsageRequest(name=str(name))
         action = f"measure volume {name}"
-        return values.volume_usage(self._calls.unary(self._stub.Usage, request, action=action))
+        return volume_values.volume_usage(
+            self._calls.unary(self._stub.Usage, request, action=action)
+        )
 
 
 def _outcomes(

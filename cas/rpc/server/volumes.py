@@ -9,12 +9,13 @@ from cas.errors import CasError
 from cas.model.progress import Progress
 from cas.model.reference import check_image_name
 from cas.model.volume_name import VolumeName
-from cas.rpc import messages
+from cas.rpc import volume_messages
 from cas.rpc.server.batches import batched
 from cas.rpc.server.call import Call
 from cas.rpc.server.reporting import reported
 from cas.rpc.server.served import Workshop
 from cas.rpc.status import error_message
+from cas.rpc.volume_values import disk_request
 from cas.volumes.status import VolumeStatus
 
 
@@ -37,7 +38,7 @@ class VolumesServicer:
     def prepare(
         self, request: volumes_pb2.PrepareVolumeRequest, call: Call
     ) -> Iterator[volumes_pb2.PrepareVolumeResponse]:
-        """Make a volume."""
+        """Make a container volume."""
         name, image = VolumeName.parse(request.name), check_image_name(request.image)
 
         def work(progress: Progress) -> VolumeStatus:
@@ -51,19 +52,33 @@ class VolumesServicer:
             )
 
         status = yield from reported(call, self._shop.workers, None, work, _preparing)
-        yield volumes_pb2.PrepareVolumeResponse(volume=messages.volume(status))
+        yield volumes_pb2.PrepareVolumeResponse(volume=volume_messages.volume(status))
+
+    def prepare_disk(
+        self, request: volumes_pb2.PrepareDiskRequest, call: Call
+    ) -> Iterator[volumes_pb2.PrepareVolumeResponse]:
+        """Make a disk volume."""
+        name, wanted = VolumeName.parse(request.name), disk_request(request)
+
+        def work(progress: Progress) -> VolumeStatus:
+            return self._volumes.prepare_disk(
+                name, wanted, cancel=call.cancellation, progress=progress
+            )
+
+        status = yield from reported(call, self._shop.workers, None, work, _preparing)
+        yield volumes_pb2.PrepareVolumeResponse(volume=volume_messages.volume(status))
 
     def activate(
         self, request: volumes_pb2.ActivateVolumeRequest, _call: Call
     ) -> volumes_pb2.Volume:
         """Mount a volume."""
-        return messages.volume(self._volumes.activate(VolumeName.parse(request.name)))
+        return volume_messages.volume(self._volumes.activate(VolumeName.parse(request.name)))
 
     def deactivate(
         self, request: volumes_pb2.DeactivateVolumeRequest, _call: Call
     ) -> volumes_pb2.Volume:
         """Unmount a volume."""
-        return messages.volume(self._volumes.deactivate(VolumeName.parse(request.name)))
+        return volume_messages.volume(self._volumes.deactivate(VolumeName.parse(request.name)))
 
     def activate_all(
         self, _request: volumes_pb2.ActivateAllVolumesRequest, call: Call
@@ -90,18 +105,18 @@ class VolumesServicer:
         self, _request: volumes_pb2.ListVolumesRequest, _call: Call
     ) -> Iterator[volumes_pb2.ListVolumesResponse]:
         """List volumes."""
-        for group in batched(map(messages.volume, self._volumes.iter_volumes())):
+        for group in batched(map(volume_messages.volume, self._volumes.iter_volumes())):
             yield volumes_pb2.ListVolumesResponse(volumes=group)
 
     def get(self, request: volumes_pb2.GetVolumeRequest, _call: Call) -> volumes_pb2.Volume:
         """Give a volume."""
-        return messages.volume(self._volumes.get(VolumeName.parse(request.name)))
+        return volume_messages.volume(self._volumes.get(VolumeName.parse(request.name)))
 
     def usage(
         self, request: volumes_pb2.VolumeUsageRequest, _call: Call
     ) -> volumes_pb2.VolumeUsageResponse:
         """Measure a volume."""
-        return messages.volume_usage(self._volumes.usage(VolumeName.parse(request.name)))
+        return volume_messages.volume_usage(self._volumes.usage(VolumeName.parse(request.name)))
 
 
 def _preparing(report: types_pb2.Progress) -> volumes_pb2.PrepareVolumeResponse:

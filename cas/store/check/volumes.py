@@ -6,9 +6,9 @@ What is in a volume's directory is known to the layer above, which hands its jud
 
 __all__ = ["Judge", "VolumeJudgement", "check_volumes"]
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 from cas.errors import InvalidNameError, LockTimeoutError, SnapshotNotFoundError
@@ -126,31 +126,52 @@ def _lost(name: str, message: str) -> Finding:
 
 
 def _leftovers(backing: Backing, locks: Locks) -> Iterator[Finding]:
-    volumes = backing.layout.volumes
-    with translated("list", volumes):
+    layout = backing.layout
+    for clear in (False, True):
+        directory, records = layout.disk_directory(clear=clear), layout.disk_records(clear=clear)
+        for path in _entries(directory):
+            is_hidden = path.name.startswith(".") and path != records
+            if is_hidden and not _is_worked_on(locks, _hidden_stem(path), path.exists):
+                yield _leftover(path, "was left by an interrupted prepare or removal")
+        for path in _entries(records):
+            name = path.stem
+
+            def is_of_nothing(path: Path = path, disk: Path = directory / name) -> bool:
+                return path.exists() and not disk.exists()
+
+            if is_of_nothing() and not _is_worked_on(locks, name, is_of_nothing):
+                yield _leftover(path, "is the record of a disk that does not exist")
+
+
+def _entries(directory: Path) -> list[Path]:
+    with translated("list", directory):
         try:
-            names = sorted(path.name for path in volumes.iterdir())
+            return sorted(directory.iterdir())
         except FileNotFoundError:
-            return
-    for entry in names:
-        if entry.startswith(".") and not _is_worked_on(backing, locks, entry):
-            yield Finding(
-                Problem.VOLUME_LEFTOVER,
-                invariant=7,
-                severity=Severity.WARNING,
-                object=str(volumes / entry),
-                message=f"{str(volumes / entry)!r} was left by an interrupted prepare or removal",
-                advice="'cas check --fix' finishes or undoes it",
-                fixable=True,
-            )
+            return []
 
 
-def _is_worked_on(backing: Backing, locks: Locks, entry: str) -> bool:
-    """Whether somebody holds the lock of the volume that the hidden directory belongs to."""
-    stem = entry.removeprefix(".").rpartition(".")[0]
+def _hidden_stem(path: Path) -> str:
+    return path.name.removeprefix(".").rpartition(".")[0]
+
+
+def _leftover(path: Path, what: str) -> Finding:
+    return Finding(
+        Problem.VOLUME_LEFTOVER,
+        invariant=7,
+        severity=Severity.WARNING,
+        object=str(path),
+        message=f"{str(path)!r} {what}",
+        advice="'cas check --fix' finishes or undoes it",
+        fixable=True,
+    )
+
+
+def _is_worked_on(locks: Locks, name: str, is_there: Callable[[], bool]) -> bool:
+    """Whether somebody holds the lock of the volume that an entry belongs to, or it is gone."""
     try:
-        with locks.volume(VolumeName.parse(stem), timeout_seconds=0):
-            return not os.path.lexists(backing.layout.volumes / entry)
+        with locks.volume(VolumeName.parse(name), timeout_seconds=0):
+            return not is_there()
     except InvalidNameError:
         return False
     except LockTimeoutError:

@@ -49,15 +49,24 @@ class BlobFiles:
 
         The file is opened at once, so that a removal meanwhile does no harm.
         """
+        descriptor = self.open(digest)
+        if self._directory is None or descriptor is None:
+            return None
+        return _read_and_close(descriptor, self._directory / digest.hex, offset)
+
+    def open(self, digest: Digest) -> int | None:
+        """Open the file of that name, unverified; None if out of reach or absent.
+
+        The caller closes the descriptor, and may read until then whatever becomes of the name.
+        """
         if self._directory is None:
             return None
         path = self._directory / digest.hex
         with translated("open", path):
             try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+                return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             except FileNotFoundError:
                 return None
-        return _read_and_close(descriptor, path, offset)
 
     def clear_impostor(self, digest: Digest, size: int | None = None) -> int | None:
         """See to it that whatever has the digest's name has its bytes, and is safe from change.

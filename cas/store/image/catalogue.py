@@ -19,6 +19,7 @@ from cas.model.records import ImageRecord
 from cas.model.reference import check_image_name
 from cas.store.backing import Backing
 from cas.store.filters import ImageFilters
+from cas.store.image.disks import ResolvedDisk, as_digest, bare_disk, image_disk
 from cas.store.image.names import ImageNames
 from cas.store.image.resolution import ImageResolution, ResolvedImage
 from cas.store.leasing import Leasing
@@ -87,6 +88,27 @@ class ImageCatalogue:
             CorruptBlobError: A stored document is not what its digest says.
         """
         return self._resolution.resolve(self.get(reference), platform or self._platform)
+
+    def resolve_disk(self, source: str) -> ResolvedDisk:
+        """Find the disk in an image for this machine, or take a bare blob for one.
+
+        Args:
+            source: Reference of the image, or digest of the blob.
+
+        Raises:
+            ImageNotFoundError: No image has the name.
+            BlobNotFoundError: No blob has the digest.
+            DiskNotFoundError: The image has no disk, or the blob is a document.
+            AmbiguousDiskError: The image has several disks.
+            DiskFormatError: The disk claims a format that volumes do not have.
+            PlatformNotFoundError: The image has nothing for the platform.
+            ContentMissingError: A document is not in the store.
+            MalformedDocumentError: A document is not valid.
+        """
+        digest = as_digest(source)
+        if digest is not None:
+            return bare_disk(self._backing.content.info(digest))
+        return image_disk(self._resolution, self.get(source), self._platform)
 
     def tag(self, reference: str, new: str) -> ImageRecord:
         """Give an image another name; a name that exists is moved. Idempotent.

@@ -11,13 +11,22 @@ from cas._gen.cas.v1 import store_pb2, types_pb2, volumes_pb2
 from cas.errors import InvalidNameError
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import ChainID, DiffID, Digest
+from cas.model.disk.format import DiskFormat
+from cas.model.disk.record import DiskOrigin, DiskRecord, DiskRequest
 from cas.model.documents import Manifest, parse_config, parse_document
 from cas.model.labels import MEDIA_TYPE
 from cas.model.limits import Limits
 from cas.model.records import BlobInfo, ImageRecord
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
-from cas.rpc import image_values, messages, store_values, values
+from cas.rpc import (
+    image_values,
+    messages,
+    store_values,
+    values,
+    volume_messages,
+    volume_values,
+)
 from cas.store.account.usage import (
     FileSystemUsage,
     ImageUsage,
@@ -35,7 +44,7 @@ from cas.store.image.resolution import Layer, ResolvedImage
 from cas.store.prune.execution import Skipped
 from cas.store.prune.plan import Action, Holder, PlannedObject, PrunePlan
 from cas.store.prune.prune import PruneResult
-from cas.volumes.status import VolumeState, VolumeStatus, VolumeUsage
+from cas.volumes.status import DiskStatus, VolumeState, VolumeStatus, VolumeUsage
 from tests.support.images import layered_image
 
 NOW = datetime(2026, 11, 22, 13, 14, 15, 161718, UTC)
@@ -103,16 +112,54 @@ SINGLE: list[tuple[Convert, Convert, object]] = [
     (messages.image_details, image_values.image_details, _details(None)),
     (messages.image_details, image_values.image_details, _details(_resolved())),
     (
-        messages.volume,
-        values.volume,
+        volume_messages.volume,
+        volume_values.volume,
         VolumeStatus(NAME, VolumeState.ACTIVE, Path("/r/rootfs"), MADE_FROM),
     ),
     (
-        messages.volume,
-        values.volume,
+        volume_messages.volume,
+        volume_values.volume,
         VolumeStatus(NAME, VolumeState.CORRUPT, Path("/r/rootfs"), None, "gone"),
     ),
-    (messages.volume_usage, values.volume_usage, VolumeUsage(1, 2, 3)),
+    *(
+        (
+            volume_messages.volume,
+            volume_values.volume,
+            VolumeStatus(NAME, VolumeState.INACTIVE, Path("/r/v"), None, None, disk),
+        )
+        for disk in (
+            DiskStatus(Path("/r/v"), False, DiskFormat.ISO, 5, 4, None),
+            DiskStatus(
+                Path("/r/v"),
+                True,
+                DiskFormat.QCOW2,
+                2**40,
+                4,
+                DiskRecord(NAME, None, DiskFormat.QCOW2, 7, True, NOW),
+            ),
+            DiskStatus(
+                Path("/r/v"),
+                False,
+                DiskFormat.RAW,
+                5,
+                4,
+                DiskRecord(
+                    NAME, DiskOrigin("i:1", DIGEST, DIGEST), DiskFormat.RAW, None, False, NOW
+                ),
+            ),
+        )
+    ),
+    (
+        lambda value: volume_messages.disk_request(NAME, value),
+        volume_values.disk_request,
+        DiskRequest(None, 512),
+    ),
+    (
+        lambda value: volume_messages.disk_request(NAME, value),
+        volume_values.disk_request,
+        DiskRequest("i:1", None, DiskFormat.VHDX, read_only=True, clear=True),
+    ),
+    (volume_messages.volume_usage, volume_values.volume_usage, VolumeUsage(1, 2, 3)),
     (messages.planned_object, store_values.planned_object, PLANNED),
     (messages.skipped_object, store_values.skipped_object, Skipped(PLANNED, "in use")),
     (messages.holder, store_values.holder, Holder("volume", str(NAME), 5, "stays")),
@@ -214,7 +261,7 @@ def test_member_that_this_version_does_not_know_is_refused() -> None:
     with pytest.raises(InvalidNameError, match="different versions"):
         store_values.planned_object(types_pb2.PrunedObject(action="transmogrify"))
     with pytest.raises(InvalidNameError, match="unknown state"):
-        values.volume(volumes_pb2.Volume(name=str(NAME)))
+        volume_values.volume(volumes_pb2.Volume(name=str(NAME)))
 
 
 def test_file_name_that_is_no_text_is_escaped() -> None:

@@ -10,6 +10,8 @@ from cas.volumes.scan import LeftoverKind, iter_foreign, iter_leftovers, iter_na
 
 _FIRST = VolumeName.parse("0d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0")
 _SECOND = VolumeName.parse("7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#12")
+_THIRD = VolumeName.parse("8d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#3")
+_LINK = VolumeName.parse("9d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#4")
 
 
 @pytest.fixture
@@ -60,10 +62,14 @@ def test_iter_foreign_explains_what_it_finds(layout: Layout) -> None:
     (layout.volumes / ".0123456789abcdef.cas-temporary").mkdir()
     (layout.volumes / f"{_SECOND}.qcow2").touch()
     (layout.volumes / f"{_SECOND}.tar").touch()
-    layout.volume(_SECOND).touch()
+    layout.disk(_SECOND, clear=False).file.touch()
+    layout.disk_records(clear=False).mkdir()
+    layout.volume(_LINK).symlink_to("elsewhere")
+    layout.disk(_THIRD, clear=True).file.mkdir(parents=True)
     found = {each.path.name: each.reason for each in iter_foreign(layout)}
     assert found == {
-        str(_SECOND): "not a directory, so no container volume",
+        str(_LINK): "neither a directory nor a regular file, so no volume",
+        str(_THIRD): "a directory, and container volumes are never in clear",
         f"{_SECOND}.qcow2": f"volume {_SECOND} as older releases name it, format qcow2",
         f"{_SECOND}.tar": "not the name of a volume",
     }

@@ -7,11 +7,14 @@ import pytest
 
 from cas.app import Case
 from cas.errors import (
+    BlobNotFoundError,
     CorruptVolumeError,
     ImageNotFoundError,
     VolumeConflictError,
     VolumeNotFoundError,
 )
+from cas.model.disk.format import DiskFormat
+from cas.model.disk.record import DiskRequest
 from cas.model.volume_name import VolumeName
 from cas.rpc.client import Client
 from cas.volumes.status import VolumeState
@@ -55,6 +58,27 @@ def test_read_only_volume_is_prepared_so(client: Client, image: BuiltImage) -> N
 
     assert record is not None
     assert record.read_only
+
+
+def test_life_of_a_disk(client: Client, case: Case) -> None:
+    """Blank and qcow2, so that qemu-img works for the service; a wrong one ends with its error."""
+    name = _name()
+    request = DiskRequest(None, size=1024 * 1024, format=DiskFormat.QCOW2)
+
+    status = client.volumes.prepare_disk(name, request)
+
+    assert status == case.volumes.get(name)
+    assert status.disk is not None
+    assert status.disk.virtual_size == 1024 * 1024
+    assert client.volumes.prepare_disk(name, request) == status
+    with pytest.raises(VolumeConflictError, match="with size"):
+        client.volumes.prepare_disk(name, DiskRequest(None, size=5))
+    with pytest.raises(BlobNotFoundError):
+        client.volumes.prepare_disk(_name(), DiskRequest(f"sha256:{'0' * 64}"))
+    assert client.volumes.activate(name).state is VolumeState.INACTIVE
+    assert client.volumes.usage(name) == case.volumes.usage(name)
+    assert client.volumes.remove(name)
+    assert list(client.volumes.iter_volumes()) == []
 
 
 def test_damaged_volume_is_listed_and_its_error_told(

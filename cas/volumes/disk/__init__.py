@@ -1,0 +1,1 @@
+"""Disk volumes: one file each, made from an image or blank."""

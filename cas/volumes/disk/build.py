@@ -1,0 +1,230 @@
+"""Makes the file of a disk volume under a hidden name; durable, but not yet the volume.
+
+The image is looked at before anything is written: by our own eyes, and in formats with tables by
+qemu's. What was compressed or inside a tar is looked at when it is unpacked.
+"""
+
+__all__ = ["BuiltDisk", "DiskBuilder"]
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from cas.errors import DiskImageError
+from cas.fsops.draft import DraftFile, allocated_bytes_of
+from cas.fsops.durable import remove_file
+from cas.model.cancellation import Cancellation
+from cas.model.digest import Digest
+from cas.model.disk.format import DiskFormat
+from cas.model.disk.header import DiskHeader, read_disk_header
+from cas.model.disk.plan import DiskPlan, plan_disk
+from cas.model.disk.record import DiskRequest
+from cas.model.layout import DiskPaths
+from cas.model.progress import Progress
+from cas.store.backing import Backing
+from cas.store.image.disks import ResolvedDisk
+from cas.store.leasing import Lease
+from cas.store.space import Space
+from cas.volumes.disk.qemu_img import QemuImg
+from cas.volumes.disk.source import BlobFile, DiskSource, ImageFile
+from cas.volumes.disk.work import DiskWork
+
+_WRITABLE_MODE = 0o600
+_READ_ONLY_MODE = 0o400
+_WITH_TABLES = frozenset({DiskFormat.QCOW2, DiskFormat.VMDK, DiskFormat.VHDX})
+_BLANK_BYTES = 1024 * 1024
+"""More than an empty qcow2 of any size takes at first."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltDisk:
+    """A disk that is complete and durable.
+
+    Args:
+        path: Its hidden name.
+        format: What it is.
+        blob: Where its content was found; None for a blank disk.
+    """
+
+    path: Path
+    format: DiskFormat
+    blob: Digest | None
+
+
+class DiskBuilder:
+    """Builds disks.
+
+    Args:
+        backing: The store.
+        qemu: For formats that have tables of their own.
+    """
+
+    def __init__(self, backing: Backing, qemu: QemuImg) -> None:
+        self._backing = backing
+        self._qemu = qemu
+        self._source = DiskSource(backing)
+        self._space = Space(backing)
+
+    def build(
+        self,
+        paths: DiskPaths,
+        request: DiskRequest,
+        resolved: ResolvedDisk | None,
+        lease: Lease,
+        *,
+        cancel: Cancellation,
+        progress: Progress,
+    ) -> BuiltDisk:
+        """Build one disk. After failure hidden files may be there, for the caller to remove.
+
+        Args:
+            paths: Of the volume.
+            request: What it is to be.
+            resolved: Its image; None for a blank disk.
+            lease: Holds the blobs of the image.
+            cancel: Stops the work.
+            progress: Told of bytes that are copied.
+
+        Raises:
+            CasError: See :meth:`cas.volumes.volumes.Volumes.prepare_disk`.
+        """
+        work = DiskWork(paths, request, lease, self._space, cancel, progress)
+        if resolved is None:
+            return self._blank(work)
+        for layer in resolved.artifact.layers:
+            lease.pin_blob(layer.digest)
+        with ExitStack() as stack:
+            blob = self._source.open(resolved.artifact)
+            if blob is not None:
+                stack.enter_context(blob)
+                return self._from_file(work, resolved, blob)
+            return self._from_stream(work, resolved)
+
+    def _blank(self, work: DiskWork) -> BuiltDisk:
+        size = plan_disk(DiskHeader(DiskFormat.RAW, 0), work.request).size
+        disk_format = work.request.format or DiskFormat.RAW
+        with (
+            work.reserved(_BLANK_BYTES),
+            DraftFile(work.paths.preparing) as draft,
+        ):
+            if disk_format is DiskFormat.RAW:
+                draft.resize(size)
+            else:
+                self._lend(draft)
+                self._qemu.create(draft, disk_format, size)
+            return self._sealed(work, draft, work.paths.preparing, disk_format, None)
+
+    def _from_file(self, work: DiskWork, resolved: ResolvedDisk, blob: BlobFile) -> BuiltDisk:
+        """Copy or convert an image that lies in the store as it is."""
+        header = self._examined(blob, resolved)
+        plan = plan_disk(header, work.request)
+        allocated = allocated_bytes_of(blob.fileno())
+        path = work.paths.preparing
+        with DraftFile(path) as draft:
+            if plan.converts or not draft.clone(blob.fileno()):
+                with work.reserved(allocated) as promise, work.told(blob.size):
+                    if plan.converts:
+                        self._convert(work, blob, draft, (header.format, plan))
+                    else:
+                        draft.copy(blob.fileno(), work.meter(promise, draft))
+            self._grow(draft, plan)
+            digest = resolved.artifact.layers[0].digest
+            return self._sealed(work, draft, path, plan.format, digest)
+
+    def _from_stream(self, work: DiskWork, resolved: ResolvedDisk) -> BuiltDisk:
+        """Unpack an image, and convert it then if that was asked for."""
+        with DraftFile(work.paths.preparing) as draft:
+            size, expected = self._source.sizes(resolved.artifact)
+            with work.reserved(expected) as promise, work.told(size):
+                meter = work.meter(promise, draft)
+                digest = self._source.unpack(resolved.artifact, draft, meter)
+            header = self._examined(draft, resolved)
+            plan = plan_disk(header, work.request)
+            if not plan.converts:
+                self._grow(draft, plan)
+                return self._sealed(work, draft, work.paths.preparing, plan.format, digest)
+            with (
+                work.reserved(allocated_bytes_of(draft.fileno())),
+                work.told(draft.size),
+                DraftFile(work.paths.reformatting) as target,
+            ):
+                self._convert(work, draft, target, (header.format, plan))
+                self._grow(target, plan)
+                built = self._sealed(work, target, work.paths.reformatting, plan.format, digest)
+        remove_file(work.paths.preparing)
+        return built
+
+    def _examined(self, image: ImageFile, resolved: ResolvedDisk) -> DiskHeader:
+        """Look at an image with two pairs of eyes, which must see the same."""
+        what = f"disk image {resolved.image!r}"
+        header = read_disk_header(
+            image.read_at,
+            image.size,
+            self._backing.limits,
+            claimed=resolved.artifact.claimed,
+            what=what,
+        )
+        if header.format in _WITH_TABLES:
+            if isinstance(image, DraftFile):
+                self._lend(image)
+            seen = self._qemu.virtual_size(image, header.format)
+            if seen != header.virtual_size:
+                raise DiskImageError(
+                    f"{what} says in its header that it holds {header.virtual_size} bytes, and "
+                    f"qemu finds {seen}; it is damaged or forged",
+                    expected=header.virtual_size,
+                    actual=seen,
+                )
+        return header
+
+    def _convert(
+        self,
+        work: DiskWork,
+        source: ImageFile,
+        target: DraftFile,
+        what: tuple[DiskFormat, DiskPlan],
+    ) -> None:
+        before, plan = what
+        done = 0.0
+
+        def percent(now: float) -> None:
+            nonlocal done
+            step = int(max(0.0, now - done) * source.size / 100)
+            done = max(done, now)
+            work.advance(step)
+
+        self._lend(target)
+        self._qemu.convert(
+            source,
+            target,
+            formats=(before, plan.format),
+            size=plan.size,
+            cancel=work.cancel,
+            percent=percent,
+        )
+
+    def _grow(self, draft: DraftFile, plan: DiskPlan) -> None:
+        if not plan.grows:
+            return
+        if plan.format is DiskFormat.RAW:
+            draft.resize(plan.size)
+        else:
+            self._lend(draft)
+            self._qemu.resize(draft, plan.format, plan.size)
+
+    def _lend(self, draft: DraftFile) -> None:
+        """Let qemu-img open the file, until it is sealed."""
+        account = self._qemu.account
+        draft.give_to(account.user, account.group)
+
+    def _sealed(
+        self,
+        work: DiskWork,
+        draft: DraftFile,
+        path: Path,
+        disk_format: DiskFormat,
+        blob: Digest | None,
+    ) -> BuiltDisk:
+        work.cancel.check()
+        draft.seal(mode=_READ_ONLY_MODE if work.request.read_only else _WRITABLE_MODE)
+        return BuiltDisk(path, disk_format, blob)

@@ -1,0 +1,201 @@
+"""qemu-img, for what it alone can do: formats with tables of their own.
+
+It works on open files and is told their format, so that nothing in a file decides what is opened
+or how; and it runs confined, since what it reads comes from outside.
+"""
+
+__all__ = ["OpenFile", "QemuImg"]
+
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from cas.agent.account import Account
+from cas.errors import DiskImageError, QemuImgError, QemuImgMissingError
+from cas.model.cancellation import Cancellation
+from cas.model.disk.format import DiskFormat
+from cas.volumes.disk.program import ConfinedProgram, ProgramLimits
+
+_MIB = 1024 * 1024
+_GIB = 1024 * _MIB
+_MEMORY_BYTES = 2 * _GIB
+_LOOK = ProgramLimits(
+    silence_seconds=30.0, memory_bytes=_MEMORY_BYTES, cpu_seconds=30, file_bytes=0
+)
+_TABLES_BYTES = 64 * _MIB
+"""Room of a format for its own tables, beside a hundredth of the disk."""
+_CHANGE_SECONDS = 120.0
+_CONVERT_SILENCE_SECONDS = 600.0
+_PERCENT = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
+
+
+class OpenFile(Protocol):
+    """Something with a descriptor."""
+
+    def fileno(self) -> int:
+        """The descriptor."""
+
+
+class _Info(msgspec.Struct, rename="kebab"):
+    format: str
+    virtual_size: int
+    backing_filename: str | None = None
+    full_backing_filename: str | None = None
+    encrypted: bool = False
+
+
+class QemuImg:
+    """Runs qemu-img; may be shared by threads.
+
+    Args:
+        binary: Name or absolute path.
+        account: Gives who it runs as; asked at each run.
+        require_confinement: Refuse to run it where a part of the confinement is missing.
+    """
+
+    def __init__(
+        self,
+        binary: str,
+        *,
+        account: Callable[[], Account],
+        require_confinement: bool = False,
+    ) -> None:
+        self._binary = binary
+        self._account = account
+        self._require_confinement = require_confinement
+
+    @property
+    def account(self) -> Account:
+        """Who it runs as, and who must be able to open the files.
+
+        Raises:
+            LayoutError: There is no such account.
+        """
+        return self._account()
+
+    def virtual_size(self, file: OpenFile, disk_format: DiskFormat) -> int:
+        """Let qemu read an image's tables; gives the bytes of the disk in it.
+
+        Raises:
+            DiskImageError: It cannot be opened as that format, or refers to other files.
+            QemuImgMissingError: There is no qemu-img.
+            DeadlineExceededError: It hangs.
+        """
+        target = _opened(file, disk_format, writing=False)
+        arguments = ["info", "--output=json", "--force-share", "--image-opts", target]
+        try:
+            raw = self._program().run(arguments, files=[file.fileno()], limits=_LOOK)
+            found = msgspec.json.decode(raw, type=_Info)
+        except (QemuImgError, msgspec.MsgspecError) as error:
+            raise DiskImageError(
+                f"qemu cannot read the image as {disk_format}: {error}; it is damaged or forged"
+            ) from error
+        if found.backing_filename or found.full_backing_filename or found.encrypted:
+            raise DiskImageError("the image refers to a backing file or is encrypted")
+        return found.virtual_size
+
+    def create(self, file: OpenFile, disk_format: DiskFormat, size: int) -> None:
+        """Make an open file a blank disk of ``size`` bytes.
+
+        Raises:
+            QemuImgError: It failed, for example as there is no room.
+            QemuImgMissingError: There is no qemu-img.
+            DeadlineExceededError: It hangs.
+        """
+        path = f"/proc/self/fd/{file.fileno()}"
+        arguments = ["create", "-q", "-f", disk_format.driver, path, str(size)]
+        self._change(arguments, [file], size)
+
+    def resize(self, file: OpenFile, disk_format: DiskFormat, size: int) -> None:
+        """Let the disk in an open file grow to ``size`` bytes; raises as :meth:`create`."""
+        target = _opened(file, disk_format, writing=True)
+        self._change(["resize", "-q", "--image-opts", target, str(size)], [file], size)
+
+    def convert(
+        self,
+        source: OpenFile,
+        target: OpenFile,
+        *,
+        formats: tuple[DiskFormat, DiskFormat],
+        size: int,
+        cancel: Cancellation,
+        percent: Callable[[float], None],
+    ) -> None:
+        """Write the disk of one open file into another one.
+
+        Args:
+            source: The image.
+            target: An empty file.
+            formats: Of the image, and that the other one gets.
+            size: Bytes of the disk.
+            cancel: Ends it.
+            percent: Told how far it is.
+
+        Raises:
+            QemuImgError: It failed, for example as there is no room.
+            QemuImgMissingError: There is no qemu-img.
+            DeadlineExceededError: It hangs.
+            InterruptedOperationError: ``cancel`` was set.
+        """
+        before, after = formats
+
+        def listen(chunk: bytes) -> None:
+            for done in _PERCENT.findall(chunk):
+                percent(float(done))
+
+        self._change(
+            [
+                *("convert", "-p", "-T", "none", "-O", after.driver, "--image-opts"),
+                _opened(source, before, writing=False),
+                f"/proc/self/fd/{target.fileno()}",
+            ],
+            [source, target],
+            size,
+            silence_seconds=_CONVERT_SILENCE_SECONDS,
+            cancel=cancel,
+            listen=listen,
+        )
+
+    def _change(
+        self,
+        arguments: Sequence[str],
+        files: Sequence[OpenFile],
+        size: int,
+        *,
+        silence_seconds: float = _CHANGE_SECONDS,
+        cancel: Cancellation | None = None,
+        listen: Callable[[bytes], None] = lambda _: None,
+    ) -> None:
+        limits = ProgramLimits(
+            silence_seconds=silence_seconds,
+            memory_bytes=_MEMORY_BYTES,
+            cpu_seconds=0,
+            file_bytes=size + size // 100 + _TABLES_BYTES,
+        )
+        self._program().run(
+            arguments,
+            files=[file.fileno() for file in files],
+            limits=limits,
+            cancel=cancel,
+            listen=listen,
+        )
+
+    def _program(self) -> ConfinedProgram:
+        path = shutil.which(self._binary)
+        if path is None:
+            raise QemuImgMissingError(
+                f"there is no {self._binary!r} to work on disk images with; install qemu-utils, "
+                "or set qemu_img_binary",
+                program=self._binary,
+            )
+        return ConfinedProgram(path, self.account, self._require_confinement)
+
+
+def _opened(file: OpenFile, disk_format: DiskFormat, *, writing: bool) -> str:
+    """Name an open file to qemu with its format, none of which is then guessed."""
+    mode = "" if writing else ",read-only=on"
+    path = f"/proc/self/fd/{file.fileno()}"
+    return f"driver={disk_format.driver},file.driver=file,file.filename={path}{mode}"

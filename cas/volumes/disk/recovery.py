@@ -1,0 +1,58 @@
+"""Puts right what killed operations on disk volumes left: hidden files, and records of nothing."""
+
+__all__ = ["DiskRecovery"]
+
+from collections.abc import Iterator
+
+from cas.errors import CasError
+from cas.model.layout import DiskPaths, Layout
+from cas.store.backing import Backing
+from cas.store.locking import Locks
+from cas.volumes.disk.removal import DiskRemoval
+from cas.volumes.disk.scan import iter_records_on_disk
+from cas.volumes.scan import Leftover, LeftoverKind, iter_leftovers
+from cas.volumes.status import Recovered, RecoveryAction
+
+_LOCK_SECONDS = 0.2
+
+
+class DiskRecovery:
+    """Finishes or undoes interrupted preparations and removals of disks.
+
+    Args:
+        backing: The store.
+        locks: Its locks; the caller holds none of a volume.
+        removal: Finishes removals.
+    """
+
+    def __init__(self, backing: Backing, locks: Locks, removal: DiskRemoval) -> None:
+        self._backing = backing
+        self._locks = locks
+        self._removal = removal
+
+    def recover(self) -> Iterator[Recovered]:
+        """Look at everything once; a second run finds nothing to do."""
+        layout = self._backing.layout
+        for leftover in [each for each in iter_leftovers(layout) if each.is_disk]:
+            yield from self._locked(_paths(layout, leftover), leftover)
+        for paths in list(iter_records_on_disk(layout)):
+            if not paths.file.exists():
+                yield from self._locked(paths, None)
+
+    def _locked(self, paths: DiskPaths, leftover: Leftover | None) -> Iterator[Recovered]:
+        what = str(paths.record if leftover is None else leftover.path)
+        try:
+            with self._locks.volume(paths.name, timeout_seconds=_LOCK_SECONDS):
+                if leftover is not None and leftover.kind is LeftoverKind.REMOVING:
+                    if self._removal.finish(paths.name):
+                        reason = "the removal was interrupted"
+                        yield Recovered(RecoveryAction.FINISHED_REMOVAL, what, reason)
+                elif self._removal.undo_preparation(paths):
+                    reason = "the preparation was interrupted"
+                    yield Recovered(RecoveryAction.UNDID_PREPARATION, what, reason)
+        except CasError as error:
+            yield Recovered(RecoveryAction.SKIPPED, what, error.message)
+
+
+def _paths(layout: Layout, leftover: Leftover) -> DiskPaths:
+    return layout.disk(leftover.name, clear=leftover.path.parent == layout.clear_volumes)

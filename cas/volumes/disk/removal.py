@@ -1,0 +1,118 @@
+"""Removes disk volumes.
+
+A removal starts with one rename, after which the volume does not exist; whatever happens later,
+recovery or the next call on the name finishes it: the record goes, then the file. Callers hold the
+volume's lock.
+"""
+
+__all__ = ["DiskRemoval", "require_unused"]
+
+import logging
+import stat
+from pathlib import Path
+
+from cas.errors import InUseError
+from cas.fsops.durable import remove_file, rename_aside
+from cas.fsops.mounts import holders
+from cas.fsops.record_locks import has_record_lock
+from cas.fsops.translation import translated
+from cas.model.events import EventKind
+from cas.model.layout import DiskPaths
+from cas.model.volume_name import VolumeName
+from cas.store.backing import Backing
+from cas.volumes.disk.records import remove_disk_record
+from cas.volumes.disk.scan import find_disk
+
+_LOGGER = logging.getLogger(__name__)
+_SHOWN_HOLDERS = 5
+
+
+class DiskRemoval:
+    """Takes disk volumes away.
+
+    Args:
+        backing: The store.
+    """
+
+    def __init__(self, backing: Backing) -> None:
+        self._backing = backing
+
+    def remove(self, name: VolumeName, *, force: bool) -> bool:
+        """Remove a volume with its data; idempotent.
+
+        Args:
+            name: The volume.
+            force: Also when it is open: who has it open keeps it until they close it.
+
+        Returns:
+            Whether there was anything of the volume.
+
+        Raises:
+            InUseError: It is open and ``force`` is not set; it stays as it is.
+        """
+        finished = self.finish(name)
+        paths = find_disk(self._backing.layout, name)
+        if paths is None:
+            return finished
+        if not force:
+            require_unused(paths)
+        rename_aside(paths.file, paths.removing)
+        self.finish(name)
+        _LOGGER.info("disk volume removed volume=%s", name)
+        return True
+
+    def finish(self, name: VolumeName) -> bool:
+        """Finish a removal that has begun; gives whether there was one."""
+        removed = [
+            self._finish(self._backing.layout.disk(name, clear=each)) for each in (False, True)
+        ]
+        return any(removed)
+
+    def _finish(self, paths: DiskPaths) -> bool:
+        if not _is_file(paths.removing):
+            return False
+        gone = not _is_file(paths.file)
+        if gone:
+            remove_disk_record(paths)
+        remove_file(paths.removing)
+        if gone:
+            self._backing.events.publish(EventKind.VOLUME_REMOVED, [str(paths.name)])
+        return True
+
+    def undo_preparation(self, paths: DiskPaths) -> bool:
+        """Remove what a preparation has made that did not come to its end. Idempotent.
+
+        Returns:
+            Whether there was anything.
+        """
+        there = [path for path in (paths.preparing, paths.reformatting) if _is_file(path)]
+        for path in there:
+            remove_file(path)
+        # A failure after the rename leaves a complete volume, which keeps its record.
+        forgotten = not _is_file(paths.file) and remove_disk_record(paths)
+        return bool(there) or forgotten
+
+
+def require_unused(paths: DiskPaths) -> None:
+    """Return if nobody has the disk open.
+
+    Raises:
+        InUseError: A running virtual machine holds its lock, or a process has it open.
+    """
+    users = holders(paths.file)
+    if users or has_record_lock(paths.file):
+        shown = ", ".join(f"{pid} ({name})" for pid, name in users[:_SHOWN_HOLDERS])
+        raise InUseError(
+            f"disk volume {paths.name} is open in process {shown or 'unknown'}; stop it first",
+            name=paths.name,
+            path=paths.file,
+            holders=shown,
+        )
+
+
+def _is_file(path: Path) -> bool:
+    with translated("inspect", path):
+        try:
+            return stat.S_ISREG(path.lstat().st_mode)
+        except FileNotFoundError:
+            return False

@@ -1,0 +1,51 @@
+"""Which disk volumes there are, told by name and kind of file; changes nothing.
+
+A regular file with a volume's name is a complete disk volume, wherever its directory.
+"""
+
+__all__ = ["find_disk", "iter_disks", "iter_records_on_disk"]
+
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+
+from cas.errors import InvalidNameError
+from cas.fsops.translation import translated
+from cas.model.layout import DiskPaths, Layout
+from cas.model.volume_name import VolumeName
+from cas.volumes.entries import list_entries
+
+_PLACES = (False, True)
+"""In the vault, in clear."""
+_RECORD_SUFFIX = ".json"
+
+
+def find_disk(layout: Layout, name: VolumeName) -> DiskPaths | None:
+    """Give the files of a disk volume that exists; None if it does not."""
+    for clear in _PLACES:
+        paths = layout.disk(name, clear=clear)
+        with translated("inspect", paths.file):
+            try:
+                mode = paths.file.lstat().st_mode
+            except FileNotFoundError:
+                continue
+        if stat.S_ISREG(mode):
+            return paths
+    return None
+
+
+def iter_disks(layout: Layout) -> Iterator[DiskPaths]:
+    """Stream the complete disk volumes of both directories, each sorted by name."""
+    for clear in _PLACES:
+        for entry, mode in list_entries(layout.disk_directory(clear=clear)):
+            if stat.S_ISREG(mode):
+                with suppress(InvalidNameError):
+                    yield layout.disk(VolumeName.parse(entry), clear=clear)
+
+
+def iter_records_on_disk(layout: Layout) -> Iterator[DiskPaths]:
+    """Stream the files of which there is a record, whether or not there is a disk."""
+    for clear in _PLACES:
+        for entry, _ in list_entries(layout.disk_records(clear=clear)):
+            with suppress(InvalidNameError):
+                yield layout.disk(VolumeName.parse(entry.removesuffix(_RECORD_SUFFIX)), clear=clear)
