@@ -6,16 +6,13 @@ durable. After an error or a kill no name has changed; whole blobs stay for up t
 ones until they are gone on with or two recoveries have met them.
 """
 
-__all__ = ["ImagePull", "ImageRequest"]
+__all__ = ["ImagePull"]
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-from cas.agent.program import Launch
-from cas.datastores.settings import SourceSettings
 from cas.downloader.downloader import Downloader
 from cas.errors import (
     CasError,
@@ -24,16 +21,16 @@ from cas.errors import (
     SourceNotFoundError,
 )
 from cas.model.cancellation import Cancellation, JointCancellation
-from cas.model.descriptor import Descriptor, Platform
+from cas.model.descriptor import Descriptor
 from cas.model.labels import SIGNATURE, SIGNED_BY
 from cas.model.media_types import is_index, is_manifest
-from cas.model.progress import Progress
+from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import ImageRecord, PulledImage
-from cas.model.reference import ImageReference
 from cas.model.settings import Settings
-from cas.model.signature_policy import PublicKey, Requirement, Rule
+from cas.model.signature_policy import PublicKey, Requirement
 from cas.model.transfer_name import image_uuid
 from cas.pull.fetched_content import FetchedContent
+from cas.pull.image_request import ImageRequest
 from cas.pull.room import Room
 from cas.pull.signature_check import check_image
 from cas.pull.total_progress import TotalProgress
@@ -50,33 +47,6 @@ from cas.store.space import Space
 from cas.verifier.verifier import Verifier
 
 _PULL = "pull"
-
-
-@dataclass(frozen=True, slots=True)
-class ImageRequest:
-    """One image to pull.
-
-    Args:
-        reference: Where it is.
-        source: The registry, with everything that opens it.
-        rule: What the signature policy asks of it.
-        name: Name of the image in the store.
-        platform: What it shall run on.
-        image: UUID for its files on the way; None takes one made from the reference.
-        cancel: Stops the work.
-        progress: Told of every step.
-        launch: Gives the processes of the agents.
-    """
-
-    reference: ImageReference
-    source: SourceSettings
-    rule: Rule
-    name: str
-    platform: Platform
-    image: UUID | None
-    cancel: Cancellation
-    progress: Progress
-    launch: Launch
 
 
 class ImagePull:
@@ -219,17 +189,26 @@ class _Run:
 
     def _present(self, descriptor: Descriptor) -> Ingested | None:
         try:
-            found = self._store(descriptor, AbsentSource(f"blob {descriptor.digest}"), self._stop)
+            # A look is nothing to show.
+            source = AbsentSource(f"blob {descriptor.digest}")
+            found = self._store(descriptor, source, self._stop, progress=NO_PROGRESS)
         except ContentMissingError:
             return None
         self._progress.skip(str(descriptor.digest), descriptor.size)
         return found
 
     def _take(self, descriptor: Descriptor, verified: Path, cancel: Cancellation) -> Ingested:
-        return self._store(descriptor, FileSource(verified), cancel, move=True)
+        source = FileSource(verified)
+        return self._store(descriptor, source, cancel, progress=self._progress, move=True)
 
     def _store(
-        self, descriptor: Descriptor, source: Source, cancel: Cancellation, *, move: bool = False
+        self,
+        descriptor: Descriptor,
+        source: Source,
+        cancel: Cancellation,
+        *,
+        progress: Progress,
+        move: bool = False,
     ) -> Ingested:
         return self._ingest.ingest(
             source,
@@ -239,7 +218,7 @@ class _Run:
             media_type=descriptor.media_type,
             move=move,
             cancel=cancel,
-            progress=self._progress,
+            progress=progress,
         )
 
     def _arrived(self, amount: int) -> None:

@@ -17,7 +17,8 @@ from cas.model.reference import ImageReference, check_image_name
 from cas.model.settings import Settings
 from cas.model.signature_policy import OPEN_POLICY, Rule
 from cas.pull.file_pull import FilePull, FileRequest
-from cas.pull.image_pull import ImagePull, ImageRequest
+from cas.pull.image_pull import ImagePull
+from cas.pull.image_request import ImageRequest
 from cas.pull.leftovers import sweep_transfers
 from cas.pull.policy_file import load_policy
 from cas.pull.signature_check import require_allowed

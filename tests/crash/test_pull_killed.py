@@ -94,6 +94,46 @@ def test_download_killed_goes_on_where_it_was_synced(
         assert left_by(case) == NOTHING
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 130), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_pull_that_is_stopped_ends_with_its_agents_and_is_gone_on_with(
+    number: signal.Signals,
+    status: int,
+    config: Path,
+    pull_settings: Settings,
+    registry: HostileRegistry,
+) -> None:
+    """Ctrl-C keeps every byte that came; whatever ends the command ends both agents."""
+    image = image_of(3 * MIB)
+    reference = registry.publish(image)
+    layer = image.layers[0]
+    cut = resource(layer.blob, etag=None, cut_after=2 * MIB, then=Line.hold)
+    path = registry.behave(layer.digest, cut, resource(layer.blob, etag=None))
+    name = TransferName(image_uuid(reference), Digest.parse(layer.digest))
+    partial = pull_settings.layout.download(name).with_name(f"{name}.partial")
+
+    with CasProcess(config, "image", "pull", reference) as process:
+        wait_for(lambda: partial.exists() and partial.stat().st_size == 2 * MIB)
+        agents = agents_of(process.pid)
+        os.kill(process.pid, number)
+        process.result().assert_orderly(status)
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in agents.values()))
+
+    assert len(agents) == 2
+    with Case.open(pull_settings) as case:
+        assert str(case.pull.image(reference).record.target.digest) == image.digest
+        case.recover()
+        assert left_by(case) == NOTHING
+    if number is not signal.SIGKILL:
+        assert [each.headers.get("range") for each in registry.asked(path)] == [
+            None,
+            f"bytes={2 * MIB}-",
+        ]
+
+
 TAIL = 128 * 1024
 PIECE = 32 * 1024
 MOST_TWICE = 2 * TAIL + 3 * PIECE

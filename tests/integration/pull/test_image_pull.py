@@ -282,6 +282,7 @@ def test_leftover_in_verified_that_proves_nothing_is_downloaded_again(
 
     assert told.started.count(("download", layer.digest)) == 1
     assert told.started.count(("verify", layer.digest)) == 2
+    assert told.started.count(("ingest", layer.digest)) == 1
     assert own_blobs(case.backing) == blobs_of(image)
     (case.settings.layout.verified / "second name").unlink(missing_ok=True)
     assert left_by(case) == NOTHING
