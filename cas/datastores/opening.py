@@ -13,15 +13,19 @@ from urllib.parse import urlsplit
 
 from cas.datastores.port import Registry, Source
 from cas.datastores.redaction import redact_url
-from cas.datastores.retry import Pace
+from cas.datastores.retry import Pace, RetryPolicy
 from cas.datastores.settings import SourceSettings
 from cas.errors import ConfigError, SourceLibraryMissingError
 
 _KINDS = "docker, http, https, s3, azure, gs, sftp and file"
 
 
-def open_source(settings: SourceSettings) -> Source:
+def open_source(settings: SourceSettings, *, retry: RetryPolicy | None = None) -> Source:
     """Open a datastore; nothing is asked of it yet.
+
+    Args:
+        settings: Everything about it.
+        retry: Of what a registry is asked; whoever reads from a datastore tries again by himself.
 
     Raises:
         ConfigError: The settings do not make sense together, or the URL has an unknown scheme.
@@ -33,7 +37,7 @@ def open_source(settings: SourceSettings) -> Source:
 
             return open_web(settings)
         case "docker" | "oci":
-            return open_registry(settings)
+            return open_registry(settings, retry=retry)
         case "file":
             from cas.datastores.file import FileSource
 
@@ -61,11 +65,14 @@ def open_source(settings: SourceSettings) -> Source:
             )
 
 
-def open_registry(settings: SourceSettings, *, pace: Pace | None = None) -> Registry:
+def open_registry(
+    settings: SourceSettings, *, retry: RetryPolicy | None = None, pace: Pace | None = None
+) -> Registry:
     """Open a registry, of which more can be asked than of other datastores.
 
     Args:
         settings: URL ``docker://<registry>`` or ``oci://<registry>``.
+        retry: Attempts of every question.
         pace: Time.
 
     Raises:
@@ -73,7 +80,7 @@ def open_registry(settings: SourceSettings, *, pace: Pace | None = None) -> Regi
     """
     from cas.datastores.registry.registry import OCIRegistry
 
-    return OCIRegistry(settings, pace=pace)
+    return OCIRegistry(settings, retry=retry, pace=pace)
 
 
 @contextmanager

@@ -51,7 +51,8 @@ def main() -> NoReturn:
 def _prepare(raw: bytes) -> Confinable:
     options = msgspec.json.decode(raw, type=Options)
     settings = decode_settings(bytes(options.source))
-    session = _Session(open_source(settings), options.policy)
+    source = open_source(settings, retry=options.policy.retry)
+    session = _Session(source, options.policy)
     return Confinable(session.handle, readable=readable_paths(settings.url), network=True)
 
 
