@@ -5,7 +5,6 @@ __all__ = ["DEFAULT_HOSTS_DIRECTORY", "DownloadSettings"]
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 
 from cas.model.datastore_settings import DatastoreSettings
 
@@ -52,6 +51,4 @@ class DownloadSettings:
     http_proxy: str = field(default="", repr=False)
     https_proxy: str = field(default="", repr=False)
     no_proxy: str = ""
-    datastores: Mapping[str, DatastoreSettings] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
+    datastores: Mapping[str, DatastoreSettings] = field(default_factory=dict)
