@@ -47,13 +47,15 @@ WRITERS = [
     ("verify", f"{uuid.uuid4()}.{'0' * 64}"),
     ("prune", "--force"),
     ("check", "--fix"),
+    ("upgrade", "run"),
+    ("upgrade", "release", VOLUME),
 ]
 
 
 READERS = {
     "blob cat", "blob exists", "blob inspect", "blob ls", "blob missing", "completion",
     "containerd config", "df", "image exists", "image export", "image inspect", "image ls",
-    "layout show", "version", "volume inspect", "volume ls", "volume usage", "why",
+    "layout show", "upgrade plan", "version", "volume inspect", "volume ls", "volume usage", "why",
 }  # fmt: skip
 OTHERS = {
     # They wait: tests/integration/vault/test_supervision.py.
