@@ -186,6 +186,7 @@ class Volumes:
             VolumeConflictError: The name is taken by something else, in whichever directory.
             CorruptVolumeError: The volume exists and its record cannot be read.
             LayoutError: The directory for it is missing.
+            VaultLockedError: It is to be in the vault, which is locked.
             NoSpaceError: There is too little room.
             QemuImgMissingError: It takes qemu-img, and there is none.
             QemuImgError: qemu-img failed.
@@ -193,6 +194,8 @@ class Volumes:
             ConfinementError: qemu-img cannot be confined as it must.
             InterruptedOperationError: ``cancel`` was set.
         """
+        if not request.clear:
+            self._backing.check_writable()
         with self._locks.volume(name):
             self._disk_preparation.prepare(
                 name, request, cancel=cancel or Cancellation(), progress=progress

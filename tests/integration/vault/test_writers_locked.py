@@ -18,6 +18,7 @@ from cas.containerd.daemon import Daemon
 from cas.errors import CasError, VaultLockedError
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
+from cas.model.disk.record import DiskRequest
 from cas.model.settings import Settings
 from cas.model.vault_settings import ProviderName, VaultSettings
 from cas.model.volume_name import VolumeName
@@ -34,6 +35,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 _DISK_BYTES = 512 * 1024 * 1024
 _NAME = "example.com/test/image:1"
 _VOLUME = VolumeName.parse(f"{uuid.UUID(int=5)}#0")
+_DISK = VolumeName.parse(f"{uuid.UUID(int=6)}#0")
 _DIGEST = Digest.of(b"content")
 _TARGET = Descriptor("application/vnd.oci.image.manifest.v1+json", _DIGEST, 7)
 
@@ -84,6 +86,7 @@ WRITERS: dict[str, Call] = {
     "pull.file": lambda c, x: c.pull.file("file:///dev/null", _DIGEST),
     "pull.sweep": lambda c, x: c.pull.sweep(),
     "volumes.prepare": lambda c, x: c.volumes.prepare(_VOLUME, _NAME),
+    "volumes.prepare_disk": lambda c, x: c.volumes.prepare_disk(_DISK, DiskRequest(None, 4096)),
     "volumes.activate": lambda c, x: c.volumes.activate(_VOLUME),
     "volumes.activate_all": lambda c, x: c.volumes.activate_all(),
     "volumes.activate_each": lambda c, x: list(c.volumes.activate_each()),
@@ -114,6 +117,7 @@ READERS: dict[str, Call] = {
     "images.get": lambda c, x: c.images.get(_NAME),
     "images.exists": lambda c, x: c.images.exists(_NAME),
     "images.resolve": lambda c, x: c.images.resolve(_NAME),
+    "images.resolve_disk": lambda c, x: c.images.resolve_disk(_NAME),
     "images.inspect": lambda c, x: c.images.inspect(_NAME),
     "images.export": lambda c, x: c.images.export(_NAME, io.BytesIO()),
     "volumes.iter_volumes": lambda c, x: list(c.volumes.iter_volumes()),
