@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Self
 from cas.containerd.client import Containerd
 from cas.errors import DeniedError
 from cas.fsops import processes
-from cas.model.cancellation import Cancellation
+from cas.model.cancellation import Cancellation, check_operation
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.settings import Settings
 from cas.store.backing import Backing, Clock, ignore_size
@@ -313,13 +313,17 @@ class Case:
         Raises:
             UnavailableError: containerd does not answer.
             StorageError: A leftover cannot be removed.
+            InterruptedOperationError: The operation that this belongs to was stopped; the rest is
+                left to the next recovery.
         """
         from cas.pull.leftovers import sweep_transfers
         from cas.store.content.ingest import Ingest
 
         self.guard.check_writable()
         self.leasing.reap()
+        check_operation()
         self.volumes.recover()
+        check_operation()
         Ingest(self.backing).sweep()
         sweep_transfers(self.settings.layout)
 
@@ -365,6 +369,7 @@ class Case:
 
         self.guard.check_writable()
         self.sentinel.require()
+        check_operation()
         with room_to_remove(self.settings.layout):
             self.backing.leases.collect_garbage()
 

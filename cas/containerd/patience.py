@@ -44,14 +44,16 @@ def patient_seconds(seconds: float) -> float:
 def ending_with_operation(call: _Call) -> Iterator[None]:
     """Cancel a call that is under way too long after somebody wants its operation stopped."""
     operation = current_operation()
-    if operation is None or operation.is_set():
+    if operation is None:
         yield
         return
+    # One that undoes has its deadline; but it may also have been stopped since that was given.
+    seconds = _UNDOING_SECONDS if operation.is_set() else _UNDER_WAY_SECONDS
     timers: list[threading.Timer] = []
 
     def count_down() -> None:
         if not timers:
-            timer = threading.Timer(_UNDER_WAY_SECONDS, call.cancel)
+            timer = threading.Timer(seconds, call.cancel)
             timer.daemon = True
             timers.append(timer)
             timer.start()

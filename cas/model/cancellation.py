@@ -6,15 +6,19 @@ __all__ = [
     "begin_operation",
     "check_operation",
     "current_operation",
+    "while_wanted",
 ]
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
+from typing import TypeVar
 
 from cas.errors import InterruptedOperationError
+
+_Item = TypeVar("_Item")
 
 
 class Cancellation:
@@ -136,3 +140,14 @@ def check_operation() -> None:
     operation = _operation.get()
     if operation is not None:
         operation.check()
+
+
+def while_wanted(items: Iterable[_Item]) -> Iterator[_Item]:
+    """Yield the items as long as nobody asked this context's operation to stop.
+
+    Raises:
+        InterruptedOperationError: Somebody did.
+    """
+    for item in items:
+        check_operation()
+        yield item

@@ -20,6 +20,7 @@ from datetime import UTC, datetime, timedelta
 from cas.errors import CasError, InvalidNameError, LeaseNotFoundError
 from cas.fsops.processes import ProcessIdentity, is_dead
 from cas.model import labels
+from cas.model.cancellation import while_wanted
 from cas.model.digest import Digest
 from cas.model.records import LeaseID, LeaseInfo, LeaseResource
 from cas.model.sizes import parse_instant
@@ -234,17 +235,19 @@ class Leasing:
 
         Returns:
             What was deleted.
+
+        Raises:
+            InterruptedOperationError: The operation that this belongs to was stopped; the rest is
+                left to the next time.
         """
-        reaped = [
-            lease.id
-            for lease in list(self._backing.leases.iter_leases())
-            if is_abandoned(lease)
-            and not is_resumable(lease, self._backing.clock())
-            and self._backing.leases.delete(lease.id)
-        ]
-        for lease_id in reaped:
-            _log.info("abandoned lease reaped lease=%s", lease_id)
-            _unreleased.discard(lease_id)
+        reaped: list[LeaseID] = []
+        for lease in while_wanted(list(self._backing.leases.iter_leases())):
+            if not is_abandoned(lease) or is_resumable(lease, self._backing.clock()):
+                continue
+            if self._backing.leases.delete(lease.id):
+                _log.info("abandoned lease reaped lease=%s", lease.id)
+                _unreleased.discard(lease.id)
+                reaped.append(lease.id)
         if reaped:
             self._backing.leases.collect_garbage()
         return reaped

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from cas.errors import CorruptVolumeError, LockTimeoutError, MountPointError
 from cas.fsops.mounts import MountPoint, find_mount, mounts_below
+from cas.model.cancellation import check_operation
 from cas.model.layout import Layout
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
@@ -132,6 +133,7 @@ class ContainerVolumes:
 
     def _parents(self, key: str) -> Iterator[str]:
         while key := self._backing.snapshots.stat(key).parent:
+            check_operation()
             yield key
 
     def _record(self, name: VolumeName) -> VolumeRecord:

@@ -13,6 +13,7 @@ from cas.errors import CasError, LeaseNotFoundError
 from cas.fsops.durable import remove_temporaries
 from cas.fsops.mounts import mounts_below
 from cas.fsops.trees import remove_tree
+from cas.model.cancellation import while_wanted
 from cas.model.labels import VOLUME, VOLUMES_DIRECTORY
 from cas.model.layout import Layout
 from cas.model.records import SnapshotInfo
@@ -58,6 +59,10 @@ class Recovery:
 
         Returns:
             What was found and done, in that order.
+
+        Raises:
+            InterruptedOperationError: The operation that this belongs to was stopped; the rest is
+                left to the next run.
         """
         found = [
             *self._leftover_directories(),
@@ -76,11 +81,13 @@ class Recovery:
     def _leftover_directories(self) -> Iterator[Recovered]:
         volumes = self._backing.layout.volumes
         layout = self._backing.layout
-        for leftover in [
-            each
-            for each in iter_leftovers(layout)
-            if not each.is_disk and each.path.parent == layout.volumes
-        ]:
+        for leftover in while_wanted(
+            [
+                each
+                for each in iter_leftovers(layout)
+                if not each.is_disk and each.path.parent == layout.volumes
+            ]
+        ):
             try:
                 with self._locks.volume(leftover.name, timeout_seconds=_LOCK_SECONDS):
                     yield from self._end(leftover)
@@ -116,7 +123,7 @@ class Recovery:
             return
         ours = [f'labels."{VOLUMES_DIRECTORY}"=="{volumes}"']
         names = {info.labels.get(VOLUME, "") for info in self._snapshots(ours)}
-        for text in sorted(names):
+        for text in while_wanted(sorted(names)):
             try:
                 name = VolumeName.parse(text)
                 with self._locks.volume(name, timeout_seconds=_LOCK_SECONDS):
@@ -144,7 +151,7 @@ class Recovery:
             if _is_extraction(info)
         ]
         held = self._held_keys() if keys else frozenset()
-        for key in keys:
+        for key in while_wanted(keys):
             try:
                 if key not in held and snapshots.remove(key):
                     reason = "the unpack was interrupted"

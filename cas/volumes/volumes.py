@@ -20,7 +20,7 @@ import heapq
 from collections.abc import Callable, Iterator
 
 from cas.errors import CasError, VolumeNotFoundError
-from cas.model.cancellation import Cancellation
+from cas.model.cancellation import Cancellation, check_operation
 from cas.model.disk.record import DiskRequest
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.volume_name import VolumeName
@@ -301,6 +301,7 @@ class Volumes:
         # The record in its directory is what a rebuild knows of the volume's image.
         self._sentinel.require()
         with self._locks.volume(name):
+            check_operation()
             # Each is asked: one may have a removal to finish and another the volume.
             removed = [kind.remove(name, force=force) for kind in self._kinds]
             return any(removed)

@@ -29,7 +29,8 @@ METHODS: dict[str, MethodDescriptor] = {
     for service in file.services_by_name.values()
     for method in service.methods
 }
-"""Everything that is declared, by name, as in ``Blobs.Get``."""
+"""Everything that is declared, by name, as in ``Blobs.Get``; but of vaults, for which containerd is
+never asked."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,9 @@ REQUESTS: dict[str, Callable[[Stock], Any]] = {
     "Images.Pull": lambda _held: images_pb2.PullImageRequest(reference="127.0.0.1:1/nobody:1"),
     "Volumes.Prepare": lambda held: volumes_pb2.PrepareVolumeRequest(
         name=str(held.absent), image=held.image.name
+    ),
+    "Volumes.PrepareDisk": lambda held: volumes_pb2.PrepareDiskRequest(
+        name=str(held.absent), source=str(held.blob)
     ),
     "Volumes.Activate": lambda held: volumes_pb2.ActivateVolumeRequest(name=str(held.idle)),
     "Volumes.Deactivate": lambda held: volumes_pb2.DeactivateVolumeRequest(name=str(held.volume)),

@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cas.containerd.daemon import Daemon
+from tests.support.waiting import wait_for
 
 
 class Frozen:
@@ -27,6 +28,14 @@ class Frozen:
         self._daemon = daemon
         self._pid = daemon.pid
         os.kill(self._pid, signal.SIGSTOP)
+        wait_for(self._stands)
+
+    def _stands(self) -> bool:
+        """Whether each of its threads has stopped: they do so one after the other."""
+        tasks = Path(f"/proc/{self._pid}/task").iterdir()
+        return all(
+            (task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks
+        )
 
     def was_asked(self) -> bool:
         """Whether this process has sent something that is not read."""

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from cas.model.cancellation import while_wanted
+
 _BATCH_BYTES = 256 * 1024
 """Far below the 4 MiB that clients take; an entry may be nearly as large as this."""
 
@@ -14,10 +16,14 @@ _Entry = TypeVar("_Entry", bound=Message)
 
 
 def batched(entries: Iterable[_Entry]) -> Iterator[list[_Entry]]:
-    """Group entries so that no group is much larger than 256 KiB; no group is empty."""
+    """Group entries so that no group is much larger than 256 KiB; no group is empty.
+
+    Raises:
+        InterruptedOperationError: The operation that this belongs to was stopped.
+    """
     group: list[_Entry] = []
     size = 0
-    for entry in entries:
+    for entry in while_wanted(entries):
         amount = entry.ByteSize()
         if group and size + amount > _BATCH_BYTES:
             yield group

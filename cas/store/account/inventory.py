@@ -23,6 +23,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from cas.errors import InvalidNameError, LeaseNotFoundError
+from cas.model.cancellation import check_operation, while_wanted
 from cas.model.labels import DURABLE, GC_EXPIRE, GC_ROOT, PIN_OWNER, PIN_REASON, STORE_ID
 from cas.model.records import (
     BlobInfo,
@@ -151,13 +152,15 @@ def take_inventory(
 
     Raises:
         UnavailableError: containerd does not answer.
+        InterruptedOperationError: The operation that this belongs to was stopped, see
+            :func:`cas.model.cancellation.begin_operation`.
     """
     inventory = Inventory()
     # Files first: one that appears later than its record cannot then look like an orphan.
     files = _scan(backing)
     _read_volumes(inventory, backing)
     _read_images(inventory, backing)
-    for blob in backing.content.iter_blobs():
+    for blob in while_wanted(backing.content.iter_blobs()):
         files.digests.discard(bytes.fromhex(blob.digest.hex))
         _add_blob(inventory, blob, backing.snapshotter, pins)
     _read_snapshots(inventory, backing)
@@ -196,7 +199,7 @@ def _read_volumes(inventory: Inventory, backing: Backing) -> None:
 
 
 def _read_images(inventory: Inventory, backing: Backing) -> None:
-    for image in backing.images.iter_images():
+    for image in while_wanted(backing.images.iter_images()):
         node = inventory.graph.add(
             Kind.IMAGE,
             image.name,
@@ -231,7 +234,7 @@ def _add_blob(
 
 
 def _read_snapshots(inventory: Inventory, backing: Backing) -> None:
-    for snapshot in backing.snapshots.iter_snapshots():
+    for snapshot in while_wanted(backing.snapshots.iter_snapshots()):
         keeps = list(references(snapshot.labels, backing.snapshotter))
         if snapshot.parent:
             keeps.append((Kind.SNAPSHOT, snapshot.parent))
@@ -248,13 +251,14 @@ def _read_snapshots(inventory: Inventory, backing: Backing) -> None:
 
 
 def _read_ingests(inventory: Inventory, backing: Backing) -> None:
+    check_operation()
     for ingest in backing.content.iter_ingests():
         node = inventory.graph.add(Kind.INGEST, ingest.ref, size=ingest.offset)
         inventory.ingests[node] = ingest
 
 
 def _read_leases(inventory: Inventory, backing: Backing, now: datetime) -> None:
-    for info in backing.leases.iter_leases():
+    for info in while_wanted(backing.leases.iter_leases()):
         try:
             resources = list(backing.leases.iter_resources(info.id))
         except LeaseNotFoundError:
@@ -306,7 +310,7 @@ def _scan(backing: Backing) -> BlobFileScan:
 
 
 def _mark_shared(inventory: Inventory, content: BlobCatalogue, files: BlobFileScan) -> None:
-    for blob in content.iter_blobs():
+    for blob in while_wanted(content.iter_blobs()):
         files.digests.discard(bytes.fromhex(blob.digest.hex))
         node = inventory.graph.find(Kind.BLOB, str(blob.digest))
         if node is not None:

@@ -10,6 +10,7 @@ from cas.errors import (
     ImageNotFoundError,
     IntegrityError,
 )
+from cas.model.cancellation import check_operation, while_wanted
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import Digest
 from cas.model.labels import GC_REF_CONTENT, MEDIA_TYPE, NOT_FETCHED
@@ -50,7 +51,7 @@ def check_images(
         UnavailableError: containerd does not answer.
     """
     walked: set[Descriptor] = set()
-    for image in inventory.images.values():
+    for image in while_wanted(inventory.images.values()):
         if not _is_usable(image.name):
             yield Finding(
                 Problem.IMAGE_NAME,
@@ -150,6 +151,7 @@ def _check_labels(
 ) -> Iterator[Finding]:
     """Compare the references that containerd follows with those in the document."""
     digest = blob.descriptor.digest
+    check_operation()
     try:
         labels = backing.content.info(digest).labels
     except BlobNotFoundError:

@@ -14,6 +14,7 @@ from typing import Protocol
 from cas.errors import InvalidNameError, LockTimeoutError, SnapshotNotFoundError
 from cas.fsops.mounts import mounts_below
 from cas.fsops.translation import translated
+from cas.model.cancellation import while_wanted
 from cas.model.layout import Layout
 from cas.model.volume_history import top_of
 from cas.model.volume_name import VolumeName
@@ -50,7 +51,7 @@ def check_volumes(
         StorageError: A directory cannot be read.
     """
     damaged = set()
-    for judged in judge():
+    for judged in while_wanted(judge()):
         if judged.problem is not None:
             damaged.add(str(judged.name))
             yield _damaged(str(judged.name), judged.problem)
@@ -75,7 +76,7 @@ def _damaged(name: str, problem: str) -> Finding:
 def _snapshots(
     backing: Backing, inventory: Inventory, locks: Locks, damaged: set[str]
 ) -> Iterator[Finding]:
-    for record in inventory.volumes.values():
+    for record in while_wanted(inventory.volumes.values()):
         name = str(record.name)
         if name in damaged or record.snapshotter != backing.snapshotter:
             continue

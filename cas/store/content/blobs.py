@@ -18,7 +18,7 @@ from cas.errors import (
     InvalidNameError,
     LeaseNotFoundError,
 )
-from cas.model.cancellation import Cancellation, JointCancellation
+from cas.model.cancellation import Cancellation, JointCancellation, check_operation, while_wanted
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
 from cas.model.events import EventKind
@@ -319,12 +319,13 @@ class Blobs:
         wanted = iter(digests)
         while group := list(islice(wanted, _WANTED)):
             if force:
-                yield from ((digest, self._delete(digest)) for digest in group)
+                yield from ((digest, self._delete(digest)) for digest in while_wanted(group))
             else:
                 yield from self._collect(group)
 
     def _collect(self, group: list[Digest]) -> Iterator[tuple[Digest, bool | InUseError]]:
         referrers = find_referrers(self._backing, frozenset(group))
+        check_operation()
         there = {digest: self._release(digest) for digest in group if digest not in referrers}
         if any(there.values()):
             self._backing.leases.collect_garbage()

@@ -149,6 +149,7 @@ class Ingest:
         )
         wanted = {**({MEDIA_TYPE: media_type} if media_type else {}), **(labels or {})}
         task = _Task(intake, wanted, way, move=move, take=move)
+        intake.cancel.check()
         for _ in range(_ATTEMPTS):
             try:
                 return self._counted(self._ingest(task))

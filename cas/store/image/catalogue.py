@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from datetime import UTC
 
 from cas.errors import InUseError
+from cas.model.cancellation import check_operation
 from cas.model.descriptor import Platform
 from cas.model.labels import LAST_USED
 from cas.model.platforms import host_platform
@@ -120,10 +121,12 @@ class ImageCatalogue:
         check_image_name(new)
         with self._leasing.hold("tag") as lease:
             record = self.get(reference)
+            check_operation()
             lease.pin_blob(record.target.digest)
             # Had it been removed before the pin, its content might be gone already.
             target = self.get(record.name).target
             lease.pin_blob(target.digest)
+            check_operation()
             return self._names.put(new, target)
 
     def remove(self, reference: str, *, force: bool = False) -> bool:

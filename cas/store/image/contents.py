@@ -3,6 +3,7 @@
 __all__ = ["ImportContents", "StoreContents"]
 
 from cas.errors import BlobNotFoundError, DigestMismatchError, SizeMismatchError
+from cas.model.cancellation import check_operation
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
 from cas.store.backing import Backing
@@ -50,6 +51,7 @@ class StoreContents:
     def size(self, digest: Digest) -> int | None:
         """Bytes of the blob; None if it is not there. What was seen once is not asked again."""
         if digest not in self._sizes:
+            check_operation()
             if self._lease is not None:
                 self._lease.pin_blob(digest)
             try:

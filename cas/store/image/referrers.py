@@ -11,6 +11,7 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 
 from cas.errors import LeaseNotFoundError
+from cas.model.cancellation import while_wanted
 from cas.model.digest import Digest
 from cas.model.labels import GC_REF_CONTENT
 from cas.store.backing import Backing
@@ -20,10 +21,13 @@ def find_referrers(backing: Backing, digests: AbstractSet[Digest]) -> dict[Diges
     """Say who refers to each of the blobs; blobs that nobody refers to are left out.
 
     Memory: one short text per reference to the wanted blobs.
+
+    Raises:
+        InterruptedOperationError: The operation that this belongs to was stopped.
     """
     wanted = {str(digest): digest for digest in digests}
     found: dict[Digest, list[str]] = {}
-    for target, referrer in _references(backing):
+    for target, referrer in while_wanted(_references(backing)):
         if target in wanted:
             found.setdefault(wanted[target], []).append(referrer)
     return found
@@ -37,7 +41,7 @@ def _references(backing: Backing) -> Iterator[tuple[str, str]]:
     for volume in backing.volumes():
         for digest in (volume.root_digest, volume.manifest_digest):
             yield str(digest), f"volume {volume.name}"
-    for lease in backing.leases.iter_leases():
+    for lease in while_wanted(backing.leases.iter_leases()):
         # A lease that ended since it was listed holds nothing.
         with suppress(LeaseNotFoundError):
             for resource in backing.leases.iter_resources(lease.id):

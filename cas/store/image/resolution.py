@@ -19,6 +19,7 @@ from cas.errors import (
     MalformedDocumentError,
     PlatformNotFoundError,
 )
+from cas.model.cancellation import check_operation
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import ChainID, DiffID, Digest, chain_ids
 from cas.model.documents import (
@@ -93,7 +94,9 @@ def read_document(content: BlobReader, descriptor: Descriptor, limits: Limits) -
         CorruptBlobError: The stored bytes are not those of the digest.
         MalformedDocumentError: It has another size than the descriptor says.
         LimitExceededError: It is larger than a document may be.
+        InterruptedOperationError: The operation that this belongs to was stopped.
     """
+    check_operation()
     if descriptor.size > limits.document_bytes:
         raise LimitExceededError(
             f"{descriptor.digest} ({descriptor.media_type}) has {descriptor.size} bytes, more than "

@@ -20,7 +20,7 @@ from cas.errors import (
     VolumeConflictError,
 )
 from cas.fsops.durable import publish, sync_directory
-from cas.model.cancellation import Cancellation
+from cas.model.cancellation import Cancellation, check_operation
 from cas.model.disk.record import DiskOrigin, DiskRecord, DiskRequest
 from cas.model.events import EventKind
 from cas.model.layout import DiskPaths
@@ -87,6 +87,7 @@ class DiskPreparation:
         check_not_held(self._backing.layout, name)
         _require_directory(paths)
         with self._leasing.hold("prepare") as lease:
+            check_operation()
             resolved = None if request.source is None else self._images.resolve_disk(request.source)
             with Undo() as undo:
                 undo.add("the disk", lambda: self._removal.undo_preparation(paths))

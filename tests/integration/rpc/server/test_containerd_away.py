@@ -4,7 +4,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,14 @@ import grpc
 import pytest
 
 from cas._gen.cas.v1 import images_pb2, store_pb2, volumes_pb2
-from cas.app import Case
 from cas.containerd.daemon import Daemon
 from cas.fsops.effects import Effect
-from tests.support.daemon import mounts_below, persist_directory, private_daemon, settings_for
+from tests.support.daemon import mounts_below
 from tests.support.every_call import METHODS, REQUESTS, Stock, begin, outcome, stock
 from tests.support.frozen import frozen
 from tests.support.halting import halted
 from tests.support.images import layered_image
-from tests.support.rpc import Service, error_info, last, serve
+from tests.support.rpc import Service, error_info, last
 from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
 
@@ -33,30 +31,18 @@ _ALONE = {"Store.Version", "Store.Wait"}
 _ASKING = sorted(METHODS.keys() - _ALONE)
 
 
-@pytest.fixture(scope="module")
-def daemon(containerd_binary: str) -> Iterator[Daemon]:
-    """A containerd that may be stopped, for all these tests."""
-    with (
-        persist_directory() as directory,
-        private_daemon(settings_for(directory, containerd_binary)) as daemon,
-    ):
-        yield daemon
-
-
-@pytest.fixture(scope="module")
-def running(daemon: Daemon, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service on it, whose store is stocked."""
-    with ExitStack() as stack:
-        case = stack.enter_context(Case.open(daemon.settings))
-        yield stack.enter_context(serve(case, daemon.settings.layout.verifier))
+@pytest.fixture
+def daemon(mortal_daemon: Daemon) -> Daemon:
+    """A containerd that works, and may be killed."""
+    mortal_daemon.start()
+    return mortal_daemon
 
 
 @pytest.fixture
-def service(daemon: Daemon, running: Service) -> Service:
-    """The service, on a containerd that works."""
-    daemon.start()
-    wait_for(lambda: _answers(running))
-    return running
+def service(daemon: Daemon, mortal_service: Service) -> Service:
+    """A service that has noticed."""
+    wait_for(lambda: _answers(mortal_service))
+    return mortal_service
 
 
 @pytest.fixture

@@ -1,0 +1,80 @@
+"""Callers that change their mind: whatever the method, its work stops soon and leaves nothing."""
+
+import gc
+import logging
+import sys
+from types import FrameType
+
+import pytest
+
+from cas._gen.cas.v1 import store_pb2
+from cas.containerd import transport
+from cas.containerd.daemon import Daemon
+from cas.rpc.server.call import Call
+from tests.support.every_call import METHODS, Stock, begin, stock
+from tests.support.frozen import frozen
+from tests.support.rpc import Service
+from tests.support.stores import assert_nothing_left
+from tests.support.waiting import wait_for
+
+_ASKING = sorted(METHODS.keys() - {"Store.Version", "Store.Wait", "Store.Events"})
+"""Those that work; ``test_interrupted_calls.py`` has the end of listening for events."""
+_NAMES = 20
+_UNDOING = 4
+"""Calls to containerd: the one under way, those that undo what was begun, and what tells of it."""
+
+
+@pytest.fixture
+def held(mortal_service: Service) -> Stock:
+    """A store with so many objects that nobody looks at all of them in a few calls."""
+    held = stock(mortal_service)
+    images = mortal_service.case.images
+    for number in range(_NAMES - sum(1 for _ in images.iter_images())):
+        images.tag(held.image.name, f"example.com/many:{number}")
+    return held
+
+
+@pytest.mark.parametrize("name", _ASKING)
+def test_call_that_is_cancelled_asks_containerd_for_no_more(
+    mortal_service: Service,
+    mortal_daemon: Daemon,
+    held: Stock,
+    name: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """But for what undoes what was begun; and then nothing is left of it."""
+    caplog.set_level(logging.DEBUG, "cas.containerd.translation")
+    with frozen(mortal_daemon):
+        call = begin(mortal_service, name, held, metadata=(("cas-call", name),))
+        wait_for(lambda: _served(name))
+        wait_for(_somebody_asks_containerd)
+        call.cancel()
+        wait_for(lambda: all(each.cancellation.is_set() for each in _served(name)))
+        caplog.clear()
+    mortal_service.store.Wait(store_pb2.WaitRequest(call=name))
+
+    asked = [
+        record.getMessage() for record in caplog.records if record.name.endswith("translation")
+    ]
+    assert len(asked) <= _UNDOING, asked
+    assert_nothing_left(mortal_service.case.backing)
+
+
+def _somebody_asks_containerd() -> bool:
+    """Whether a thread waits for the answer to a call."""
+    return any(map(_stands_in_a_call, sys._current_frames().values()))
+
+
+def _stands_in_a_call(frame: FrameType | None) -> bool:
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename == transport.__file__ and code.co_name in {"unary", "stream"}:
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _served(key: str) -> list[Call]:
+    """The call of this key, as the service knows it."""
+    calls = (found for found in gc.get_objects() if isinstance(found, Call))
+    return [call for call in calls if call.key == key]
