@@ -93,16 +93,20 @@ def _unescaped(field: str) -> str:
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), field)
 
 
-def iter_mounts() -> Iterator[MountPoint]:
+def iter_mounts(table: str | None = None) -> Iterator[MountPoint]:
     """Give the mounts of this process's mount namespace, earlier ones first.
 
     The table is read at once, so that it is consistent while mounts come and go.
 
+    Args:
+        table: Text of another process's table instead.
+
     Raises:
         StorageError: It cannot be read.
     """
-    with translated("read", _MOUNTINFO):
-        table = os.fsdecode(_MOUNTINFO.read_bytes())
+    if table is None:
+        with translated("read", _MOUNTINFO):
+            table = os.fsdecode(_MOUNTINFO.read_bytes())
     return (_parse(line) for line in table.split("\n") if line)
 
 

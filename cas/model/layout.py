@@ -134,6 +134,11 @@ class Layout:
         return self.case / "io.lfedge.cas" / "transfers-met-by-recovery.json"
 
     @property
+    def volume_groups(self) -> Path:
+        """Notes of operations on the snapshots of several volumes while they last."""
+        return self.case / "io.lfedge.cas" / "volume-groups"
+
+    @property
     def volumes(self) -> Path:
         """Encrypted volumes."""
         return self.vault / "volumes"

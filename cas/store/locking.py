@@ -87,6 +87,17 @@ class Locks:
         """One change of a volume at a time."""
         return lock(self._layout.lock("volume", str(name)), timeout_seconds=timeout_seconds)
 
+    @contextmanager
+    def volumes(
+        self, names: Iterable[VolumeName], *, timeout_seconds: float | None = None
+    ) -> Iterator[None]:
+        """Change several volumes together: the locks of all of them."""
+        paths = {self._layout.lock("volume", str(name)) for name in names}
+        with ExitStack() as stack:
+            for path in sorted(paths):
+                stack.enter_context(lock(path, timeout_seconds=timeout_seconds))
+            yield
+
     def image(
         self, reference: str, *, timeout_seconds: float | None = None
     ) -> AbstractContextManager[object]:

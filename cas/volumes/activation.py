@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cas.errors import CorruptVolumeError, InUseError, MountPointError, SnapshotNotFoundError
 from cas.fsops.durable import sync_file_system
+from cas.fsops.mount_namespaces import find_overlay_elsewhere
 from cas.fsops.mounts import MountPoint, find_mount, iter_mounts, mount, unmount
 from cas.fsops.translation import translated
 from cas.model.events import EventKind
@@ -103,13 +104,24 @@ class Activation:
         return False
 
     def require_unmounted(self, record: VolumeRecord) -> None:
-        """Return if the writable layer is mounted nowhere.
+        """Return if the writable layer is mounted nowhere, in other mount namespaces neither.
 
         Raises:
             InUseError: It is.
             CorruptVolumeError: The snapshot is gone.
         """
-        _require_unmounted(record.name, self.snapshot_mounts(record))
+        mounts = self.snapshot_mounts(record)
+        _require_unmounted(record.name, mounts)
+        upper = mounts[0].option("upperdir") if len(mounts) == 1 else None
+        found = None if upper is None else find_overlay_elsewhere(upper)
+        if found is not None:
+            pid, path = found
+            raise InUseError(
+                f"volume {record.name} is mounted at {str(path)!r} in the mount namespace of "
+                f"process {pid}; stop what runs there",
+                name=record.name,
+                pid=pid,
+            )
 
     def snapshot_mounts(self, record: VolumeRecord) -> list[Mount]:
         """Ask how the volume's snapshot is mounted.

@@ -69,21 +69,25 @@ class Settling:
             CorruptVolumeError: A snapshot is missing and there is nothing to make it from.
             NoSpaceError: No room.
         """
+        made = self.make(record)
+        removed = remove_all_but(self._backing, record.name, record.snapshot_keys)
+        return made or bool(removed)
+
+    def make(self, record: VolumeRecord) -> bool:
+        """Make what the record names and is missing; as :meth:`settle`."""
         history = record.history
         if history is None:
-            return bool(remove_all_but(self._backing, record.name, record.snapshot_keys))
+            return False
         present = {info.name for info in iter_own(self._backing, record.name)}
         missing = [layer for layer in history.layers if layer.key not in present]
         unfinished = record.snapshot_key not in present or history.moved_from is not None
-        incomplete = bool(missing) or unfinished
-        if incomplete:
+        if missing or unfinished:
             with self._leasing.hold("snapshot") as lease:
                 for layer in missing:
                     self._make_frozen(record, layer, lease)
                 if unfinished:
                     self._make_writable(record, history, lease)
-        removed = remove_all_but(self._backing, record.name, record.snapshot_keys)
-        return incomplete or bool(removed)
+        return bool(missing) or unfinished
 
     def _make_frozen(self, record: VolumeRecord, layer: FrozenLayer, lease: Lease) -> None:
         source = layer.frozen_from

@@ -8,8 +8,9 @@ record is replaced, see :mod:`cas.volumes.settling`.
 __all__ = ["VolumeSnapshot", "VolumeSnapshots"]
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 
 from cas.errors import (
     CasError,
@@ -17,11 +18,9 @@ from cas.errors import (
     SnapshotNotFoundError,
     VolumeConflictError,
     VolumeNotFoundError,
-    VolumeSnapshotNotFoundError,
 )
 from cas.fsops.mounts import find_mount
-from cas.model.records import SnapshotKind
-from cas.model.volume_history import find_snapshot, forget, freeze, roll_back
+from cas.model.volume_history import find_snapshot, freeze, roll_back
 from cas.model.volume_layers import FrozenLayer, check_snapshot_name
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
@@ -30,18 +29,24 @@ from cas.store.leasing import Leasing
 from cas.store.locking import Locks
 from cas.store.sentinel import Sentinel
 from cas.volumes.activation import Activation
-from cas.volumes.compaction import Compaction
-from cas.volumes.own_snapshots import remove_all_but
-from cas.volumes.records import read_record, replace_record
+from cas.volumes.group_journal import Group, GroupAction, note_group, remove_group
+from cas.volumes.records import read_record
 from cas.volumes.scan import stands
-from cas.volumes.settling import Settling
+from cas.volumes.snapshot_changes import SnapshotChanges, is_taken
+from cas.volumes.snapshot_groups import SnapshotGroups
 from cas.volumes.status import VolumeSnapshot
+from cas.volumes.undo import Undo
 
 _LOGGER = logging.getLogger(__name__)
+
+_Change = tuple[VolumeRecord, VolumeRecord]
+"""A volume's record before and after."""
 
 
 class VolumeSnapshots:
     """Takes, lists, returns to and removes snapshots of one store's container volumes.
+
+    What is done to several volumes in one call is done to all of them or to none.
 
     Args:
         backing: The store.
@@ -54,45 +59,47 @@ class VolumeSnapshots:
         self._locks = locks
         self._activation = Activation(backing)
         self._sentinel = Sentinel(backing)
-        self._settling = Settling(backing, leasing)
-        self._compaction = Compaction(backing, leasing, self._settling)
+        self._changes = SnapshotChanges(backing, leasing)
+        self._groups = SnapshotGroups(backing, locks, leasing)
 
-    def create(self, name: VolumeName, snapshot: str, *, quiesced: bool = False) -> VolumeSnapshot:
-        """Take a snapshot of a volume; idempotent: one of this name is left as it is.
+    def create(
+        self, names: Iterable[VolumeName], snapshot: str, *, quiesced: bool = False
+    ) -> list[VolumeSnapshot]:
+        """Take a snapshot of each volume; one that has a snapshot of this name keeps that.
 
-        Takes the same time whatever the volume holds, but for data that is not on disk yet. After
-        failure the volume is as before, or recovery completes the snapshot.
+        Takes the same time whatever the volumes hold, but for data that is not on disk yet. After
+        failure they are as before; killed, or where even undoing fails, recovery ends it: one
+        volume may have its snapshot then, several have it all or not at all.
 
         Args:
-            name: The volume.
-            snapshot: Name of the snapshot, unique within the volume.
-            quiesced: Nobody uses the volume although it is active: it is unmounted for the moment.
+            names: The volumes, such as those of one application.
+            snapshot: Name of the snapshot, unique within each volume.
+            quiesced: Nobody uses the volumes although they are active: they are unmounted for the
+                moment.
+
+        Returns:
+            The snapshots, in the order of the names.
 
         Raises:
             VolumeNotFoundError: There is no such volume.
-            VolumeConflictError: It is read-only, so there is nothing to freeze.
-            InUseError: It is active and ``quiesced`` is not set, or it is in use all the same.
+            VolumeConflictError: One is read-only, so there is nothing to freeze.
+            InUseError: One is active and ``quiesced`` is not set, or it is in use all the same.
             InvalidNameError: ``snapshot`` is no name.
-            LimitExceededError: It has too many snapshots.
-            CorruptVolumeError: It is damaged.
+            LimitExceededError: One has too many snapshots.
+            CorruptVolumeError: One is damaged.
             NoSpaceError: No room for the record.
         """
         check_snapshot_name(snapshot)
-        self._backing.check_writable()
-        with self._locks.volume(name):
-            record = self._settled(name)
-            try:
-                return self._value(record, find_snapshot(record, snapshot))
-            except VolumeSnapshotNotFoundError:
-                pass
-            _require_writable(record)
-            with self._unmounted(record, quiesced=quiesced):
-                parent = self._backing.snapshots.stat(record.snapshot_key).parent
-                now = self._backing.clock()
-                after = freeze(record, snapshot, parent=parent, now=now)
-                self._move_on(record, after)
-        _LOGGER.info("volume snapshot taken volume=%s snapshot=%s", name, snapshot)
-        return self._value(after, find_snapshot(after, snapshot))
+        with self._held(names) as records:
+            changes = []
+            for record in records:
+                if not is_taken(record, snapshot):
+                    _require_writable(record)
+                    changes.append((record, self._frozen(record, snapshot)))
+            group = _group(GroupAction.CREATE, snapshot, changes)
+            with self._unmounted(changes, quiesced=quiesced), self._noted(group):
+                self._apply(changes, lambda _, after: self._changes.forget(after, snapshot))
+        return [self._find(record.name, snapshot) for record in records]
 
     def iter_snapshots(self, name: VolumeName) -> Iterator[VolumeSnapshot]:
         """Stream a volume's snapshots, oldest first.
@@ -109,47 +116,53 @@ class VolumeSnapshots:
 
     def roll_back(
         self,
-        name: VolumeName,
+        names: Iterable[VolumeName],
         snapshot: str,
         *,
         drop_later: bool = False,
         quiesced: bool = False,
-    ) -> VolumeSnapshot:
-        """Make a volume what it was when the snapshot was taken; the snapshot stays.
+    ) -> list[VolumeSnapshot]:
+        """Make each volume what it was when the snapshot was taken; the snapshot stays.
 
         What was written since the last snapshot is gone; take one before to keep it. Takes the
-        same time whatever the volume holds. After failure the volume is as before, or recovery
-        completes the rollback.
+        same time whatever the volumes hold. After failure they are as before; killed, or where even
+        undoing fails, recovery completes the rollback of all of them if it had begun.
 
         Args:
-            name: The volume.
+            names: The volumes; each has such a snapshot.
             snapshot: Where to.
             drop_later: Also remove the snapshots that were taken after this one.
             quiesced: As for :meth:`create`.
 
+        Returns:
+            The snapshots, in the order of the names.
+
         Raises:
             VolumeNotFoundError: There is no such volume.
-            VolumeSnapshotNotFoundError: It has no such snapshot.
-            InUseError: It is active and ``quiesced`` is not set, or it is in use all the same.
-            CorruptVolumeError: It is damaged.
+            VolumeSnapshotNotFoundError: One has no such snapshot.
+            InUseError: One is active and ``quiesced`` is not set, or it is in use all the same.
+            CorruptVolumeError: One is damaged.
             StoreMetadataLostError: containerd's database was emptied; nothing is removed.
         """
-        self._backing.check_writable()
-        self._sentinel.require()
-        with self._locks.volume(name):
-            record = self._settled(name)
-            after = roll_back(record, snapshot, drop_later=drop_later)
-            with self._unmounted(record, quiesced=quiesced):
-                self._move_on(record, after)
-                after = self._compaction.compact(after)
-        _LOGGER.info("volume rolled back volume=%s snapshot=%s", name, snapshot)
-        return self._value(after, find_snapshot(after, snapshot))
+        check_snapshot_name(snapshot)
+        with self._held(names) as records:
+            changes = [
+                (record, roll_back(record, snapshot, drop_later=drop_later)) for record in records
+            ]
+            group = _group(GroupAction.ROLL_BACK, snapshot, changes, drop_later=drop_later)
+            with self._unmounted(changes, quiesced=quiesced):
+                with self._noted(group):
+                    self._apply(changes, lambda before, _: self._changes.return_to(before))
+                for _, after in changes:
+                    self._changes.finish_quietly(after)
+        return [self._find(record.name, snapshot) for record in records]
 
     def remove(self, name: VolumeName, snapshot: str, *, quiesced: bool = False) -> bool:
         """Remove a snapshot of a volume; idempotent. The volume and other snapshots stay the same.
 
         What only this snapshot held comes free with containerd's next collection, in whatever
         order snapshots are removed. Only what several others stand on stays as long as they do.
+        After failure a repetition goes on.
 
         Args:
             name: The volume.
@@ -165,75 +178,90 @@ class VolumeSnapshots:
             CorruptVolumeError: It is damaged.
             StoreMetadataLostError: containerd's database was emptied; nothing is removed.
         """
-        self._backing.check_writable()
-        self._sentinel.require()
-        with self._locks.volume(name):
-            record = self._settled(name)
-            try:
-                after = forget(record, snapshot)
-            except VolumeSnapshotNotFoundError:
+        check_snapshot_name(snapshot)
+        with self._held([name]) as records:
+            if not is_taken(records[0], snapshot):
                 return False
-            with self._unmounted(record, quiesced=quiesced):
-                self._write(after)
-                self._settling.settle(after)
-                self._compaction.compact(after)
+            with self._unmounted([(records[0], records[0])], quiesced=quiesced):
+                self._changes.forget(records[0], snapshot)
         _LOGGER.info("volume snapshot removed volume=%s snapshot=%s", name, snapshot)
         return True
 
     @contextmanager
-    def _unmounted(self, record: VolumeRecord, *, quiesced: bool) -> Iterator[None]:
-        """Have the volume unmounted for the block; mounted before, it is mounted afterwards."""
-        rootfs = self._backing.layout.volume_rootfs(record.name)
-        active = find_mount(rootfs) is not None
-        if active:
-            if not quiesced:
-                raise InUseError(
-                    f"volume {record.name} is active; deactivate it, or say that nobody uses it "
-                    "(--quiesced)",
-                    name=record.name,
-                )
-            self._activation.deactivate(record)
-        try:
-            self._activation.require_unmounted(record)
+    def _held(self, names: Iterable[VolumeName]) -> Iterator[list[VolumeRecord]]:
+        """Hold the locks of volumes and give their records, what was interrupted being ended."""
+        self._backing.check_writable()
+        self._sentinel.require()
+        names = list(dict.fromkeys(names))
+        for _ in self._groups.end_interrupted():
+            pass
+        with self._locks.volumes(names):
+            records = [self._record(name) for name in names]
+            for record in records:
+                self._changes.settle(record)
+            yield records
+
+    @contextmanager
+    def _noted(self, group: Group) -> Iterator[None]:
+        """Have the group noted for the block, and after it unless recovery has to end it."""
+        if len(group.before) < 2:  # noqa: PLR2004 - one volume has its record
             yield
-        finally:
-            if active:
-                self._activation.activate(self._record(record.name))
-
-    def _move_on(self, before: VolumeRecord, after: VolumeRecord) -> None:
-        """Replace the record, and make it true or take it back."""
-        self._write(after)
-        try:
-            self._settling.settle(after)
-        except CasError as error:
-            self._take_back(before, after, error)
-            raise
-
-    def _take_back(self, before: VolumeRecord, after: VolumeRecord, error: CasError) -> None:
-        """Return to the record before, if its writable layer is still what it was."""
-        try:
-            info = self._backing.snapshots.stat(before.snapshot_key)
-            if info.kind is not SnapshotKind.ACTIVE:
-                return
-            self._write(before)
-            remove_all_but(self._backing, before.name, before.snapshot_keys)
-        except SnapshotNotFoundError:
             return
-        except CasError as second:
-            error.add_note(f"volume {after.name} is left to recovery: {second}")
+        path = note_group(self._backing.layout, group)
+        try:
+            yield
+        except CasError:
+            with suppress(CasError):
+                if self._is_undone(group):
+                    remove_group(path)
+            raise
+        remove_group(path)
 
-    def _write(self, record: VolumeRecord) -> None:
-        replace_record(self._backing.layout.volume(record.name), record)
+    def _is_undone(self, group: Group) -> bool:
+        records = [self._record(name) for name in group.before]
+        if group.action is GroupAction.CREATE:
+            return not any(is_taken(record, group.snapshot) for record in records)
+        return all(record.snapshot_key == group.before[record.name] for record in records)
 
-    def _settled(self, name: VolumeName) -> VolumeRecord:
-        record = self._record(name)
-        self._settling.settle(record)
-        return record
+    def _apply(
+        self,
+        changes: Sequence[_Change],
+        undo: Callable[[VolumeRecord, VolumeRecord], None],
+    ) -> None:
+        """Make all the changes, or undo those that were made."""
+        with Undo() as steps:
+            for before, after in changes:
+                self._changes.apply(before, after)
+                steps.add(f"volume {before.name}", partial(undo, before, after))
+                _LOGGER.info("volume changed volume=%s key=%s", after.name, after.snapshot_key)
+
+    def _frozen(self, record: VolumeRecord, snapshot: str) -> VolumeRecord:
+        parent = self._backing.snapshots.stat(record.snapshot_key).parent
+        return freeze(record, snapshot, parent=parent, now=self._backing.clock())
+
+    @contextmanager
+    def _unmounted(self, changes: Sequence[_Change], *, quiesced: bool) -> Iterator[None]:
+        """Have the volumes unmounted for the block; those that were mounted are so afterwards."""
+        with ExitStack() as stack:
+            for record, _ in changes:
+                if find_mount(self._backing.layout.volume_rootfs(record.name)) is not None:
+                    _require_quiesced(record, quiesced=quiesced)
+                    self._activation.deactivate(record)
+                    stack.callback(self._activate_again, record.name)
+                self._activation.require_unmounted(record)
+            yield
+
+    def _activate_again(self, name: VolumeName) -> None:
+        self._activation.activate(self._record(name))
 
     def _record(self, name: VolumeName) -> VolumeRecord:
         if not stands(self._backing.layout, name):
             raise VolumeNotFoundError(f"there is no volume {name}", name=name)
         return read_record(self._backing.layout.volume(name), name)
+
+    def _find(self, name: VolumeName, snapshot: str) -> VolumeSnapshot:
+        record = self._record(name)
+        return self._value(record, find_snapshot(record, snapshot))
 
     def _value(self, record: VolumeRecord, layer: FrozenLayer) -> VolumeSnapshot:
         try:
@@ -248,10 +276,30 @@ class VolumeSnapshots:
         )
 
 
+def _group(
+    action: GroupAction,
+    snapshot: str,
+    changes: Sequence[_Change],
+    *,
+    drop_later: bool = False,
+) -> Group:
+    before = {record.name: record.snapshot_key for record, _ in changes}
+    return Group(action, snapshot, drop_later, before)
+
+
 def _require_writable(record: VolumeRecord) -> None:
     if record.read_only:
         raise VolumeConflictError(
             f"volume {record.name} is read-only: it never changes, so there is nothing to take a "
             "snapshot of",
+            name=record.name,
+        )
+
+
+def _require_quiesced(record: VolumeRecord, *, quiesced: bool) -> None:
+    if not quiesced:
+        raise InUseError(
+            f"volume {record.name} is active; deactivate it, or say that nobody uses it "
+            "(--quiesced)",
             name=record.name,
         )

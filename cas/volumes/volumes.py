@@ -17,6 +17,7 @@ __all__ = [
 ]
 
 import heapq
+import logging
 from collections.abc import Callable, Iterator
 
 from cas.errors import CasError, VolumeNotFoundError
@@ -42,6 +43,7 @@ from cas.volumes.prepare import Preparation
 from cas.volumes.records import iter_records
 from cas.volumes.removal import Removal
 from cas.volumes.scan import iter_foreign
+from cas.volumes.snapshot_groups import SnapshotGroups
 from cas.volumes.status import (
     DiskStatus,
     ForeignEntry,
@@ -51,6 +53,8 @@ from cas.volumes.status import (
     VolumeStatus,
     VolumeUsage,
 )
+
+_LOGGER = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 5.0
 """For work on a volume to end before it is called damaged; a snapshot takes a part of a second."""
@@ -94,6 +98,7 @@ class Volumes:
             self._containers,
             DiskVolumes(backing, locks, disk_removal),
         )
+        self._groups = SnapshotGroups(backing, locks, leasing)
 
     def prepare(
         self,
@@ -135,6 +140,7 @@ class Volumes:
             MountPointError: With ``activate``: the mount point is occupied.
             InterruptedOperationError: ``cancel`` was set.
         """
+        self._end_interrupted()
         with self._locks.volume(name):
             stood = self._containers.exists(name)
             if stood:
@@ -239,6 +245,7 @@ class Volumes:
             InUseError: Its writable layer is mounted elsewhere.
         """
         self._backing.check_writable()
+        self._end_interrupted()
         with self._locks.volume(name):
             return self._kind(name).activate(name)
 
@@ -324,7 +331,8 @@ class Volumes:
             What was found and what was done about it.
         """
         self._backing.check_writable()
-        return [found for kind in self._kinds for found in kind.recover()]
+        ended = list(self._groups.end_interrupted())
+        return [*ended, *(found for kind in self._kinds for found in kind.recover())]
 
     def _each(
         self, act: Callable[[VolumeName], object]
@@ -346,3 +354,8 @@ class Volumes:
                 return kind
         self._backing.check_open()
         raise VolumeNotFoundError(f"there is no volume {name}", name=name)
+
+    def _end_interrupted(self) -> None:
+        """End what a kill interrupted in the middle of several volumes; holds no lock."""
+        for each in self._groups.end_interrupted():
+            _LOGGER.info("group of volumes action=%s object=%s", each.action, each.object)

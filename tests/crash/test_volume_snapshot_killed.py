@@ -93,7 +93,7 @@ def test_taking_killed_at_any_step_is_done_or_not_after_recovery(
 ) -> None:
     """The volume's content is the same either way, and the snapshot is whole if it is there."""
     first = _write(store, name, "first")
-    store.volume_snapshots.create(name, "base")
+    store.volume_snapshots.create([name], "base")
     tree = _write(store, name, "second")
     for _ in _killed_at_each_step(store, "snapshot-create", str(name), "new"):
         _recover(store)
@@ -103,9 +103,9 @@ def test_taking_killed_at_any_step_is_done_or_not_after_recovery(
             assert _own(store) == 3
             store.volume_snapshots.remove(name, "new")
         assert _own(store) == 2
-    store.volume_snapshots.roll_back(name, "base")
+    store.volume_snapshots.roll_back([name], "base")
     assert _tree(store, name) == first
-    store.volume_snapshots.roll_back(name, "new")
+    store.volume_snapshots.roll_back([name], "new")
     assert _tree(store, name) == tree
 
 
@@ -116,11 +116,11 @@ def test_rollback_killed_at_any_step_is_done_or_not_after_recovery(
 ) -> None:
     """The old state with the later snapshots, or the new one without them."""
     first = _write(store, name, "first")
-    store.volume_snapshots.create(name, "base")
+    store.volume_snapshots.create([name], "base")
     done = False
     while not done:
         second = _write(store, name, "second")
-        store.volume_snapshots.create(name, "later")
+        store.volume_snapshots.create([name], "later")
         tree = _write(store, name, "third")
         done = True
         for _ in _killed_at_each_step(store, "snapshot-rollback", str(name), "base"):
@@ -128,9 +128,9 @@ def test_rollback_killed_at_any_step_is_done_or_not_after_recovery(
             if "later" not in _names(store, name):
                 assert _tree(store, name) == first
                 assert _own(store) == 2
-                store.volume_snapshots.roll_back(name, "base")
+                store.volume_snapshots.roll_back([name], "base")
                 _write(store, name, "second")
-                store.volume_snapshots.create(name, "later")
+                store.volume_snapshots.create([name], "later")
                 assert _write(store, name, "third") == tree
             assert _tree(store, name) == tree
         assert _tree(store, name) == first
@@ -144,20 +144,20 @@ def test_removal_killed_at_any_step_is_done_or_not_after_recovery(
 ) -> None:
     """The other snapshot and the volume keep their content, and no layer stays behind."""
     _write(store, name, "first")
-    store.volume_snapshots.create(name, "gone")
+    store.volume_snapshots.create([name], "gone")
     second = _write(store, name, "second")
-    store.volume_snapshots.create(name, "later")
+    store.volume_snapshots.create([name], "later")
     tree = _write(store, name, "third")
     for _ in _killed_at_each_step(store, "snapshot-rm", str(name), "gone"):
         _recover(store)
         assert _tree(store, name) == tree
         if "gone" not in _names(store, name):
             assert _own(store) == 2
-            store.volume_snapshots.roll_back(name, "later")
+            store.volume_snapshots.roll_back([name], "later")
             assert _tree(store, name) == second
             _recreate(store, name)
     assert _names(store, name) == ["later"]
-    store.volume_snapshots.roll_back(name, "later")
+    store.volume_snapshots.roll_back([name], "later")
     assert _tree(store, name) == second
 
 
@@ -166,7 +166,7 @@ def _recreate(store: Store, name: VolumeName) -> None:
     store.volumes.remove(name)
     store.volumes.prepare(name, layered_image(2).name)
     _write(store, name, "first")
-    store.volume_snapshots.create(name, "gone")
+    store.volume_snapshots.create([name], "gone")
     _write(store, name, "second")
-    store.volume_snapshots.create(name, "later")
+    store.volume_snapshots.create([name], "later")
     _write(store, name, "third")

@@ -47,10 +47,10 @@ def _run(store: Store, operation: str, arguments: list[str]) -> None:
         case "remove", [name]:
             store.volumes.remove(VolumeName.parse(name))
         case "snapshot-create", [name, snapshot]:
-            store.volume_snapshots.create(VolumeName.parse(name), snapshot, quiesced=True)
+            store.volume_snapshots.create([VolumeName.parse(name)], snapshot, quiesced=True)
         case "snapshot-rollback", [name, snapshot]:
             store.volume_snapshots.roll_back(
-                VolumeName.parse(name), snapshot, drop_later=True, quiesced=True
+                [VolumeName.parse(name)], snapshot, drop_later=True, quiesced=True
             )
         case "snapshot-rm", [name, snapshot]:
             store.volume_snapshots.remove(VolumeName.parse(name), snapshot, quiesced=True)

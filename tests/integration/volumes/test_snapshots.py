@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,10 +10,12 @@ import pytest
 from cas.errors import (
     InUseError,
     InvalidNameError,
+    NoSpaceError,
     VolumeConflictError,
     VolumeNotFoundError,
     VolumeSnapshotNotFoundError,
 )
+from cas.fsops.effects import Effect, observed
 from cas.model.volume_name import VolumeName
 from cas.volumes.snapshots import VolumeSnapshots
 from cas.volumes.volumes import VolumeState
@@ -69,7 +72,7 @@ def test_rollback_returns_to_the_state_of_the_snapshot(
     """Byte for byte; what was written since is gone, and the snapshot is there for another time."""
     _write(store, name, kept="1", changed="old")
     before = _tree(store, name)
-    taken = snapshots.create(name, "one")
+    taken = snapshots.create([name], "one")
     assert _tree(store, name) == before
     for _ in range(2):
         root = store.volumes.activate(name).rootfs
@@ -79,7 +82,7 @@ def test_rollback_returns_to_the_state_of_the_snapshot(
         (root / "more").write_text("2")
         store.volumes.deactivate(name)
         assert _tree(store, name) != before
-        assert snapshots.roll_back(name, "one") == taken
+        assert snapshots.roll_back([name], "one") == taken
         assert _tree(store, name) == before
     store.volumes.recover()
     assert store.volumes.recover() == []
@@ -91,12 +94,12 @@ def test_snapshot_of_a_name_that_is_there_changes_nothing(
 ) -> None:
     """Repeated, it gives the same; the state is that of the first time."""
     _write(store, name, data="1")
-    taken = snapshots.create(name, "one")
+    taken = snapshots.create([name], "one")
     _write(store, name, data="2")
     before = store.snapshots()
-    assert snapshots.create(name, "one") == taken
+    assert snapshots.create([name], "one") == taken
     assert store.snapshots() == before
-    snapshots.roll_back(name, "one")
+    snapshots.roll_back([name], "one")
     assert (store.volumes.activate(name).rootfs / "data").read_text() == "1"
 
 
@@ -108,15 +111,15 @@ def test_rollback_keeps_or_drops_what_came_after(
     trees = {}
     for snapshot in ("one", "two", "three"):
         _write(store, name, data=snapshot)
-        snapshots.create(name, snapshot)
+        snapshots.create([name], snapshot)
         trees[snapshot] = _tree(store, name)
-    snapshots.roll_back(name, "one", drop_later=drop)
+    snapshots.roll_back([name], "one", drop_later=drop)
     assert _tree(store, name) == trees["one"]
     assert _names(snapshots, name) == (["one"] if drop else ["one", "two", "three"])
     if drop:
         assert len([key for key in store.snapshots() if "#" in key]) == 2
     else:
-        snapshots.roll_back(name, "three")
+        snapshots.roll_back([name], "three")
         assert _tree(store, name) == trees["three"]
 
 
@@ -129,7 +132,7 @@ def test_removal_in_any_order_gives_the_space_back(
     before = len(snapshot_directories(store.settings))
     for number in range(3):
         _write(store, name, **{f"own-{number}": "x" * 500_000, "same": str(number) * 500_000})
-        snapshots.create(name, f"s{number}")
+        snapshots.create([name], f"s{number}")
     _write(store, name, **{"own-0": "", "own-1": "", "own-2": "", "same": ""})
     tree = _tree(store, name)
     for number in order:
@@ -181,11 +184,11 @@ def test_snapshots_keep_their_states_whatever_is_removed_between(
         store.volumes.deactivate(name)
         action = rng.choice(["create", "create", "roll back", "remove"])
         if action == "create" or not states:
-            snapshots.create(name, f"s{step}")
+            snapshots.create([name], f"s{step}")
             states[f"s{step}"] = _tree(store, name)
         elif action == "roll back":
             chosen = rng.choice(list(states))
-            snapshots.roll_back(name, chosen)
+            snapshots.roll_back([name], chosen)
             assert _tree(store, name) == states[chosen]
         else:
             chosen = rng.choice(list(states))
@@ -195,7 +198,7 @@ def test_snapshots_keep_their_states_whatever_is_removed_between(
             assert _tree(store, name) == current
     assert _names(snapshots, name) == list(states)
     for snapshot, tree in states.items():
-        snapshots.roll_back(name, snapshot)
+        snapshots.roll_back([name], snapshot)
         assert _tree(store, name) == tree
     assert store.volumes.recover() == []
     store.assert_nothing_is_running()
@@ -209,16 +212,16 @@ def test_active_volume_is_refused_unless_quiesced(
     (root / "data").write_text("1")
     for quiesced in (False, True):
         with (root / "data").open(), pytest.raises(InUseError):
-            snapshots.create(name, "one", quiesced=quiesced)
+            snapshots.create([name], "one", quiesced=quiesced)
     assert store.volumes.get(name).state is VolumeState.ACTIVE
     assert _names(snapshots, name) == []
-    snapshots.create(name, "one", quiesced=True)
+    snapshots.create([name], "one", quiesced=True)
     assert (root / "data").read_text() == "1"
     (root / "data").write_text("2")
     with pytest.raises(InUseError):
-        snapshots.roll_back(name, "one")
+        snapshots.roll_back([name], "one")
     assert (root / "data").read_text() == "2"
-    snapshots.roll_back(name, "one", quiesced=True)
+    snapshots.roll_back([name], "one", quiesced=True)
     assert (root / "data").read_text() == "1"
     with pytest.raises(InUseError):
         snapshots.remove(name, "one")
@@ -234,14 +237,14 @@ def test_snapshot_of_what_cannot_be_is_refused(
     view = volume_name()
     store.volumes.prepare(view, image.name, read_only=True)
     with pytest.raises(VolumeConflictError, match="read-only"):
-        snapshots.create(view, "one")
+        snapshots.create([view], "one")
     with pytest.raises(VolumeNotFoundError):
-        snapshots.create(volume_name(), "one")
+        snapshots.create([volume_name()], "one")
     for bad in ("", "../x", "a/b", "-x", "x" * 129):
         with pytest.raises(InvalidNameError):
-            snapshots.create(name, bad)
+            snapshots.create([name], bad)
     with pytest.raises(VolumeSnapshotNotFoundError, match="it has none"):
-        snapshots.roll_back(name, "one")
+        snapshots.roll_back([name], "one")
     assert snapshots.remove(name, "one") is False
     assert store.volumes.recover() == []
 
@@ -252,9 +255,9 @@ def test_volume_with_snapshots_is_removed_with_all_of_them(
     """Also those on other branches; the image's layers stay."""
     for snapshot in ("one", "two"):
         _write(store, name, data=snapshot)
-        snapshots.create(name, snapshot)
-    snapshots.roll_back(name, "one")
-    snapshots.create(name, "three")
+        snapshots.create([name], snapshot)
+    snapshots.roll_back([name], "one")
+    snapshots.create([name], "three")
     store.volumes.remove(name)
     assert store.snapshots() == set(image.chain_ids)
     store.assert_nothing_is_running()
@@ -265,10 +268,98 @@ def test_collection_takes_nothing_of_a_snapshot(
 ) -> None:
     """Even when the image is gone."""
     _write(store, name, data="1")
-    snapshots.create(name, "one")
+    snapshots.create([name], "one")
     before = _tree(store, name)
     _write(store, name, data="2")
     store.backing.images.delete(image.name, sync=True)
     store.backing.leases.collect_garbage()
-    snapshots.roll_back(name, "one")
+    snapshots.roll_back([name], "one")
     assert _tree(store, name) == before
+
+
+@pytest.fixture
+def group(store: Store, image: BuiltImage) -> list[VolumeName]:
+    """Three volumes of one application."""
+    names = [volume_name() for _ in range(3)]
+    for each in names:
+        store.volumes.prepare(each, image.name)
+    return names
+
+
+def test_group_is_taken_and_returned_to_together(
+    store: Store, snapshots: VolumeSnapshots, group: list[VolumeName]
+) -> None:
+    """In the order asked for, also when some are active, and repeated without effect."""
+    for each in group:
+        _write(store, each, data="1")
+    trees = [_tree(store, each) for each in group]
+    store.volumes.activate(group[1])
+    taken = snapshots.create(group, "all", quiesced=True)
+    assert [each.volume for each in taken] == group
+    assert snapshots.create(group, "all", quiesced=True) == taken
+    for each in group:
+        _write(store, each, data="2")
+    assert snapshots.roll_back(group, "all") == taken
+    assert [_tree(store, each) for each in group] == trees
+    assert list(store.settings.layout.volume_groups.iterdir()) == []
+
+
+def test_group_of_which_one_cannot_be_is_left_alone(
+    store: Store, snapshots: VolumeSnapshots, group: list[VolumeName]
+) -> None:
+    """Whatever is wrong with the last of them, nothing happens to the others."""
+    with pytest.raises(VolumeNotFoundError):
+        snapshots.create([*group, volume_name()], "all")
+    store.volumes.activate(group[2])
+    with pytest.raises(InUseError):
+        snapshots.create(group, "all")
+    store.volumes.deactivate(group[2])
+    snapshots.create(group[:2], "all")
+    with pytest.raises(VolumeSnapshotNotFoundError):
+        snapshots.roll_back(group, "all")
+    assert [_names(snapshots, each) for each in group] == [["all"], ["all"], []]
+
+
+@pytest.mark.parametrize("action", ["create", "roll back"])
+def test_group_that_fails_in_the_middle_is_undone(
+    store: Store, snapshots: VolumeSnapshots, group: list[VolumeName], action: str
+) -> None:
+    """The volumes that came before the failure are as they were, and nothing is left to do."""
+    if action == "roll back":
+        snapshots.create(group, "all")
+    for each in group:
+        _write(store, each, data="2")
+    trees = [_tree(store, each) for each in group]
+
+    def fail(kind: Effect, path: str) -> None:
+        if kind is Effect.RENAME and path == str(store.settings.layout.volume_record(group[2])):
+            message = "no room, says the test"
+            raise NoSpaceError(message)
+
+    act = snapshots.create if action == "create" else snapshots.roll_back
+    with pytest.raises(NoSpaceError), observed(fail):
+        act(group, "all")
+    assert list(store.settings.layout.volume_groups.iterdir()) == []
+    assert [_tree(store, each) for each in group] == trees
+    assert [_names(snapshots, each) for each in group] == [
+        [] if action == "create" else ["all"]
+    ] * 3
+    assert store.volumes.recover() == []
+
+
+def test_volume_that_another_mount_namespace_still_has_is_refused(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName
+) -> None:
+    """A container's mount outlives ours and would write into what is frozen."""
+    root = store.volumes.activate(name).rootfs
+    (root / "data").write_text("1")
+    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; read x"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(InUseError, match=f"process {other.pid}"):
+            snapshots.create([name], "one", quiesced=True)
+        other.communicate(b"\n")
+    assert (root / "data").read_text() == "1"
+    assert _names(snapshots, name) == []
+    snapshots.create([name], "one", quiesced=True)
