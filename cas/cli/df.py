@@ -55,7 +55,12 @@ def _document(usage: "StoreUsage") -> dict[str, object]:
             for row in usage.entries
         ],
         "volumes": [
-            {"name": row.name, "own_bytes": row.own_bytes, "shared_bytes": row.shared_bytes}
+            {
+                "name": row.name,
+                "own_bytes": row.own_bytes,
+                "shared_bytes": row.shared_bytes,
+                "snapshot_bytes": row.snapshot_bytes,
+            }
             for row in usage.volumes
         ],
         "images": [
@@ -132,6 +137,7 @@ def _print_volumes(invocation: Invocation, usage: "StoreUsage") -> None:
         columns=(
             Column("VOLUME", 38, lambda row: row.name),
             Column("OWN", 9, lambda row: format_size(row.own_bytes)),
+            Column("SNAPSHOTS", 9, lambda row: format_size(row.snapshot_bytes)),
             Column("SHARED", 0, lambda row: format_size(row.shared_bytes)),
         ),
         identifier=lambda row: row.name,

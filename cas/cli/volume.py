@@ -18,6 +18,7 @@ from cas.cli.output import (
 )
 from cas.cli.parameters import SIZE, VOLUME_NAME, expand_dash
 from cas.cli.pulling import pull_image
+from cas.cli.volume_snapshot import command as snapshot_command
 from cas.errors import VolumeNotFoundError
 from cas.model.volume_name import VolumeName
 
@@ -38,6 +39,9 @@ def command() -> None:
     Example:
       cas volume prepare 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0 --image alpine:3.20 --activate
     """
+
+
+command.add_command(snapshot_command)
 
 
 def _document(status: "VolumeStatus") -> dict[str, object]:
@@ -354,9 +358,9 @@ def rm(invocation: Invocation, names: tuple[str, ...], force: bool, ignore: bool
 @output_options
 @pass_invocation
 def usage(invocation: Invocation, name: VolumeName) -> None:
-    """Show the bytes that a volume uses: its own layer, and layers it shares.
+    """Show the bytes that a volume uses: its own layer, its snapshots', and layers it shares.
 
-    JSON: name, own_bytes, shared_bytes, inodes.
+    JSON: name, own_bytes, shared_bytes, inodes, snapshot_bytes.
 
     \b
     Example:
@@ -373,9 +377,11 @@ def usage(invocation: Invocation, name: VolumeName) -> None:
                 "own_bytes": found.own_bytes,
                 "shared_bytes": found.shared_bytes,
                 "inodes": found.inodes,
+                "snapshot_bytes": found.snapshot_bytes,
             }
         )
         return
-    click.echo(f"own     {format_size(found.own_bytes)}")
-    click.echo(f"shared  {format_size(found.shared_bytes)}")
-    click.echo(f"inodes  {found.inodes}")
+    click.echo(f"own        {format_size(found.own_bytes)}")
+    click.echo(f"snapshots  {format_size(found.snapshot_bytes)}")
+    click.echo(f"shared     {format_size(found.shared_bytes)}")
+    click.echo(f"inodes     {found.inodes}")

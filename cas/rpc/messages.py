@@ -247,7 +247,10 @@ def usage_entry(value: "UsageEntry") -> store_pb2.UsageEntry:
 def volume_share(value: "VolumeShare") -> store_pb2.VolumeShare:
     """Write a volume's part of the snapshots."""
     return store_pb2.VolumeShare(
-        name=value.name, own_bytes=value.own_bytes, shared_bytes=value.shared_bytes
+        name=value.name,
+        own_bytes=value.own_bytes,
+        shared_bytes=value.shared_bytes,
+        snapshot_bytes=value.snapshot_bytes,
     )
 
 

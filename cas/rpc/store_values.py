@@ -116,7 +116,10 @@ def usage_entry(message: store_pb2.UsageEntry) -> UsageEntry:
 def volume_share(message: store_pb2.VolumeShare) -> VolumeShare:
     """Read a volume's part of the snapshots."""
     return VolumeShare(
-        name=message.name, own_bytes=message.own_bytes, shared_bytes=message.shared_bytes
+        name=message.name,
+        own_bytes=message.own_bytes,
+        shared_bytes=message.shared_bytes,
+        snapshot_bytes=message.snapshot_bytes,
     )
 
 

@@ -8,6 +8,7 @@ from cas.model.disk.record import DiskRecord, DiskRequest
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.rpc import messages
+from cas.rpc.volume_snapshot_messages import volume_history
 from cas.volumes.status import DiskStatus, VolumeState, VolumeStatus, VolumeUsage
 
 _VOLUME_STATES = {
@@ -49,13 +50,17 @@ def volume_record(value: VolumeRecord) -> volumes_pb2.VolumeRecord:
         snapshotter=value.snapshotter,
         read_only=value.read_only,
         created=messages.instant(value.created),
+        history=None if value.history is None else volume_history(value.history),
     )
 
 
 def volume_usage(value: VolumeUsage) -> volumes_pb2.VolumeUsageResponse:
     """Write what a volume takes."""
     return volumes_pb2.VolumeUsageResponse(
-        own_bytes=value.own_bytes, shared_bytes=value.shared_bytes, inodes=value.inodes
+        own_bytes=value.own_bytes,
+        shared_bytes=value.shared_bytes,
+        inodes=value.inodes,
+        snapshot_bytes=value.snapshot_bytes,
     )
 
 

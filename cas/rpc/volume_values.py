@@ -13,6 +13,7 @@ from cas.model.reference import check_image_name
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.rpc import values
+from cas.rpc.volume_snapshot_values import volume_history
 from cas.store.image.disks import as_digest
 from cas.volumes.status import DiskStatus, VolumeState, VolumeStatus, VolumeUsage
 
@@ -59,13 +60,17 @@ def volume_record(message: volumes_pb2.VolumeRecord, name: VolumeName) -> Volume
         snapshotter=message.snapshotter,
         read_only=message.read_only,
         created=values.instant(message.created),
+        history=volume_history(message.history) if message.HasField("history") else None,
     )
 
 
 def volume_usage(message: volumes_pb2.VolumeUsageResponse) -> VolumeUsage:
     """Read what a volume takes."""
     return VolumeUsage(
-        own_bytes=message.own_bytes, shared_bytes=message.shared_bytes, inodes=message.inodes
+        own_bytes=message.own_bytes,
+        shared_bytes=message.shared_bytes,
+        inodes=message.inodes,
+        snapshot_bytes=message.snapshot_bytes,
     )
 
 

@@ -296,6 +296,40 @@ def test_volume_commands_with_json_print_one_document_each(cas: RunCas, image: B
     assert removed == [{"name": name, "removed": True}, {"name": absent, "removed": False}]
 
 
+def test_volume_snapshot_life_on_the_command_line(cas: RunCas, image: BuiltImage) -> None:
+    """Taken, listed, returned to, removed; a document or names as asked for."""
+    first, second = (f"{uuid.uuid4()}#0" for _ in range(2))
+    for name in (first, second):
+        cas("volume", "prepare", name, "--image", image.name)
+    snapshot = ("volume", "snapshot")
+    taken = json.loads(cas(*snapshot, "create", first, second, "--snapshot", "s1", "--json").out)
+    assert [list(row) for row in taken] == [["volume", "snapshot", "created", "own_bytes"]] * 2
+    assert cas("volume", "activate", first).status == 0
+    data = Path(_rootfs(cas, first)) / "data"
+    data.write_text("later")
+    refused = cas(*snapshot, "rollback", first, "--snapshot", "s1")
+    assert (refused.status, "[in-use]" in refused.err) == (4, True)
+    assert cas(*snapshot, "rollback", first, "--snapshot", "s1", "--quiesced", "-q").out == "s1\n"
+    assert not data.exists()
+    assert cas(*snapshot, "ls", first, "-q").out == "s1\n"
+    assert json.loads(cas(*snapshot, "ls", first, "--json").out) == [taken[0]]
+    assert {row["volume"] for row in json.loads(cas(*snapshot, "ls", "--json").out)} >= {first}
+    absent = cas(*snapshot, "rollback", first, "--snapshot", "s2")
+    assert (absent.status, "[volume-snapshot-not-found]" in absent.err) == (3, True)
+    removed = cas(*snapshot, "rm", first, second, "--snapshot", "s1", "--quiesced")
+    assert removed.out == f"{first}\n{second}\n"
+    assert cas(*snapshot, "rm", first, "--snapshot", "s1", "--quiesced").status == 3
+    again = cas(*snapshot, "rm", first, "--snapshot", "s1", "--ignore", "--json")
+    assert json.loads(again.out) == [{"volume": first, "removed": False}]
+    assert cas("check").status == 0
+    assert cas("volume", "rm", first, second).status == 0
+
+
+def _rootfs(cas: RunCas, name: str) -> str:
+    [document] = json.loads(cas("volume", "inspect", name).out)
+    return str(document["rootfs"])
+
+
 def test_volume_name_with_another_image_is_conflict(
     cas: RunCas, image: BuiltImage, tmp_path: Path
 ) -> None:

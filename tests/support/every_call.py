@@ -44,7 +44,7 @@ class Stock:
         blob: A pinned blob in it.
         file: A file that is not in it.
         volume: A volume in it, mounted.
-        idle: Another, not mounted.
+        idle: Another, not mounted, with a snapshot "stocked".
         absent: A third, which is not there.
     """
 
@@ -68,6 +68,9 @@ def stock(service: Service) -> Stock:
     case.volumes.prepare(made.volume, made.image.name, activate=True)
     case.volumes.prepare(made.idle, made.image.name)
     case.volumes.deactivate(made.idle)
+    case.volume_snapshots.create([made.idle], "stocked")
+    for name in (made.volume, made.idle):
+        case.volume_snapshots.remove(name, "new", quiesced=True)
     case.volumes.remove(made.absent)
     return made
 
@@ -164,6 +167,18 @@ REQUESTS: dict[str, Callable[[Stock], Any]] = {
     "Volumes.List": lambda _held: volumes_pb2.ListVolumesRequest(),
     "Volumes.Get": lambda held: volumes_pb2.GetVolumeRequest(name=str(held.volume)),
     "Volumes.Usage": lambda held: volumes_pb2.VolumeUsageRequest(name=str(held.volume)),
+    "VolumeSnapshots.Create": lambda held: volumes_pb2.CreateVolumeSnapshotRequest(
+        volumes=[str(held.volume), str(held.idle)], snapshot="new", quiesced=True
+    ),
+    "VolumeSnapshots.List": lambda held: volumes_pb2.ListVolumeSnapshotsRequest(
+        volume=str(held.idle)
+    ),
+    "VolumeSnapshots.RollBack": lambda held: volumes_pb2.RollBackVolumesRequest(
+        volumes=[str(held.idle)], snapshot="stocked"
+    ),
+    "VolumeSnapshots.Remove": lambda held: volumes_pb2.RemoveVolumeSnapshotRequest(
+        volume=str(held.idle), snapshot="stocked"
+    ),
     "Store.Version": lambda _held: store_pb2.VersionRequest(),
     "Store.Usage": lambda _held: store_pb2.UsageRequest(),
     "Store.Prune": lambda _held: types_pb2.PruneRequest(),

@@ -63,6 +63,11 @@ class Service:
         return volumes_pb2_grpc.VolumesStub(self.channel)
 
     @property
+    def volumesnapshots(self) -> volumes_pb2_grpc.VolumeSnapshotsStub:
+        """Stub."""
+        return volumes_pb2_grpc.VolumeSnapshotsStub(self.channel)
+
+    @property
     def store(self) -> store_pb2_grpc.StoreStub:
         """Stub."""
         return store_pb2_grpc.StoreStub(self.channel)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from cas.rpc.client.images import ImagesClient
     from cas.rpc.client.prune import PruneClient
     from cas.rpc.client.vault import VaultClient
+    from cas.rpc.client.volume_snapshots import VolumeSnapshotsClient
     from cas.rpc.client.volumes import VolumesClient
     from cas.store.check.report import CheckReport
 
@@ -145,6 +146,13 @@ class Client:
         from cas.rpc.client.volumes import VolumesClient
 
         return VolumesClient(self._calls)
+
+    @cached_property
+    def volume_snapshots(self) -> "VolumeSnapshotsClient":
+        """Use cases on snapshots of container volumes."""
+        from cas.rpc.client.volume_snapshots import VolumeSnapshotsClient
+
+        return VolumeSnapshotsClient(self._calls)
 
     @cached_property
     def vaults(self) -> "VaultClient":

@@ -24,6 +24,7 @@ from cas.store.guard import VaultGuard
 from cas.store.image.images import Images
 from cas.store.prune.prune import Prune
 from cas.store.workers import WorkerPool
+from cas.volumes.snapshots import VolumeSnapshots
 from cas.volumes.volumes import Volumes
 
 
@@ -68,6 +69,10 @@ class ServedStore(Protocol):
     @property
     def volumes(self) -> Volumes:
         """Use cases on volumes."""
+
+    @property
+    def volume_snapshots(self) -> VolumeSnapshots:
+        """Use cases on snapshots of volumes."""
 
     @property
     def prune(self) -> Prune:

@@ -27,6 +27,7 @@ from cas.rpc.server.socket_file import SocketFile
 from cas.rpc.server.standard import StandardServices
 from cas.rpc.server.store import StoreServicer
 from cas.rpc.server.vault import OpenVaults, VaultServicer
+from cas.rpc.server.volume_snapshots import VolumeSnapshotsServicer
 from cas.rpc.server.volumes import VolumesServicer
 from cas.store.guard import VaultGuard
 from cas.store.workers import WorkerPool
@@ -70,6 +71,7 @@ _OF_THE_STORE: tuple[type[Servicer], ...] = (
     BlobsServicer,
     ImagesServicer,
     VolumesServicer,
+    VolumeSnapshotsServicer,
     StoreServicer,
 )
 
@@ -168,6 +170,7 @@ class Server:
             BlobsServicer: BlobsServicer(shop, prune),
             ImagesServicer: ImagesServicer(shop, prune),
             VolumesServicer: VolumesServicer(shop),
+            VolumeSnapshotsServicer: VolumeSnapshotsServicer(shop),
             StoreServicer: store_calls,
         }
 

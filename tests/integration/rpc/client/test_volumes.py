@@ -10,8 +10,10 @@ from cas.errors import (
     BlobNotFoundError,
     CorruptVolumeError,
     ImageNotFoundError,
+    InUseError,
     VolumeConflictError,
     VolumeNotFoundError,
+    VolumeSnapshotNotFoundError,
 )
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
@@ -122,3 +124,27 @@ def test_errors_are_the_librarys(client: Client, image: BuiltImage, allowed: Pat
     with pytest.raises(VolumeConflictError, match="generation"):
         client.volumes.prepare(name, other.name)
     client.volumes.remove(name)
+
+
+def test_life_of_snapshots_of_volumes(client: Client, case: Case, image: BuiltImage) -> None:
+    """The client gives what the store gives, and tells its errors."""
+    names = [_name(), _name()]
+    roots = [client.volumes.prepare(name, image.name, activate=True).rootfs for name in names]
+    with pytest.raises(InUseError, match="quiesced"):
+        client.volume_snapshots.create(names, "one")
+    taken = client.volume_snapshots.create(names, "one", quiesced=True)
+    assert [each.volume for each in taken] == names
+    (roots[0] / "note").write_text("later")
+    assert client.volume_snapshots.roll_back(names, "one", quiesced=True) == taken
+    assert not (roots[0] / "note").exists()
+    for name in names:
+        listed = list(client.volume_snapshots.iter_snapshots(name))
+        assert listed == list(case.volume_snapshots.iter_snapshots(name))
+        assert client.volumes.get(name) == case.volumes.get(name)
+        assert client.volumes.usage(name) == case.volumes.usage(name)
+    with pytest.raises(VolumeSnapshotNotFoundError):
+        client.volume_snapshots.roll_back(names, "two", quiesced=True)
+    assert client.volume_snapshots.remove(names[0], "one", quiesced=True)
+    assert not client.volume_snapshots.remove(names[0], "one", quiesced=True)
+    for name in names:
+        assert client.volumes.remove(name)
