@@ -48,26 +48,6 @@ _NAME = "example.com/test/image:1"
 _ROOT = Path(__file__).parents[3]
 
 
-@pytest.fixture
-def waiting(device: VaultMachine) -> Iterator[Service]:
-    """A service that was started while the vault was locked, and waits for it."""
-    device.vaults.lock()
-    with Service(device.settings) as service:
-        vault = device.settings.vault
-        with service.config.open("a") as config:
-            config.write(f'[vault]\npcrs = {list(vault.pcrs)}\ntcti = "{vault.tcti}"\n')
-        service.begin()
-        wait_for(lambda: "STATUS=waiting for the vault" in service.notify.listen())
-        yield service
-
-
-@pytest.fixture
-def vaults(waiting: Service) -> Iterator[VaultClient]:
-    """The vaults, through the service."""
-    with VaultClient.connect(waiting.settings.service_socket) as client:
-        yield client
-
-
 def _health(service: Service, name: str) -> str:
     with service.channel() as channel:
         stub: Any = health_pb2_grpc.HealthStub(channel)
