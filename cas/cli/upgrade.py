@@ -9,6 +9,7 @@ import click
 
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import NounGroup, output_options
+from cas.cli.outcomes import print_outcomes
 from cas.cli.output import Column, print_acts, print_rows
 
 if TYPE_CHECKING:
@@ -100,6 +101,35 @@ def run(
         _print_plan(invocation, adopt_suffixed=adopt_suffixed, remove_recreated=remove_recreated)
         return 0
     return _run(invocation, adopt_suffixed=adopt_suffixed, remove_recreated=remove_recreated)
+
+
+@command.command()
+@output_options
+@pass_invocation
+def ingest(invocation: Invocation) -> int:
+    """Take verified downloads, and content of an old store beside a newer one, into the store.
+
+    The service does so at its start. Each file is hashed again, becomes a pinned blob, and goes
+    from where it was; one that fails stays. Needs the store's containerd.
+
+    JSON: an array of path.
+
+    \b
+    Example:
+      cas upgrade ingest
+    """
+    from cas.upgrade.ingestion import ingest_content
+
+    with invocation.own_case() as case:
+        outcomes = ingest_content(
+            case.settings.layout,
+            lambda path, digest: case.blobs.ingest(path, digest=digest, move=True),
+        )
+        return print_outcomes(
+            invocation,
+            ((path, error or path) for path, error in outcomes),
+            document=lambda path, _: {"path": str(path)},
+        )
 
 
 @command.command()

@@ -52,8 +52,10 @@ def _document(status: "VolumeStatus") -> dict[str, object]:
         "problem": status.problem,
         "rootfs": str(status.rootfs),
         "image": record.image if record else None,
-        "root_digest": str(record.root_digest) if record else None,
-        "manifest_digest": str(record.manifest_digest) if record else None,
+        "root_digest": str(record.root_digest) if record and record.root_digest else None,
+        "manifest_digest": str(record.manifest_digest)
+        if record and record.manifest_digest
+        else None,
         "chain_id": str(record.chain_id) if record and record.chain_id else None,
         "snapshot_key": record.snapshot_key if record else None,
         "snapshotter": record.snapshotter if record else None,

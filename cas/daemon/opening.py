@@ -37,6 +37,7 @@ def opened_store(
     stop: threading.Event,
     on_wait: Callable[[], object],
     on_ingested: Callable[[int], None],
+    before_start: Callable[[], object] = lambda: None,
 ) -> Iterator[OpenedStore | None]:
     """Wait for the vault, and have the store open as long as the context lasts.
 
@@ -47,6 +48,7 @@ def opened_store(
         stop: Ends the wait; None is given then.
         on_wait: Called when there is something to wait for.
         on_ingested: Told the size of each blob that is put into the store.
+        before_start: Called when the vault is open, and containerd does not run yet.
 
     Raises:
         CasError: As :meth:`cas.app.Case.open`; or containerd cannot be started.
@@ -57,6 +59,7 @@ def opened_store(
         while opened is None and wait_for_vault(settings, stop, on_wait=on_wait):
             with ExitStack() as attempt:
                 try:
+                    before_start()
                     opened = _open(settings, stop, on_ingested, attempt)
                 except CasError as error:
                     if not guard.is_closed():

@@ -1,10 +1,11 @@
 """The life of ``cas serve``.
 
 In order: one service per persist directory; the socket, on which health and the vaults are served;
-the vault has to be open; containerd, unless somebody else runs it; the store; the agents'
-confinement; recovery; the calls for the store. Then it waits. The end goes the other way round, so
-that running calls still have a containerd to unwind against. Whatever kills the process in between
-leaves what the next start puts right.
+the vault has to be open; what older software left is converted; containerd, unless somebody else
+runs it; the store; the agents' confinement; recovery; old content is ingested; the calls for the
+store. Then it waits. The end goes the other way round, so that running calls still have a
+containerd to unwind against. Whatever kills the process in between leaves what the next start puts
+right.
 """
 
 __all__ = ["serve"]
@@ -17,6 +18,7 @@ from functools import partial
 
 from cas.app import Case, open_vaults, require_root
 from cas.confinement.memory import bound_arenas
+from cas.daemon.conversion import convert_old_layout, ingest_old_content
 from cas.daemon.failures import Failures
 from cas.daemon.metrics import Metrics
 from cas.daemon.metrics_server import open_metrics_server
@@ -65,6 +67,7 @@ def serve(settings: Settings, *, stop: threading.Event) -> None:
             stop=stop,
             on_wait=partial(manager.status, WAITING_FOR_VAULT),
             on_ingested=metrics.ingested,
+            before_start=partial(convert_old_layout, settings, manager, stop),
         ) as opened,
     ):
         if opened is None:
@@ -90,6 +93,7 @@ def _serve_store(
         stack.callback(recovery.close, _RECOVERY_END_SECONDS)
         if not _recovered(recovery, stop):
             return
+        ingest_old_content(case)
         stack.enter_context(_metrics_served(case, metrics))
         server.open_store(case)
         probe = stack.enter_context(HealthProbe(settings.service_socket))

@@ -20,6 +20,7 @@ from cas.fsops import processes
 from cas.model.settings import Settings
 from cas.store.directories import require_directories
 from cas.store.guard import VaultGuard
+from cas.upgrade.old_store import require_store_converted
 
 _log = logging.getLogger(__name__)
 _VAULT_POLL_SECONDS = 0.2
@@ -68,6 +69,7 @@ def _prepare(settings: Settings, log: Callable[[str], None]) -> Daemon:
     layout = settings.layout
     _guard(settings).check_writable()
     require_directories(settings, (layout.vault, layout.case))
+    require_store_converted(layout)
     end_orphan(layout.case)
     environment = supervised_environment(os.environ, processes.current())
     return Daemon(settings, log=log, environment=environment)

@@ -11,6 +11,7 @@ __all__ = [
     "iter_allocated",
     "release_reserve",
     "remove_empty_directories",
+    "remove_if_empty",
     "remove_tree",
 ]
 
@@ -89,6 +90,29 @@ def remove_empty_directories(path: Path) -> None:
         for directory, _, _ in found[:-1]:
             effect(Effect.UNLINK, directory)
             os.rmdir(directory)
+
+
+def remove_if_empty(directory: Path) -> bool:
+    """Remove a directory if there is nothing in it, durably. Idempotent.
+
+    Returns:
+        Whether it is gone.
+
+    Raises:
+        StorageError: A system call failed; also if it is no directory.
+    """
+    with translated("remove", directory):
+        effect(Effect.UNLINK, directory)
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError as error:
+            if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
+                return False
+            raise
+    sync_directory(directory.parent)
+    return True
 
 
 def _raise(error: OSError) -> None:

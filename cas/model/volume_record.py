@@ -18,10 +18,12 @@ class VolumeRecord:
 
     Args:
         name: Its name.
-        image: The reference it was prepared from, canonical.
-        root_digest: What the reference pointed to then: an index or a manifest.
-        manifest_digest: The manifest chosen for this platform.
-        chain_id: Name of the image's top snapshot; None for an image without layers.
+        image: The reference it was prepared from, canonical; empty if older software made it.
+        root_digest: What the reference pointed to then: an index or a manifest; None where older
+            software made it and did not say.
+        manifest_digest: The manifest chosen for this platform; None if older software made it.
+        chain_id: Name of the image's top snapshot; None for an image without layers, or if older
+            software made it.
         snapshot_key: Key of the writable (or view) snapshot; the volume name unless converted.
         snapshotter: Snapshotter plugin that holds it.
         read_only: Prepared as a view.
@@ -31,8 +33,8 @@ class VolumeRecord:
 
     name: VolumeName
     image: str
-    root_digest: Digest
-    manifest_digest: Digest
+    root_digest: Digest | None
+    manifest_digest: Digest | None
     chain_id: ChainID | None
     snapshot_key: str
     snapshotter: str
@@ -45,3 +47,8 @@ class VolumeRecord:
         """Keys of every snapshot of its own that containerd must keep, the writable one first."""
         frozen = () if self.history is None else self.history.layers
         return (self.snapshot_key, *(layer.key for layer in frozen))
+
+    @property
+    def converted(self) -> bool:
+        """Whether older software made it, so that little is known of its image."""
+        return not self.image

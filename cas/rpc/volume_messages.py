@@ -43,8 +43,8 @@ def volume_record(value: VolumeRecord) -> volumes_pb2.VolumeRecord:
     """Write what a volume was made from; its name stands beside it."""
     return volumes_pb2.VolumeRecord(
         image=value.image,
-        root_digest=str(value.root_digest),
-        manifest_digest=str(value.manifest_digest),
+        root_digest=str(value.root_digest or ""),
+        manifest_digest=str(value.manifest_digest or ""),
         chain_id="" if value.chain_id is None else str(value.chain_id),
         snapshot_key=value.snapshot_key,
         snapshotter=value.snapshotter,

@@ -53,8 +53,8 @@ def volume_record(message: volumes_pb2.VolumeRecord, name: VolumeName) -> Volume
     return VolumeRecord(
         name=name,
         image=message.image,
-        root_digest=Digest.parse(message.root_digest),
-        manifest_digest=Digest.parse(message.manifest_digest),
+        root_digest=Digest.parse(message.root_digest) if message.root_digest else None,
+        manifest_digest=Digest.parse(message.manifest_digest) if message.manifest_digest else None,
         chain_id=ChainID.parse(message.chain_id) if message.chain_id else None,
         snapshot_key=message.snapshot_key,
         snapshotter=message.snapshotter,

@@ -26,15 +26,16 @@ from cas.errors import (
     SourceChangedError,
     StorageError,
 )
-from cas.fsops.durable import make_directory, publish, rename_aside, write_file
+from cas.fsops.durable import rename_aside
 from cas.fsops.replica import Replica, content_digest, replicate
 from cas.fsops.translation import translated
 from cas.fsops.trees import free_bytes, remove_tree
 from cas.model.cancellation import Cancellation
 from cas.model.layout import Layout
 from cas.model.progress import Progress
+from cas.upgrade.completion import complete, give_name, require_idle
 from cas.upgrade.device import Device
-from cas.upgrade.items import Action, Found, Kind, Outcome, Planned, Result
+from cas.upgrade.items import Action, Outcome, Planned, Result
 from cas.upgrade.journal import Entry, Journal, Step, as_numbers
 from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.scan import identity_of
@@ -42,11 +43,6 @@ from cas.upgrade.scan import identity_of
 _Made = TypeVar("_Made")
 
 _log = logging.getLogger(__name__)
-_SNAPSHOT_KEY = "snapshotid.txt"
-_SNAPSHOT_KEY_MODE = 0o644
-_ROOTFS = "rootfs"
-_ROOTFS_MODE = 0o755
-_CONTAINER_SUFFIX = ".container"
 
 
 class Conversion:
@@ -111,13 +107,14 @@ class Conversion:
 
     def _rename(self, planned: Planned) -> Outcome:
         source, target = planned.found.path, _target(planned)
-        _complete(planned.found, source)
+        require_idle(planned.found, target)
+        complete(planned.found, source, target)
         with translated("inspect", source):
             status = source.lstat()
         found = replace(planned.found, identity=identity_of(status))
         entry = self._intend(replace(planned, found=found), status.st_ino)
         try:
-            publish(source, target)
+            give_name(planned.found, source, target)
         except StorageError as error:
             self._note(entry, Step.UNDONE)
             if error.details.get("errno") != "EXDEV":
@@ -134,16 +131,17 @@ class Conversion:
     def _copy(self, planned: Planned) -> Outcome:
         target = _target(planned)
         temporary = Layout.converting(target)
+        require_idle(planned.found, target)
         remove_tree(temporary)
         self._require_room(planned, target.parent)
         try:
             replica = self._replicate(planned, temporary)
-            _complete(planned.found, temporary)
+            complete(planned.found, temporary, target)
             with translated("inspect", temporary):
                 inode = temporary.lstat().st_ino
             entry = self._intend(planned, inode, replica.digest)
             try:
-                publish(temporary, target)
+                give_name(planned.found, temporary, target)
             except CasError:
                 self._note(entry, Step.UNDONE)
                 raise
@@ -267,13 +265,3 @@ def _target(planned: Planned) -> Path:
     if planned.target is None:
         raise StorageError(f"{str(planned.found.path)!r} has no target", path=planned.found.path)
     return planned.target
-
-
-def _complete(found: Found, directory: Path) -> None:
-    """Give a container's directory what a volume needs: its snapshot's key, its mount point."""
-    if found.kind is not Kind.CONTAINER and not found.path.name.endswith(_CONTAINER_SUFFIX):
-        return
-    if not (directory / _SNAPSHOT_KEY).exists():
-        key = found.path.name.encode()
-        write_file(directory / _SNAPSHOT_KEY, key, mode=_SNAPSHOT_KEY_MODE)
-    make_directory(directory / _ROOTFS, mode=_ROOTFS_MODE)

@@ -1,12 +1,15 @@
 """Answers what a plan asks about the device it is for; looks only."""
 
-__all__ = ["Device"]
+__all__ = ["Device", "is_vacant"]
 
-from functools import cache
+import os
+from functools import cache, cached_property
 from pathlib import Path
 
 from cas.fsops.encryption import EncryptionPolicy, read_policy
 from cas.fsops.translation import translated
+from cas.model.layout import Layout
+from cas.model.volume_name import VolumeName
 from cas.upgrade.items import Identity, Planned
 from cas.upgrade.journal import Journal, Step, as_text
 
@@ -54,9 +57,46 @@ class Device:
         """Whether a conversion to a target was completed at any time."""
         return self._journal.converted(self.told(target))
 
+    def is_vacant(self, directory: Path) -> bool:
+        """See :func:`is_vacant`."""
+        return is_vacant(directory)
+
+    def suffixed(self, volume: VolumeName) -> Path | None:
+        """A volume that EVE's own releases have made under this name and a format after it."""
+        return self._suffixed.get(str(volume))
+
+    @cached_property
+    def _suffixed(self) -> dict[str, Path]:
+        layout = Layout(self._persist)
+        found = {}
+        for directory in (layout.clear_volumes, layout.volumes):
+            with translated("list", directory):
+                paths = list(directory.iterdir()) if directory.is_dir() else []
+            for path in paths:
+                stem, _, suffix = path.name.partition(".")
+                if stem and suffix:
+                    found[stem] = path
+        return found
+
     def told(self, path: Path) -> str:
         """Give a path as the journal has it: below the persist directory."""
         return as_text(path.relative_to(self._persist))
+
+
+def is_vacant(directory: Path) -> bool:
+    """Whether a directory is missing, or holds nothing but directories.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    with translated("list", directory):
+        if not directory.is_dir() or directory.is_symlink():
+            return not os.path.lexists(directory)
+        for place, directories, files in os.walk(directory):
+            links = any((Path(place) / name).is_symlink() for name in directories)
+            if files or links:
+                return False
+    return True
 
 
 def _place(directory: Path) -> tuple[int, EncryptionPolicy | None]:

@@ -33,6 +33,8 @@ class Holding:
             if planned.target is None or not planned.target.exists():
                 reason = "it failed" if outcome.error is None else outcome.error.message
                 self._hold(str(planned.volume), reason)
+        elif planned.reason is Reason.STORE_NOT_CONVERTED:
+            self._hold(str(planned.volume), planned.explanation)
         elif planned.reason is Reason.NO_CONFIG and planned.found.kind in _DRIVES:
             self._hold(ALL_VOLUMES, planned.explanation)
 

@@ -57,7 +57,7 @@ class Reason(StrEnum):
 
     MATCHED = "matched"
     OLD_STORE = "old-store"
-    VERIFIED = "verified"
+    VERIFIED_DOWNLOAD = "verified-download"
     UNFINISHED_DOWNLOAD = "unfinished-download"
     COPIED_BEFORE = "copied-before"
     ASKED_FOR = "asked-for"
@@ -76,6 +76,12 @@ class Reason(StrEnum):
     RECREATED = "recreated"
     """It was converted before, and the old software has made it again."""
     STORE_NOT_CONVERTED = "store-not-converted"
+    """Its snapshot is in a store that stays where it is."""
+    STORE_EXISTS = "store-exists"
+    """There is a newer store, whose metadata is never replaced."""
+    NOT_ONE_FILE = "not-one-file"
+    NOT_KEPT = "not-kept"
+    """Of a kind that nobody needs from here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,11 @@ class VolumeMatching:
             )
         return self._resolve(current[0])
 
+    def is_clear(self, name: VolumeName) -> bool:
+        """Whether a volume's configuration asks for clear text."""
+        volume = self._config.volumes.get(name.uuid)
+        return volume is not None and volume.clear_text
+
     def _add(self, app: AppConfig) -> None:
         for index, drive in enumerate(app.drives):
             if drive is None:

@@ -3,38 +3,23 @@
 Whatever is not moved is left with a reason; nothing is left out.
 """
 
-__all__ = ["PlanOptions", "Planner", "World"]
+__all__ = ["PlanOptions", "Planner"]
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
 
 from cas.errors import InvalidNameError
 from cas.model.layout import Layout
 from cas.model.volume_name import VolumeName
-from cas.upgrade.items import Action, FileType, Found, Identity, Kind, Planned, Reason
+from cas.upgrade.download_plan import plan_download
+from cas.upgrade.items import Action, FileType, Found, Kind, Planned, Reason
 from cas.upgrade.matching import Match, VolumeMatching
 from cas.upgrade.old_name import OldName, OldNameError, parse_old_container, parse_old_disk
+from cas.upgrade.world import World
 
 _WANTED = {Kind.DISK: FileType.FILE, Kind.CONTAINER: FileType.DIRECTORY}
 _PARSERS = {Kind.DISK: parse_old_disk, Kind.CONTAINER: parse_old_container}
-
-
-class World(Protocol):
-    """What a plan depends on besides what is found."""
-
-    def inode(self, path: Path) -> int | None:
-        """Which file has a name; None if there is none."""
-
-    def must_copy(self, source: Path, target: Path) -> bool:
-        """Whether no rename leads from one to the other."""
-
-    def copied(self, source: Path, target: Path) -> tuple[Identity, int] | None:
-        """What the journal has of a copy: which file its source was, and its target's inode."""
-
-    def converted(self, target: Path) -> bool:
-        """Whether a conversion to a target was completed at any time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +60,7 @@ class Planner:
         self._world = world
         self._options = options
         self._targets: dict[Path, Path] = {}
+        self._store_stays = False
 
     def plan(self, found: Iterable[Found]) -> Iterator[Planned]:
         """Plan for everything that is found, in its order; memory grows with the moves only."""
@@ -84,15 +70,33 @@ class Planner:
                     yield self._drive(each)
                 case Kind.SUFFIXED:
                     yield self._suffixed(each)
-                case Kind.DOWNLOAD:
-                    yield Planned(
-                        each,
-                        Action.DISCARD,
-                        Reason.UNFINISHED_DOWNLOAD,
-                        "nothing can be said about what it holds; it is downloaded again",
-                    )
-                case Kind.STORE | Kind.VERIFIED:
-                    yield _left(each, Reason.NO_VOLUME_NAME, "not handled")
+                case Kind.STORE:
+                    yield self._store(each)
+                case Kind.DOWNLOAD | Kind.VERIFIED:
+                    yield plan_download(each, self._layout, self._world)
+
+    def _store(self, found: Found) -> Planned:
+        target = self._layout.case
+        if found.type is not FileType.DIRECTORY:
+            return _left(found, Reason.WRONG_TYPE, "it is no directory, which a store has to be")
+        first = self._targets.setdefault(target, found.path)
+        if first != found.path:
+            text = f"the newer store {str(first)!r} becomes {str(target)!r}"
+            return Planned(found, Action.LEAVE, Reason.STORE_EXISTS, text, target)
+        inode = self._world.inode(target)
+        if inode is not None and self._world.copied(found.path, target) == (found.identity, inode):
+            text = f"{str(target)!r} is its complete copy, and only the original has to go"
+            return Planned(found, Action.FINISH, Reason.COPIED_BEFORE, text, target)
+        if self._world.is_vacant(target):
+            text = f"it becomes {str(target)!r}, with all images and snapshots"
+            action = Action.COPY if self._world.must_copy(found.path, target) else Action.RENAME
+            return Planned(found, action, Reason.OLD_STORE, text, target)
+        self._store_stays = True
+        if not self._options.remove_recreated or not self._world.converted(target):
+            text = f"{str(target)!r} is a store already, and its metadata is never replaced"
+            return Planned(found, Action.LEAVE, Reason.STORE_EXISTS, text, target)
+        text = "the store was converted before, and the removal of the old one was asked for"
+        return Planned(found, Action.DISCARD, Reason.ASKED_FOR, text, target)
 
     def _drive(self, found: Found) -> Planned:
         try:
@@ -125,7 +129,12 @@ class Planner:
         if not self._options.adopt_suffixed:
             text = "it has its format after its name, as EVE's own releases write it"
             return replace(_left(found, Reason.SUFFIXED, text), volume=volume)
-        return self._move(found, volume, found.path.parent / stem, "its format goes off its name")
+        directory = found.path.parent
+        if found.type is FileType.FILE and self._matching is not None:
+            # Earlier converters put every disk into the vault.
+            clear = self._matching.is_clear(volume)
+            directory = self._layout.clear_volumes if clear else directory
+        return self._move(found, volume, directory / stem, "its format goes off its name")
 
     def _move(self, found: Found, volume: VolumeName, target: Path, why: str) -> Planned:
         first = self._targets.setdefault(target, found.path)
@@ -135,6 +144,13 @@ class Planner:
         inode = self._world.inode(target)
         if inode is not None:
             return self._occupied(found, volume, target, inode)
+        suffixed = self._world.suffixed(volume)
+        if suffixed not in (None, found.path):
+            text = f"{str(suffixed)!r} is this volume, as EVE's own releases name it"
+            return Planned(found, Action.LEAVE, Reason.FOREIGN_TARGET, text, target, volume)
+        if found.kind is Kind.CONTAINER and self._store_stays:
+            text = "its snapshot is in an old store, which stays where it is"
+            return Planned(found, Action.LEAVE, Reason.STORE_NOT_CONVERTED, text, target, volume)
         copies = self._world.must_copy(found.path, target)
         action = Action.COPY if copies else Action.RENAME
         return Planned(found, action, Reason.MATCHED, why, target, volume)

@@ -121,7 +121,7 @@ def _statuses(outcomes: Iterable[Outcome]) -> Iterator[int]:
             yield outcome.error.exit_code
         elif outcome.planned.action is Action.LEAVE:
             match outcome.planned.reason:
-                case Reason.FOREIGN_TARGET | Reason.VOLUME_TAKEN:
+                case Reason.FOREIGN_TARGET | Reason.VOLUME_TAKEN | Reason.STORE_NOT_CONVERTED:
                     yield ConflictError.exit_code
                 case Reason.NO_CONFIG:
                     yield CheckpointError.exit_code

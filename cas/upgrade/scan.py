@@ -20,6 +20,8 @@ from cas.upgrade.items import FileType, Found, Identity, Kind
 from cas.upgrade.old_layout import OldLayout
 
 _BLOCK_BYTES = 512
+_UNFINISHED = frozenset({"pending", "verifier"})
+_VERIFIED = "verified"
 
 
 def scan(layout: Layout) -> Iterator[Found]:
@@ -30,9 +32,33 @@ def scan(layout: Layout) -> Iterator[Found]:
         StorageError: Any other failed system call.
     """
     old = OldLayout(layout.persist)
+    for store in old.stores:  # first: what becomes of containers depends on it
+        yield from _look(Kind.STORE, store)
     yield from _entries(Kind.DISK, old.disks)
     yield from _entries(Kind.CONTAINER, old.containers)
     yield from _suffixed(layout)
+    for kind in _names(old.downloads):
+        yield from _downloads(old.downloads / kind)
+
+
+def _downloads(directory: Path) -> Iterator[Found]:
+    for state in _names(directory):
+        if state in _UNFINISHED:
+            yield from _entries(Kind.DOWNLOAD, directory / state)
+        elif state == _VERIFIED:
+            yield from _verified(directory / state)
+        else:
+            yield from _look(Kind.DOWNLOAD, directory / state)
+
+
+def _verified(directory: Path) -> Iterator[Found]:
+    """Give the one file in each directory, or what is there instead as a whole."""
+    for found in _entries(Kind.VERIFIED, directory):
+        inside = _names(found.path) if found.type is FileType.DIRECTORY else []
+        if len(inside) == 1:
+            yield from _look(Kind.VERIFIED, found.path / inside[0])
+        else:
+            yield found
 
 
 def _suffixed(layout: Layout) -> Iterator[Found]:

@@ -59,7 +59,7 @@ def remove_temporary_copies(layout: Layout) -> int:
         for path in paths:
             if _is_temporary(path.name):
                 count += remove_tree(path)
-    return count
+    return count + remove_tree(layout.converting(layout.case))
 
 
 def _is_temporary(name: str) -> bool:

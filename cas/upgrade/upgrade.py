@@ -8,7 +8,7 @@ __all__ = ["Phase", "Released", "Upgrade"]
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 
@@ -24,8 +24,9 @@ from cas.store.guard import VaultGuard
 from cas.upgrade.checkpoint_files import ReadCheckpoint, read_checkpoint
 from cas.upgrade.conversion import Conversion
 from cas.upgrade.device import Device
+from cas.upgrade.emptied import remove_emptied
 from cas.upgrade.holding import Holding
-from cas.upgrade.items import Action, Outcome, Planned, Result
+from cas.upgrade.items import Action, Kind, Outcome, Planned, Reason, Result
 from cas.upgrade.journal import Entry, Journal, Step
 from cas.upgrade.latch import read_latch
 from cas.upgrade.matching import VolumeMatching, latch_keys
@@ -139,6 +140,16 @@ class Upgrade:
         ):
             yield from self._run(journal, options, cancel or Cancellation(), progress)
 
+    def is_needed(self) -> bool:
+        """Whether anything lies in the old places, or is held because something did.
+
+        Raises:
+            StorageError: A system call failed.
+        """
+        if next(scan(self._layout), None) is not None:
+            return True
+        return next(iter_held(self._layout), None) is not None
+
     def release(self, names: Sequence[str]) -> list[Released]:
         """Let held volumes be made anew, and tell of all that were held.
 
@@ -189,11 +200,14 @@ class Upgrade:
                 outcomes.append(Outcome(planned, Result.LEFT))
                 holding.heed(outcomes[-1])
                 yield outcomes[-1]
+            store_stays = False
             for planned in self._arranged(device, moves):
-                outcomes.append(conversion.convert(planned))
+                outcomes.append(conversion.convert(_without_store(planned, stays=store_stays)))
+                store_stays |= _is_failed_store(outcomes[-1])
                 holding.heed(outcomes[-1])
                 yield outcomes[-1]
             holding.release_others()
+            remove_emptied(self._old)
             complete = True
         finally:
             summary = self._summary(started, checkpoint, complete=complete)
@@ -241,3 +255,17 @@ class Upgrade:
 
     def _now(self) -> str:
         return self._clock().isoformat(timespec="seconds")
+
+
+def _is_failed_store(outcome: Outcome) -> bool:
+    return outcome.result is Result.FAILED and outcome.planned.found.kind is Kind.STORE
+
+
+def _without_store(planned: Planned, *, stays: bool) -> Planned:
+    """Leave containers where they are if the store with their snapshots could not be converted."""
+    if not stays or planned.found.kind is not Kind.CONTAINER or planned.action is Action.FINISH:
+        return planned
+    text = "its snapshot is in an old store, which could not be converted"
+    return replace(
+        planned, action=Action.LEAVE, reason=Reason.STORE_NOT_CONVERTED, explanation=text
+    )

@@ -191,6 +191,8 @@ class Preparation:
         """Say in what the volume is not what is asked for; empty when it is."""
         if record.read_only != read_only:
             return "read-only" if record.read_only else "writable"
+        if record.converted:
+            return ""  # nobody knows its image's name, and its data counts
         try:
             found = self._images.get(image)
         except ImageNotFoundError:

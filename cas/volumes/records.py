@@ -15,8 +15,10 @@ __all__ = [
 ]
 
 import logging
+import os
+import re
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +28,7 @@ from cas.errors import CorruptVolumeError, InvalidNameError, StorageError
 from cas.fsops.durable import write_file
 from cas.model.digest import ChainID, Digest
 from cas.model.layout import Layout
+from cas.model.settings import DEFAULT_SNAPSHOTTER
 from cas.model.volume_layers import FrozenLayer, VolumeHistory, check_snapshot_name
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import FORMAT_VERSION, VolumeRecord
@@ -38,6 +41,8 @@ _MAX_KEY_BYTES = 4096
 _RECORD = "volume.json"
 _CONFIG = "image-config.json"
 _SNAPSHOT_KEY = "snapshotid.txt"
+_OLD_KEY = re.compile(r"([0-9a-fA-F]{64})-", re.ASCII)
+"""Keys of snapshots that older software made begin with the digest of the image."""
 
 
 _Number = Annotated[int, msgspec.Meta(ge=0)]
@@ -70,8 +75,8 @@ class _Document(msgspec.Struct, kw_only=True, omit_defaults=True):
     format_version: int
     name: str
     image: str
-    root_digest: str
-    manifest_digest: str
+    root_digest: str | None
+    manifest_digest: str | None
     chain_id: str | None
     snapshot_key: str
     snapshotter: str
@@ -86,8 +91,8 @@ def encode_record(record: VolumeRecord) -> bytes:
         format_version=FORMAT_VERSION,
         name=str(record.name),
         image=record.image,
-        root_digest=str(record.root_digest),
-        manifest_digest=str(record.manifest_digest),
+        root_digest=_text(record.root_digest),
+        manifest_digest=_text(record.manifest_digest),
         chain_id=None if record.chain_id is None else str(record.chain_id),
         snapshot_key=record.snapshot_key,
         snapshotter=record.snapshotter,
@@ -96,6 +101,14 @@ def encode_record(record: VolumeRecord) -> bytes:
         history=None if record.history is None else _history_document(record.history),
     )
     return msgspec.json.format(msgspec.json.encode(document), indent=4) + b"\n"
+
+
+def _text(digest: Digest | None) -> str | None:
+    return None if digest is None else str(digest)
+
+
+def _digest(text: str | None) -> Digest | None:
+    return None if text is None else Digest.parse(text)
 
 
 def _history_document(history: VolumeHistory) -> _History:
@@ -141,7 +154,7 @@ def encode_files(record: VolumeRecord, config: bytes) -> dict[str, bytes]:
 
 
 def read_record(directory: Path, name: VolumeName) -> VolumeRecord:
-    """Read ``volume.json`` strictly.
+    """Read ``volume.json`` strictly; of a converted volume, which has none, ``snapshotid.txt``.
 
     Args:
         directory: The volume's directory.
@@ -152,6 +165,8 @@ def read_record(directory: Path, name: VolumeName) -> VolumeRecord:
             later format.
     """
     path = directory / _RECORD
+    if (directory / _SNAPSHOT_KEY).is_file() and not os.path.lexists(path):
+        return _converted_record(directory, name)
     try:
         document = msgspec.json.decode(_read(path, _MAX_RECORD_BYTES), type=_Document)
         record = _record(document)
@@ -177,8 +192,8 @@ def _record(document: _Document) -> VolumeRecord:
     return VolumeRecord(
         name=VolumeName.parse(document.name),
         image=document.image,
-        root_digest=Digest.parse(document.root_digest),
-        manifest_digest=Digest.parse(document.manifest_digest),
+        root_digest=_digest(document.root_digest),
+        manifest_digest=_digest(document.manifest_digest),
         chain_id=None if chain_id is None else ChainID.parse(chain_id),
         snapshot_key=document.snapshot_key,
         snapshotter=document.snapshotter,
@@ -201,6 +216,29 @@ def _history(document: _History) -> VolumeHistory:
         for layer in document.layers
     )
     return VolumeHistory(document.parent, layers, document.next_number, document.moved_from)
+
+
+def _converted_record(directory: Path, name: VolumeName) -> VolumeRecord:
+    path = directory / _SNAPSHOT_KEY
+    try:
+        key = _read(path, _MAX_KEY_BYTES).decode().strip()
+        created = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except (OSError, UnicodeDecodeError) as error:
+        raise _corrupt(name, path, f"it cannot be read: {error}") from error
+    if not key:
+        raise _corrupt(name, path, "it is empty")
+    image = _OLD_KEY.match(key)
+    return VolumeRecord(
+        name=name,
+        image="",
+        root_digest=None if image is None else Digest.parse_foreign(image[1]),
+        manifest_digest=None,
+        chain_id=None,
+        snapshot_key=key,
+        snapshotter=DEFAULT_SNAPSHOTTER,
+        read_only=False,
+        created=created,
+    )
 
 
 def read_snapshot_key(directory: Path, name: VolumeName) -> str:

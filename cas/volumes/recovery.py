@@ -22,6 +22,7 @@ from cas.store.backing import Backing
 from cas.store.layers.extraction_key import EXTRACTION_PREFIX
 from cas.store.layers.staging import sweep_staging
 from cas.store.locking import Locks
+from cas.volumes.adoption import adopt_converted
 from cas.volumes.own_snapshots import remove_all_but
 from cas.volumes.removal import Removal
 from cas.volumes.scan import Leftover, LeftoverKind, iter_leftovers, iter_names, stands
@@ -64,6 +65,8 @@ class Recovery:
             InterruptedOperationError: The operation that this belongs to was stopped; the rest is
                 left to the next run.
         """
+        for name in adopt_converted(self._backing, self._locks):
+            _LOGGER.info("converted volume adopted volume=%s", name)
         found = [
             *self._leftover_directories(),
             *self._leftover_snapshots(),

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import subprocess
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -115,6 +114,7 @@ class OldDevice:
     def disk(self, name: str, content: bytes = b"data") -> Path:
         """Put a file into img."""
         path = self.persist / "img" / name
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
         return path
 
@@ -167,15 +167,17 @@ class OldDevice:
 
 
 @contextmanager
-def mounted_vault(persist: Path, disk: LoopFileSystem) -> Iterator[None]:
-    """Let the vault's directories that hold volumes and our notes lie on another file system."""
-    source = Path(tempfile.mkdtemp(dir=disk.path))
-    (persist / "vault").mkdir()
+def mounted_vault(persist: Path, disk: LoopFileSystem, *, again: bool = False) -> Iterator[None]:
+    """Let the vault lie on another file system; ``again`` takes the one that is there."""
+    source = disk.path / "vault"
+    source.mkdir(exist_ok=again)
+    (persist / "vault").mkdir(exist_ok=again)
     subprocess.run(["mount", "--bind", source, persist / "vault"], check=True)
     try:
         yield
     finally:
-        subprocess.run(["umount", persist / "vault"], check=True)
+        if os.path.ismount(persist / "vault"):  # a service's test has unmounted all below
+            subprocess.run(["umount", persist / "vault"], check=True)
 
 
 @contextmanager

@@ -187,11 +187,9 @@ def abandoned_ingests(inventory: Inventory, now: datetime) -> Iterator[tuple[int
 
 def _read_volumes(inventory: Inventory, backing: Backing) -> None:
     for record in backing.volumes():
-        keeps: list[Reference] = [
-            (Kind.IMAGE, record.image),
-            (Kind.BLOB, str(record.root_digest)),
-            (Kind.BLOB, str(record.manifest_digest)),
-        ]
+        keeps: list[Reference] = [] if record.converted else [(Kind.IMAGE, record.image)]
+        digests = (record.root_digest, record.manifest_digest)
+        keeps += [(Kind.BLOB, str(digest)) for digest in digests if digest is not None]
         if record.snapshotter == backing.snapshotter:
             keeps += ((Kind.SNAPSHOT, key) for key in record.snapshot_keys)
         node = inventory.graph.add(Kind.VOLUME, str(record.name), keeps=keeps)

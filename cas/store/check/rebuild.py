@@ -210,7 +210,8 @@ class Rebuild:
         volumes = sorted(self._backing.volumes(), key=lambda record: record.created, reverse=True)
         names: dict[str, Digest] = {}
         for record in volumes:
-            names.setdefault(record.image, record.root_digest)
+            if record.root_digest is not None and not record.converted:
+                names.setdefault(record.image, record.root_digest)
         inner = {
             child.descriptor.digest
             for _, document in documents.values()

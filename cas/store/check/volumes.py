@@ -97,7 +97,7 @@ def _problem(backing: Backing, record: VolumeRecord) -> str | None:
     except SnapshotNotFoundError:
         return f"has lost its snapshot {record.snapshot_key!r}"
     expected = top_of(record)
-    if parent != expected:
+    if parent != expected and not (record.converted and not expected):
         return f"stands on snapshot {parent!r}, expected {expected!r}"
     for layer in () if record.history is None else record.history.layers:
         if not _exists(backing, layer.key):

@@ -40,7 +40,8 @@ def _references(backing: Backing) -> Iterator[tuple[str, str]]:
         yield from _labelled(image.labels, f"image {image.name!r}")
     for volume in backing.volumes():
         for digest in (volume.root_digest, volume.manifest_digest):
-            yield str(digest), f"volume {volume.name}"
+            if digest is not None:
+                yield str(digest), f"volume {volume.name}"
     for lease in while_wanted(backing.leases.iter_leases()):
         # A lease that ended since it was listed holds nothing.
         with suppress(LeaseNotFoundError):

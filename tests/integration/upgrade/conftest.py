@@ -22,7 +22,7 @@ def together() -> Iterator[OldDevice]:
 @pytest.fixture
 def apart(loop_ext4: Callable[[int], LoopFileSystem]) -> Iterator[OldDevice]:
     """The vault on a file system of its own."""
-    disk = loop_ext4(64 * 1024 * 1024)
+    disk = loop_ext4(192 * 1024 * 1024)
     with persist_directory() as directory, mounted_vault(directory, disk):
         yield OldDevice(directory)
 

@@ -1,0 +1,108 @@
+"""Runs the upgradeconverter as part of the service's start."""
+
+__all__ = ["convert_old_layout", "ingest_old_content"]
+
+import logging
+import threading
+import time
+from pathlib import Path
+
+from cas.app import Case, open_upgrade
+from cas.daemon.notification import ServiceManager
+from cas.errors import CasError, InterruptedOperationError
+from cas.model.cancellation import Cancellation
+from cas.model.digest import Digest
+from cas.model.settings import Settings
+from cas.upgrade.ingestion import ingest_content
+from cas.upgrade.items import Result
+from cas.volumes.holds import ALL_VOLUMES, hold
+
+_log = logging.getLogger(__name__)
+_SECONDS_BETWEEN_SIGNS = 1.0
+
+
+class _Signs:
+    """Tells the manager that it goes on, and the run that it is to stop."""
+
+    def __init__(
+        self, manager: ServiceManager, stop: threading.Event, cancel: Cancellation
+    ) -> None:
+        self._manager = manager
+        self._stop = stop
+        self._cancel = cancel
+        self._last = 0.0
+
+    def start(
+        self,
+        action: str,
+        item: str,
+        total: int | None,  # noqa: ARG002 - the protocol's, as below
+        unit: str = "B",  # noqa: ARG002
+    ) -> None:
+        self._manager.status(f"converting old volumes: {action} {item}")
+        self._give_sign()
+
+    def advance(self, action: str, item: str, amount: int) -> None:  # noqa: ARG002
+        self._give_sign()
+
+    def finish(self, action: str, item: str) -> None:  # noqa: ARG002
+        self._give_sign()
+
+    def _give_sign(self) -> None:
+        if self._stop.is_set():
+            self._cancel.set()
+        now = time.monotonic()
+        if now - self._last >= _SECONDS_BETWEEN_SIGNS:
+            self._last = now
+            self._manager.alive()
+
+
+def convert_old_layout(settings: Settings, manager: ServiceManager, stop: threading.Event) -> None:
+    """Convert what older software left, if there is anything.
+
+    What cannot be converted holds its volumes; where not even that can be told, all are held, and
+    the service goes on. A store that stays keeps containerd from starting, which is told there.
+
+    Args:
+        settings: Of the service.
+        manager: Told about progress, and that this process lives.
+        stop: Ends it; the next start goes on.
+
+    Raises:
+        CasError: It failed, and not even that can be noted.
+    """
+    upgrade = open_upgrade(settings)
+    try:
+        if not upgrade.is_needed():
+            return
+        cancel = Cancellation()
+        signs = _Signs(manager, stop, cancel)
+        for outcome in upgrade.run(cancel=cancel, progress=signs):
+            if outcome.result is Result.LEFT:
+                planned = outcome.planned
+                _log.info(
+                    "left where it is path=%s reason=%s", planned.found.path, planned.reason.value
+                )
+    except InterruptedOperationError:
+        return
+    except CasError as error:
+        _log.error("conversion of the old layout failed error=%s", error)
+        hold(settings.layout, ALL_VOLUMES, error.message)
+
+
+def ingest_old_content(case: Case) -> None:
+    """Take old content into the store, as far as that goes; the next start tries the rest.
+
+    Args:
+        case: The open store.
+    """
+
+    def ingest(path: Path, digest: Digest) -> object:
+        return case.blobs.ingest(path, digest=digest, move=True)
+
+    try:
+        for path, error in ingest_content(case.settings.layout, ingest):
+            if error is None:
+                _log.info("old content ingested path=%s", path)
+    except CasError as error:
+        _log.error("old content not ingested error=%s", error)

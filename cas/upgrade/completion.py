@@ -1,0 +1,111 @@
+"""What a thing needs beside its content to be of use under its new name.
+
+A container gets its snapshot's key and a mount point; a store is closed to everybody but root; a
+verified download is hashed, and becomes the verifier's, unchangeable.
+"""
+
+__all__ = ["complete", "give_name", "require_idle"]
+
+import hashlib
+import os
+from pathlib import Path
+
+from cas.containerd.root_directory import find_root_holder
+from cas.errors import DigestMismatchError, InUseError
+from cas.fsops.durable import make_directory, publish, set_owner_and_mode, write_file
+from cas.fsops.inode import ExclusiveInode
+from cas.fsops.trees import remove_empty_directories
+from cas.model.digest import Digest
+from cas.upgrade.items import Found, Kind
+
+_SNAPSHOT_KEY = "snapshotid.txt"
+_SNAPSHOT_KEY_MODE = 0o644
+_ROOTFS = "rootfs"
+_ROOTFS_MODE = 0o755
+_CONTAINER_SUFFIX = ".container"
+_STORE_MODE = 0o700
+_VERIFIED_MODE = 0o440
+
+
+def require_idle(found: Found, target: Path) -> None:
+    """See that no containerd runs on a store, old or new.
+
+    Raises:
+        InUseError: One does.
+    """
+    if found.kind is not Kind.STORE:
+        return
+    for store in (found.path, target):
+        holder = find_root_holder(store)
+        if holder is not None:
+            raise InUseError(
+                f"{holder.command} (process {holder.pid}) runs on the store {str(store)!r}; stop "
+                "it, and run the upgrade again",
+                path=store,
+                pid=holder.pid,
+            )
+
+
+def complete(found: Found, place: Path, target: Path) -> None:
+    """Add what is missing, durably. Idempotent.
+
+    Args:
+        found: What it was.
+        place: Where it, or its copy, is now.
+        target: Where it belongs.
+
+    Raises:
+        DigestMismatchError: It is a download with another content than its name says.
+        InUseError: It is a download that somebody writes to, or that has a second name.
+        LayoutError: Something else has the name of the mount point.
+        StorageError: A system call failed.
+    """
+    if found.kind is Kind.STORE:
+        set_owner_and_mode(place, user=0, group=0, mode=_STORE_MODE)
+    elif found.kind is Kind.VERIFIED:
+        _verify(place, Digest.parse_foreign(found.path.parent.name), target.parent.lstat())
+    elif found.kind is Kind.CONTAINER or found.path.name.endswith(_CONTAINER_SUFFIX):
+        if not (place / _SNAPSHOT_KEY).exists():
+            key = found.path.name.encode()
+            write_file(place / _SNAPSHOT_KEY, key, mode=_SNAPSHOT_KEY_MODE)
+        make_directory(place / _ROOTFS, mode=_ROOTFS_MODE)
+
+
+def _verify(path: Path, expected: Digest, owner: os.stat_result) -> None:
+    """Make a file unchangeable and the verifier's, and see that it is what it claims to be."""
+    taken = ExclusiveInode.take(path, path.parent)
+    if taken is None:
+        raise InUseError(
+            f"{str(path)!r} has a writer or a second name, so that what is verified could change; "
+            "run the upgrade again when nobody uses it",
+            path=path,
+        )
+    running = hashlib.sha256()
+    with taken:
+        if not taken.seal(user=owner.st_uid, group=owner.st_gid, mode=_VERIFIED_MODE):
+            raise InUseError(f"{str(path)!r} changed while it was taken over", path=path)
+        for chunk in taken.chunks():
+            running.update(chunk)
+    actual = Digest(running.hexdigest())
+    if actual != expected:
+        raise DigestMismatchError(
+            f"{str(path)!r} has the digest {actual}, expected {expected}; it is not kept as "
+            "verified; remove it, and let it be downloaded again",
+            expected=expected,
+            actual=actual,
+        )
+
+
+def give_name(found: Found, place: Path, target: Path) -> None:
+    """Give it its new name, durably, replacing nothing but the empty directories of a new store.
+
+    Raises:
+        AlreadyExistsError: Something has the name; nothing changed.
+        ConflictError: The new store is not empty.
+        StorageError: A system call failed.
+    """
+    if found.kind is Kind.STORE and target.is_dir():
+        remove_empty_directories(target)
+        publish(place, target, replace=True)
+    else:
+        publish(place, target)

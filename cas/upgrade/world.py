@@ -1,0 +1,31 @@
+"""What a plan asks about the device that it is for."""
+
+__all__ = ["World"]
+
+from pathlib import Path
+from typing import Protocol
+
+from cas.model.volume_name import VolumeName
+from cas.upgrade.items import Identity
+
+
+class World(Protocol):
+    """What a plan depends on besides what is found."""
+
+    def inode(self, path: Path) -> int | None:
+        """Which file has a name; None if there is none."""
+
+    def must_copy(self, source: Path, target: Path) -> bool:
+        """Whether no rename leads from one to the other."""
+
+    def copied(self, source: Path, target: Path) -> tuple[Identity, int] | None:
+        """What the journal has of a copy: which file its source was, and its target's inode."""
+
+    def converted(self, target: Path) -> bool:
+        """Whether a conversion to a target was completed at any time."""
+
+    def is_vacant(self, directory: Path) -> bool:
+        """Whether a directory is missing, or holds nothing but directories."""
+
+    def suffixed(self, volume: VolumeName) -> Path | None:
+        """A volume that EVE's own releases have made under this name and a format after it."""

@@ -1,0 +1,57 @@
+"""The service converts what older software left, before its containerd makes a new store."""
+
+import hashlib
+
+import pytest
+
+from cas.model.volume_name import VolumeName
+from cas.rpc.client import Client
+from cas.store.directories import create_directories
+from cas.volumes.holds import iter_held
+from tests.support.old_device import OldApp, OldDevice
+from tests.support.old_store import make_old_store
+from tests.support.service import Service
+
+pytestmark = pytest.mark.slow
+
+
+def test_service_at_its_start_converts_and_serves_old_volumes(
+    apart: OldDevice, containerd_binary: str
+) -> None:
+    """Disk, container and store are in their new places when it says that it is ready."""
+    container = make_old_store(apart, apart.persist / "containerd", containerd_binary)
+    app = apart.add(OldApp("disk"))
+    apart.write_checkpoint(contained=True)
+    apart.disk(f"{app.old_name()}.raw", b"disk")
+    _download(apart, b"verified")
+    create_directories(apart.settings, repair=True)
+    with Service(apart.settings) as service:
+        service.start()
+        assert apart.new(app).read_bytes() == b"disk"
+        with Client.connect(apart.settings.service_socket) as client:
+            disks = {str(each.name): bool(each.disk) for each in client.volumes.iter_volumes()}
+            boxed = apart.new(container.app).name
+            assert disks == {boxed: False, apart.new(app).name: True}
+            name = VolumeName.parse(boxed)
+            root = client.volumes.activate(name).rootfs
+            assert (root / "written").read_text() == "by the app"
+            client.volumes.deactivate(name)
+        assert list(apart.settings.layout.verified.iterdir()) == []
+        assert any("converting old volumes" in line for line in service.notify.listen())
+
+
+def _download(device: OldDevice, content: bytes) -> None:
+    name = hashlib.sha256(content).hexdigest()
+    path = device.persist / "downloads/appImg.obj/verified" / name / "file"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+
+
+def test_service_that_cannot_convert_holds_volumes_and_serves(together: OldDevice) -> None:
+    """A device without a readable configuration is still of use for everything else."""
+    together.disk(f"{OldApp('a').old_name()}.raw")
+    create_directories(together.settings, repair=True)
+    with Service(together.settings) as service:
+        service.start()
+        assert [name for name, _ in iter_held(together.settings.layout)] == ["all"]
+        assert service.health() == "SERVING"

@@ -1,0 +1,205 @@
+"""Stores of older software under a real containerd: moved, used, kept apart from newer ones."""
+
+import fcntl
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cas.app import Case
+from cas.errors import ConflictError, VolumeHeldError
+from cas.model.digest import Digest
+from cas.model.volume_name import VolumeName
+from cas.upgrade.ingestion import ingest_content
+from cas.upgrade.old_store import require_store_converted
+from cas.volumes.holds import iter_held
+from cas.volumes.volumes import VolumeState
+from tests.support.daemon import private_daemon
+from tests.support.old_device import OldApp, OldDevice
+from tests.support.old_store import OldContainer, make_old_store
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def _opened(device: OldDevice, binary: str) -> Iterator[Case]:
+    settings = replace(device.settings, containerd_binary=binary)
+    with private_daemon(settings), Case.open(settings) as case:
+        case.recover()
+        yield case
+
+
+def _name(device: OldDevice, container: OldContainer) -> VolumeName:
+    return VolumeName.parse(device.new(container.app).name)
+
+
+def _ingest(case: Case) -> list[str]:
+    def ingest(path: Path, digest: Digest) -> object:
+        return case.blobs.ingest(path, digest=digest, move=True)
+
+    return [path.name for path, error in ingest_content(case.settings.layout, ingest) if not error]
+
+
+@pytest.mark.parametrize("place", ["containerd", "vault/containerd"])
+def test_old_store_after_a_run_serves_its_images_and_containers(
+    device: OldDevice, containerd_binary: str, place: str
+) -> None:
+    """Image listed, old snapshot mounted, what the app wrote is there; and all is well then."""
+    container = make_old_store(device, device.persist / place, containerd_binary)
+    device.write_checkpoint()
+    assert {each.result.value for each in device.run()} == {"moved"}
+    assert not (device.persist / place).exists()
+    name = _name(device, container)
+    with _opened(device, containerd_binary) as case:
+        assert [image.name for image in case.images.iter_images()] == [container.image.name]
+        root = case.volumes.activate(name).rootfs
+        assert (root / "written").read_text() == "by the app"
+        assert (root / "top").read_text() == "1\n"
+        case.volumes.deactivate(name)
+        case.collect_garbage()
+        assert case.volumes.prepare(name, container.image.name).state is VolumeState.INACTIVE
+        assert case.check_store(read_data=True).findings == ()
+        assert case.prune.plan().objects == ()
+        assert case.volumes.remove(name)
+        assert container.key not in {info.name for info in case.backing.snapshots.iter_snapshots()}
+    assert device.run() == []
+
+
+def test_old_store_beside_a_newer_one_gives_its_content_and_nothing_else(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """The newer metadata stays; blobs are merged by content; what only the old one has is held."""
+    layout = together.settings.layout
+    with _opened(together, containerd_binary) as case:
+        kept = case.blobs.ingest_stream(io.BytesIO(b"newer"))
+    container = make_old_store(together, together.persist / "containerd", containerd_binary)
+    together.write_checkpoint()
+    reasons = {each.planned.found.kind.value: each.planned.reason.value for each in together.run()}
+    assert reasons == {"store": "store-exists", "container": "store-not-converted"}
+    blobs = set(container.image.blobs)
+    damaged = min(blobs).removeprefix("sha256:")
+    directory = together.persist / "containerd/io.containerd.content.v1.content/blobs/sha256"
+    (directory / damaged).chmod(0o644)
+    (directory / damaged).write_bytes(b"damaged")
+    with _opened(together, containerd_binary) as case:
+        with pytest.raises(VolumeHeldError, match="old store"):
+            case.volumes.prepare(_name(together, container), "any")
+        assert {f"sha256:{name}" for name in _ingest(case)} == blobs - {f"sha256:{damaged}"}
+        assert _ingest(case) == []
+        found = {str(info.digest) for info in case.blobs.iter_blobs()}
+        assert found >= (blobs - {f"sha256:{damaged}"}) | {str(kept.digest)}
+        assert f"sha256:{damaged}" not in found
+    assert [path.name for path in directory.iterdir()] == [damaged]
+    assert layout.held_volumes.is_dir()
+
+
+def test_containerd_beside_an_old_store_is_not_started(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """A new store in the place of the old one would shut it out for ever."""
+    store = together.persist / "containerd"
+    (store / "io.containerd.metadata.v1.bolt").mkdir(parents=True)
+    layout = together.settings.layout
+    require_store_converted(layout)
+    (store / "io.containerd.metadata.v1.bolt" / "meta.db").write_text("x")
+    with pytest.raises(ConflictError, match="cas upgrade run"):
+        require_store_converted(layout)
+    together.write_checkpoint()
+    together.run()
+    require_store_converted(layout)
+
+
+def test_old_store_that_a_containerd_runs_on_stays_with_its_containers(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """Neither is moved under it, and the volume is held until the store is."""
+    container = make_old_store(together, together.persist / "containerd", containerd_binary)
+    together.write_checkpoint()
+    database = together.persist / "containerd/io.containerd.metadata.v1.bolt/meta.db"
+    with database.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        outcomes = together.run()
+    assert [(each.result.value, each.planned.reason.value) for each in outcomes] == [
+        ("failed", "old-store"),
+        ("left", "store-not-converted"),
+    ]
+    assert [name for name, _ in iter_held(together.settings.layout)] == [
+        str(_name(together, container))
+    ]
+    assert {each.result.value for each in together.run()} == {"moved"}
+    assert list(iter_held(together.settings.layout)) == []
+
+
+def test_old_stores_of_two_ages_become_one(together: OldDevice, containerd_binary: str) -> None:
+    """The later one is the store; the earlier one stays and gives its content."""
+    make_old_store(together, together.persist / "vault/containerd", containerd_binary)
+    together.response.config.apps.pop()
+    older = make_old_store(
+        together, together.persist / "containerd", containerd_binary, seed="older"
+    )
+    together.write_checkpoint()
+    stores = [each for each in together.run() if each.planned.found.kind.value == "store"]
+    assert [each.result.value for each in stores] == ["left", "moved"]
+    with _opened(together, containerd_binary) as case:
+        _ingest(case)
+        assert set(older.image.blobs) <= {str(info.digest) for info in case.blobs.iter_blobs()}
+
+
+def _download(device: OldDevice, kind: str, content: bytes, *, name: str = "") -> Path:
+    digest = name or hashlib.sha256(content).hexdigest().upper()
+    path = device.persist / "downloads" / kind / "verified" / digest / "image.file"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_downloads_are_kept_if_they_are_what_they_claim(
+    device: OldDevice, containerd_binary: str
+) -> None:
+    """Whole ones become the verifier's and then blobs; the others are reported or removed."""
+    device.write_checkpoint()
+    good = [_download(device, kind, kind.encode()) for kind in ("appImg.obj", "baseOs.obj")]
+    wrong = _download(device, "appImg.obj", b"wrong", name="A" * 64)
+    certificate = _download(device, "cert.obj", b"certificate")
+    double = _download(device, "appImg.obj", b"two")
+    (double.parent / "second").touch()
+    pending = device.persist / "downloads/appImg.obj/pending/abc/part"
+    pending.parent.mkdir(parents=True)
+    pending.write_text("half")
+    results = {each.planned.found.path: each.result.value for each in device.run()}
+    assert results == {
+        **dict.fromkeys(good, "moved"),
+        wrong: "failed",
+        certificate: "left",
+        double.parent: "left",
+        pending.parent: "discarded",
+    }
+    verified = {path.name: path for path in device.settings.layout.verified.iterdir()}
+    digests = {hashlib.sha256(kind).hexdigest() for kind in (b"appImg.obj", b"baseOs.obj")}
+    assert set(verified) == digests
+    assert {path.stat().st_mode & 0o777 for path in verified.values()} == {0o440}
+    assert not (device.persist / "downloads/baseOs.obj").exists()
+    with _opened(device, containerd_binary) as case:
+        assert set(_ingest(case)) == digests
+        assert case.check_store(read_data=True).findings == ()
+    report = json.loads(device.settings.layout.upgrade_report.read_bytes())
+    assert report["exit_code"] == 5
+
+
+def test_container_of_an_app_without_a_store_is_a_volume_that_says_what_is_missing(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """Its directory is converted; that its snapshot is nowhere shows, and nothing is made up."""
+    app = together.add(OldApp("lost"))
+    together.write_checkpoint()
+    together.container(app.old_name())
+    together.run()
+    with _opened(together, containerd_binary) as case:
+        status = case.volumes.get(VolumeName.parse(together.new(app).name))
+        assert status.state is VolumeState.CORRUPT
+        assert app.old_name() in str(status.problem)

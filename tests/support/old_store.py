@@ -1,0 +1,53 @@
+"""A store as older software leaves it: a containerd's, with an image and a container's snapshot."""
+
+__all__ = ["OldContainer", "make_old_store"]
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from cas.fsops.mounts import mount, unmount
+from cas.model.labels import GC_ROOT
+from tests.support.daemon import connect, persist_directory, private_daemon, settings_for
+from tests.support.images import BuiltImage, layered_image
+from tests.support.old_device import OldApp, OldDevice
+from tests.support.volumes import add_image, open_store
+
+
+@dataclass(frozen=True)
+class OldContainer:
+    """What was put into it.
+
+    Args:
+        app: Whose container it is.
+        image: The image.
+        key: Of the snapshot.
+    """
+
+    app: OldApp
+    image: BuiltImage
+    key: str
+
+
+def make_old_store(device: OldDevice, store: Path, binary: str, *, seed: str = "") -> OldContainer:
+    """Let a containerd make a store, stop it, and put the store where older software had it."""
+    image = layered_image(2, name="example.com/old:1", seed=seed)
+    app = device.add(OldApp("boxed"))
+    device.response.config.apps[-1].drives[0].image.sha256 = image.digest.removeprefix("sha256:")
+    key = f"{image.digest.removeprefix('sha256:')}-{app.app}"
+    device.container(key)
+    with persist_directory() as directory, private_daemon(settings_for(directory, binary)) as old:
+        with connect(old.settings) as containerd:
+            opened = open_store(containerd, old.settings)
+            add_image(opened, image)
+            parent = opened.unpack_image(image.name)
+            mounts = containerd.snapshots.prepare(key, parent, None, {GC_ROOT: "1"})
+            root = directory / "mnt"
+            root.mkdir()
+            mount(mounts, root)
+            (root / "written").write_text("by the app")
+            unmount(root)
+        old.stop()
+        store.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(old.settings.layout.case, store, symlinks=True)
+    return OldContainer(app, image, key)
