@@ -15,6 +15,8 @@ from pathlib import Path
 
 from cas.containerd.client import Containerd
 from cas.fsops.effects import observed
+from cas.model.disk.format import DiskFormat
+from cas.model.disk.record import DiskRequest
 from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
 from tests.support.daemon import connect
@@ -44,6 +46,10 @@ def _run(store: Store, operation: str, arguments: list[str]) -> None:
             store.volumes.prepare(VolumeName.parse(name), reference)
         case "prepare-active", [name, reference]:
             store.volumes.prepare(VolumeName.parse(name), reference, activate=True)
+        case "disk", [name, source, size, *disk_format]:
+            wanted = DiskFormat(disk_format[0]) if disk_format else None
+            request = DiskRequest(source, size=int(size), format=wanted)
+            store.volumes.prepare_disk(VolumeName.parse(name), request)
         case "remove", [name]:
             store.volumes.remove(VolumeName.parse(name))
         case "snapshot-create", [name, snapshot]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from cas.errors import InvalidNameError, LockTimeoutError, SnapshotNotFoundError
+from cas.fsops.durable import is_temporary
 from cas.fsops.mounts import mounts_below
 from cas.fsops.translation import translated
 from cas.model.cancellation import while_wanted
@@ -135,6 +136,8 @@ def _leftovers(backing: Backing, locks: Locks) -> Iterator[Finding]:
             if is_hidden and not _is_worked_on(locks, _hidden_stem(path), path.exists):
                 yield _leftover(path, "was left by an interrupted prepare or removal")
         for path in _entries(records):
+            if is_temporary(path.name):
+                continue  # of a record that is just written, or recovery's
             name = path.stem
 
             def is_of_nothing(path: Path = path, disk: Path = directory / name) -> bool:

@@ -148,6 +148,7 @@ class DiskBuilder:
                 work.told(draft.size),
                 DraftFile(work.paths.reformatting) as target,
             ):
+                self._lend(draft)
                 self._convert(work, draft, target, (header.format, plan))
                 self._grow(target, plan)
                 built = self._sealed(work, target, work.paths.reformatting, plan.format, digest)

@@ -10,7 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import IO
 
 import msgspec
@@ -29,6 +31,9 @@ from cas.model.printable import printable
 _log = logging.getLogger(__name__)
 
 _OUTPUT_BYTES = 256 * 1024
+"""What is kept of what it prints."""
+_HEARD_BYTES = 4 * 1024 * 1024
+"""Who says more than that is made to by what it reads."""
 _WORDS_CHARACTERS = 1000
 _READ_BYTES = 64 * 1024
 _LOOK_SECONDS = 1.0
@@ -104,12 +109,12 @@ class ConfinedProgram:
             cwd="/",
         ) as process:
             try:
-                with cancel.notifying(process.kill):
+                with cancel.notifying(partial(_kill, process)):
                     _give(process, msgspec.json.encode(order))
                     hearing = _Hearing(limits.silence_seconds, listen)
                     hearing.hear(process)
             finally:
-                process.kill()
+                _kill(process)
         if cancel.is_set():
             raise InterruptedOperationError(f"{self._name} was stopped by its caller")
         self._judge(arguments, process.returncode, hearing)
@@ -142,6 +147,12 @@ class ConfinedProgram:
                 "was ended; look whether the disk is slow, and try again",
                 program=self._name,
             )
+        if hearing.babbles:
+            raise QemuImgError(
+                f"{self._name} {arguments[0]} said more than {_HEARD_BYTES} bytes and was ended: "
+                f"{words}",
+                program=self._name,
+            )
         if status == LAUNCH_FAILED:
             raise ConfinementError(
                 f"{self._name} cannot be confined as it must: {words or 'no reason'}",
@@ -165,7 +176,13 @@ class _Hearing:
         self.output = bytearray()
         self.words = bytearray()
         self.hangs = False
+        self._heard = 0
         self._listen = listen
+
+    @property
+    def babbles(self) -> bool:
+        """Whether it said more than anybody needs to."""
+        return self._heard > _HEARD_BYTES
 
     def hear(self, process: "subprocess.Popen[bytes]") -> None:
         last = time.monotonic()
@@ -173,7 +190,7 @@ class _Hearing:
             for pipe, kept in ((process.stdout, self.output), (process.stderr, self.words)):
                 if pipe is not None:
                     selector.register(pipe, selectors.EVENT_READ, kept)
-            while selector.get_map() and not self.hangs:
+            while selector.get_map() and not self.hangs and not self.babbles:
                 ready = selector.select(_LOOK_SECONDS)
                 for key, _ in ready:
                     chunk = os.read(key.fd, _READ_BYTES)
@@ -185,9 +202,16 @@ class _Hearing:
                 self.hangs = now - last > self.silence_seconds
 
     def _keep(self, kept: bytearray, chunk: bytes) -> None:
+        self._heard += len(chunk)
         kept += chunk[: _OUTPUT_BYTES - len(kept)]
         if kept is self.output and chunk:
             self._listen(chunk)
+
+
+def _kill(process: "subprocess.Popen[bytes]") -> None:
+    """End it with everything that it started; it is not waited for yet, so its number is its."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _give(process: "subprocess.Popen[bytes]", order: bytes) -> None:

@@ -27,8 +27,7 @@ _LOOK = ProgramLimits(
 )
 _TABLES_BYTES = 64 * _MIB
 """Room of a format for its own tables, beside a hundredth of the disk."""
-_CHANGE_SECONDS = 120.0
-_CONVERT_SILENCE_SECONDS = 600.0
+_CONVERT_PATIENCE = 5
 _PERCENT = re.compile(rb"\((\d+(?:\.\d+)?)/100%\)")
 
 
@@ -54,6 +53,8 @@ class QemuImg:
         binary: Name or absolute path.
         account: Gives who it runs as; asked at each run.
         require_confinement: Refuse to run it where a part of the confinement is missing.
+        silence_seconds: How long it may say nothing while it changes a file; five times that while
+            it converts one.
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class QemuImg:
         *,
         account: Callable[[], Account],
         require_confinement: bool = False,
+        silence_seconds: float = 120.0,
     ) -> None:
         self._binary = binary
         self._account = account
         self._require_confinement = require_confinement
+        self._silence_seconds = silence_seconds
 
     @property
     def account(self) -> Account:
@@ -154,7 +157,7 @@ class QemuImg:
             ],
             [source, target],
             size,
-            silence_seconds=_CONVERT_SILENCE_SECONDS,
+            patience=_CONVERT_PATIENCE,
             cancel=cancel,
             listen=listen,
         )
@@ -165,12 +168,12 @@ class QemuImg:
         files: Sequence[OpenFile],
         size: int,
         *,
-        silence_seconds: float = _CHANGE_SECONDS,
+        patience: int = 1,
         cancel: Cancellation | None = None,
         listen: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         limits = ProgramLimits(
-            silence_seconds=silence_seconds,
+            silence_seconds=self._silence_seconds * patience,
             memory_bytes=_MEMORY_BYTES,
             cpu_seconds=0,
             file_bytes=size + size // 100 + _TABLES_BYTES,

@@ -5,6 +5,7 @@ __all__ = ["DiskRecovery"]
 from collections.abc import Iterator
 
 from cas.errors import CasError
+from cas.fsops.durable import remove_temporaries
 from cas.model.layout import DiskPaths, Layout
 from cas.store.backing import Backing
 from cas.store.locking import Locks
@@ -38,6 +39,14 @@ class DiskRecovery:
         for paths in list(iter_records_on_disk(layout)):
             if not paths.file.exists():
                 yield from self._locked(paths, None)
+        for directory in (
+            layout.clear_volumes,
+            *(layout.disk_records(clear=clear) for clear in (False, True)),
+        ):
+            count = remove_temporaries(directory) if directory.is_dir() else 0
+            if count:
+                reason = f"{count} unfinished files of killed processes"
+                yield Recovered(RecoveryAction.REMOVED_TEMPORARY, str(directory), reason)
 
     def _locked(self, paths: DiskPaths, leftover: Leftover | None) -> Iterator[Recovered]:
         what = str(paths.record if leftover is None else leftover.path)

@@ -34,7 +34,6 @@ from tests.support.disks import (
     add_disk,
     content_of,
     iso_image,
-    qemu_image,
     virtual_size,
 )
 from tests.support.images import BuiltImage
@@ -42,31 +41,6 @@ from tests.support.volumes import Recorder, Store, volume_name
 
 PATH = {"org.lfedge.eci.artifact.root": "/disk/root.img"}
 ROLE = {"org.lfedge.eci.role": "disk-root"}
-
-
-@pytest.fixture(scope="module")
-def disk() -> bytes:
-    """A disk of 4 MiB with something in front, in the middle and behind, and holes between."""
-    data = bytearray(4 * MIB)
-    data[:4] = b"boot"
-    data[2 * MIB + 5 : 2 * MIB + 9] = b"half"
-    data[-4:] = b"tail"
-    return bytes(data)
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory, disk: bytes) -> Callable[..., bytes]:
-    """The disk in any format; each made once."""
-    made: dict[tuple[str, ...], bytes] = {}
-
-    def make(disk_format: str, *options: str) -> bytes:
-        key = (disk_format, *options)
-        if key not in made:
-            path = tmp_path_factory.mktemp("disk") / "image"
-            made[key] = qemu_image(path, disk_format, *options, content=disk)
-        return made[key]
-
-    return make
 
 
 def tarred(*members: tuple[str, bytes]) -> bytes:

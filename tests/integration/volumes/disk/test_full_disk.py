@@ -1,0 +1,145 @@
+"""Disk volumes on a disk that is, or becomes, full; and on file systems that share blocks."""
+
+import gzip
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cas.errors import NoSpaceError, QemuImgError
+from cas.fsops.draft import DraftFile
+from cas.fsops.effects import Effect, observed
+from cas.fsops.trees import free_bytes
+from cas.model.disk.format import DiskFormat
+from cas.model.disk.record import DiskRequest
+from tests.support.daemon import connect, private_daemon, settings_for, unmount_below
+from tests.support.disks import MIB, add_disk
+from tests.support.loopfs import LoopFileSystem
+from tests.support.volumes import Store, open_store, volume_name
+
+
+@pytest.fixture
+def store(loop_ext4: Callable[[int], LoopFileSystem], containerd_binary: str) -> Iterator[Store]:
+    """A store on a disk of 96 MiB, of which work leaves 1."""
+    settings = settings_for(loop_ext4(96 * MIB).path, containerd_binary)
+    limits = replace(settings.limits, min_free_bytes=MIB)
+    owners = {**settings.owners, "verifier": "nobody"}
+    settings = replace(settings, limits=limits, namespace="t", owners=owners)
+    with private_daemon(settings), connect(settings) as containerd:
+        yield open_store(containerd, settings)
+        unmount_below(settings.persist)
+
+
+def _fill(store: Store, leave: int) -> Path:
+    hog = store.settings.persist / "hog"
+    with hog.open("ab") as file:
+        with suppress(OSError):
+            os.posix_fallocate(file.fileno(), 0, free_bytes(store.settings.persist))
+        with suppress(OSError):
+            while True:  # what the file system kept for its own bookkeeping
+                os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, 4096)
+        file.truncate(max(0, os.fstat(file.fileno()).st_size - leave))
+    return hog
+
+
+@pytest.mark.parametrize("disk_format", [None, DiskFormat.QCOW2])
+def test_disk_that_does_not_fit_is_refused_before_it_is_written(
+    store: Store, disk_format: DiskFormat | None
+) -> None:
+    """The message says how much is missing; with room the same call succeeds."""
+    name, request = volume_name(), DiskRequest(add_disk(store, os.urandom(8 * MIB)))
+    request = replace(request, format=disk_format)
+    hog = _fill(store, leave=12 * MIB)
+
+    with pytest.raises(NoSpaceError, match="preparing volume") as caught:
+        store.volumes.prepare_disk(name, request)
+
+    assert 0 < int(str(caught.value.details["missing"])) < 8 * MIB
+    store.assert_nothing_is_running()
+    hog.unlink()
+    assert store.volumes.prepare_disk(name, request).disk is not None
+
+
+@pytest.mark.parametrize(
+    ("compressed", "disk_format"),
+    [(False, None), (True, None), (False, DiskFormat.QCOW2), (True, DiskFormat.QCOW2)],
+)
+def test_disk_that_fills_up_at_any_step_leaves_nothing(
+    store: Store, compressed: bool, disk_format: DiskFormat | None
+) -> None:
+    """Somebody else takes the room that was promised, before each step in turn."""
+    data = os.urandom(4 * MIB)
+    reference = add_disk(store, gzip.compress(data, 1) if compressed else data)
+    request = DiskRequest(reference, size=5 * MIB, format=disk_format)
+    failures = 0
+    for step in range(60):
+        name = volume_name()
+        if _prepared_when_full_from(store, step, name, request):
+            break
+        failures += 1
+        (store.settings.persist / "hog").unlink()
+        store.volumes.recover()
+        store.assert_nothing_is_running()
+        assert list(store.volumes.iter_volumes()) == []
+    else:
+        pytest.fail("it never succeeded")
+    assert failures > 3
+
+
+def _prepared_when_full_from(store: Store, step: int, name: object, request: DiskRequest) -> bool:
+    """Prepare; before the given step all room is taken. Whether that came too late to matter."""
+    left = step
+
+    def count(effect: Effect, path: str) -> None:
+        nonlocal left
+        # What lies outside the volumes, locks and the ledger, is in memory elsewhere.
+        if "volumes/" in path:
+            if left == 0:
+                _fill(store, leave=0)
+            left -= 1
+
+    try:
+        with observed(count):
+            store.volumes.prepare_disk(name, request)  # type: ignore[arg-type]
+    except (NoSpaceError, QemuImgError):
+        return False
+    return True
+
+
+def test_removal_works_on_a_full_disk(store: Store) -> None:
+    """It gives room, and so must not need any."""
+    name = volume_name()
+    store.volumes.prepare_disk(name, DiskRequest(add_disk(store, os.urandom(4 * MIB))))
+    _fill(store, leave=0)
+
+    assert store.volumes.remove(name)
+
+    room = os.statvfs(store.settings.persist)
+    assert room.f_bfree * room.f_frsize >= 3 * MIB
+
+
+@pytest.mark.parametrize("kind", ["xfs", "btrfs"])
+def test_copy_shares_blocks_where_the_file_system_can(tmp_path: Path, kind: str) -> None:
+    """A clone of much data takes next to no room."""
+    image, mounted = tmp_path / "image", tmp_path / "m"
+    mounted.mkdir()
+    with image.open("wb") as file:
+        file.truncate(512 * MIB)
+    subprocess.run([f"mkfs.{kind}", "-q", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(mounted)], check=True)
+    try:
+        source = mounted / "source"
+        source.write_bytes(os.urandom(32 * MIB))
+        os.sync()
+        free = free_bytes(mounted)
+        with source.open("rb") as file, DraftFile(mounted / "copy") as draft:
+            assert draft.clone(file.fileno())
+            draft.seal(mode=0o600)
+        assert (mounted / "copy").read_bytes() == source.read_bytes()
+        assert free_bytes(mounted) > free - 8 * MIB
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)

@@ -1,0 +1,167 @@
+"""qemu-img that is missing, fails, hangs or says nonsense; and what it may not do."""
+
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cas.agent.account import Account, find_account
+from cas.containerd.client import Containerd
+from cas.errors import (
+    CasError,
+    DeadlineExceededError,
+    DiskImageError,
+    InterruptedOperationError,
+    QemuImgError,
+    QemuImgMissingError,
+)
+from cas.fsops.draft import DraftFile
+from cas.model.cancellation import Cancellation
+from cas.model.disk.format import DiskFormat
+from cas.model.disk.record import DiskRequest
+from cas.model.settings import Settings
+from cas.volumes.disk.qemu_img import QemuImg
+from tests.support.disks import MIB, add_disk
+from tests.support.volumes import Recorder, Store, open_store, volume_name
+
+Fake = Callable[[str], Store]
+CREATE = DiskRequest(None, size=MIB, format=DiskFormat.QCOW2)
+
+
+@pytest.fixture
+def fake(containerd: Containerd, settings: Settings) -> Iterator[Fake]:
+    """Make a store whose qemu-img is a script."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as directory:
+        Path(directory).chmod(0o755)
+
+        def make(script: str) -> Store:
+            binary = Path(directory) / "qemu-img"
+            binary.write_text(f"#!/bin/sh\n{script}\n")
+            binary.chmod(0o755)
+            owners = {**settings.owners, "verifier": "nobody"}
+            return open_store(
+                containerd, replace(settings, qemu_img_binary=str(binary), owners=owners)
+            )
+
+        yield make
+
+
+def refused(store: Store, error: type[CasError], words: str) -> None:
+    with pytest.raises(error, match=words):
+        store.volumes.prepare_disk(volume_name(), CREATE)
+    store.assert_nothing_is_running()
+    assert list(store.volumes.iter_volumes()) == []
+
+
+def test_missing_qemu_img_is_said_and_raw_disks_do_without(
+    containerd: Containerd, settings: Settings
+) -> None:
+    """The message names the package."""
+    store = open_store(containerd, replace(settings, qemu_img_binary="/nonexistent/qemu-img"))
+
+    refused(store, QemuImgMissingError, "install qemu-utils")
+
+    reference = add_disk(store, b"raw" * 1000)
+    store.volumes.prepare_disk(volume_name(), DiskRequest(reference, size=MIB))
+    store.volumes.prepare_disk(volume_name(), DiskRequest(None, size=MIB))
+
+
+@pytest.mark.parametrize(
+    ("script", "error", "words"),
+    [
+        ("echo no luck >&2; exit 3", QemuImgError, "create ended with status 3: no luck"),
+        ("exit 1", QemuImgError, "it said nothing"),
+        ("kill -9 $$", QemuImgError, "by SIGKILL"),
+        ("yes | head -c 3000000; exit 4", QemuImgError, "status 4"),
+        ("yes >&2", QemuImgError, "said more than"),
+        ("head -c 100000000 /dev/zero > $5", QemuImgError, "create ended"),
+    ],
+)
+def test_failing_qemu_img_ends_with_its_own_words_and_leaves_nothing(
+    fake: Fake, script: str, error: type[CasError], words: str
+) -> None:
+    """However it ends, and however much it says."""
+    refused(fake(script), error, words)
+
+
+def test_hanging_qemu_img_is_ended(tmp_path: Path) -> None:
+    """It counts as hanging when it says nothing for long."""
+    binary = tmp_path / "qemu-img"
+    binary.write_text("#!/bin/sh\nsleep 600\n")
+    binary.chmod(0o755)
+    qemu = QemuImg(str(binary), account=lambda: Account(0, 0), silence_seconds=0.1)
+
+    with (
+        DraftFile(tmp_path / "disk") as draft,
+        pytest.raises(DeadlineExceededError, match=r"said nothing for 0\.1 s"),
+    ):
+        qemu.create(draft, DiskFormat.QCOW2, MIB)
+
+
+def test_cancelling_ends_qemu_img(fake: Fake, images: Callable[..., bytes], tmp_path: Path) -> None:
+    """At once, and undoes everything."""
+    stop = Cancellation()
+    store = fake('case $1 in info) exec qemu-img "$@";; esac; echo "(1.00/100%)"; exec sleep 600')
+    reference = add_disk(store, images("raw"))
+    progress = Recorder()
+    progress.advance = lambda *_: stop.set()  # type: ignore[method-assign]
+
+    with pytest.raises(InterruptedOperationError):
+        store.volumes.prepare_disk(
+            volume_name(),
+            DiskRequest(reference, format=DiskFormat.QCOW2),
+            cancel=stop,
+            progress=progress,
+        )
+    store.assert_nothing_is_running()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "no json",
+        '{"format": "qcow2"}',
+        '{"format": "qcow2", "virtual-size": 5}',
+        '{"format": "qcow2", "virtual-size": 4194304, "backing-filename": "/etc/shadow"}',
+    ],
+)
+def test_image_that_qemu_sees_otherwise_is_refused(
+    fake: Fake, images: Callable[..., bytes], answer: str
+) -> None:
+    """Two pairs of eyes must see the same."""
+    store = fake(f"echo '{answer}'")
+    reference = add_disk(store, images("qcow2"))
+
+    with pytest.raises(DiskImageError):
+        store.volumes.prepare_disk(volume_name(), DiskRequest(reference))
+
+    store.assert_nothing_is_running()
+
+
+def test_qemu_img_runs_without_rights(fake: Fake, tmp_path: Path) -> None:
+    """Neither root, nor with the network, nor near any file but those it is given."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        probe = f"""
+        {{ id -u
+           cat /proc/self/status && echo STATUS
+           ls {tmp_path} && echo LISTED
+           cat /etc/passwd && echo READ
+           echo x > {tmp_path}/written && echo WROTE
+           kill -0 {os.getpid()} && echo SIGNALLED
+           bash -c 'echo > /dev/tcp/127.0.0.1/{port}' && echo CONNECTED
+        }} > $5 2>&1; exit 0
+        """
+        store = fake(probe)
+        name = volume_name()
+        store.volumes.prepare_disk(name, CREATE)
+
+    report = store.settings.layout.disk(name, clear=False).file.read_text().splitlines()
+    assert report[0] == str(find_account("nobody").user)
+    done = {"STATUS", "LISTED", "READ", "WROTE", "SIGNALLED", "CONNECTED"} & set(report)
+    assert done == set()
+    assert not (tmp_path / "written").exists()
