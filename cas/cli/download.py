@@ -11,6 +11,7 @@ from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import output_options
 from cas.cli.output import print_document
 from cas.cli.parameters import DIGEST, SIZE
+from cas.cli.pulling import pull_file
 
 if TYPE_CHECKING:
     from cas.model.digest import Digest
@@ -36,8 +37,10 @@ def command(
 ) -> None:
     """Download a file, verify it, and store it as a blob; print its digest.
 
-    URL may be of http, https, s3, azure, gs, sftp or file. With --unverified the file stays in the
-    downloader's directory, for "cas verify".
+    URL may be of http, https, s3, azure, gs, sftp or file. Credentials and keys come from tables
+    [datastore."URL"] of the configuration. With --unverified the file stays in the downloader's
+    directory, for "cas verify". With --service always the service downloads, by its own
+    configuration, and no files of its machine.
 
     JSON: an object of digest, size, created; with --unverified of path, size, received.
 
@@ -48,10 +51,7 @@ def command(
     if unverified:
         _download(invocation, url, digest, size, uuid)
         return
-    with invocation.own_case() as case, invocation.progress() as progress:
-        stored = case.pull.file(
-            url, digest, size=size, media_type=media_type, image=uuid, progress=progress
-        )
+    stored = pull_file(invocation, url, digest, size=size, media_type=media_type, image=uuid)
     if invocation.as_json:
         print_document(
             {"digest": str(stored.digest), "size": stored.size, "created": stored.created}

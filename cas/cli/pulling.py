@@ -1,6 +1,6 @@
-"""Pulling an image: by this process, or by the service where that must be used."""
+"""Pulling: by this process, or by the service where that must be used."""
 
-__all__ = ["pull_image"]
+__all__ = ["pull_file", "pull_image"]
 
 from typing import TYPE_CHECKING
 
@@ -8,9 +8,13 @@ from cas.cli.service import connect_service
 from cas.model.settings import ServiceUse
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from cas.cli.invocation import Invocation
     from cas.model.descriptor import Platform
+    from cas.model.digest import Digest
     from cas.model.records import PulledImage
+    from cas.store.content.intake import Ingested
 
 
 def pull_image(
@@ -37,4 +41,31 @@ def pull_image(
         with early_agents(settings) as early, invocation.own_case() as case:
             return case.pull.image(
                 reference, name=name, platform=platform, progress=progress, launch=early.launch
+            )
+
+
+def pull_file(
+    invocation: "Invocation",
+    url: str,
+    digest: "Digest",
+    *,
+    size: int | None,
+    media_type: str | None,
+    image: "UUID | None",
+) -> "Ingested":
+    """Pull a single file; credentials as in :func:`pull_image`.
+
+    See :meth:`cas.pull.pull.Pull.file` for the errors.
+    """
+    settings = invocation.settings()
+    with invocation.progress() as progress:
+        client = connect_service(settings) if settings.service is ServiceUse.ALWAYS else None
+        if client is not None:
+            with client:
+                return client.blobs.pull(
+                    url, digest, size=size, media_type=media_type, image=image, progress=progress
+                )
+        with invocation.own_case() as case:
+            return case.pull.file(
+                url, digest, size=size, media_type=media_type, image=image, progress=progress
             )

@@ -13,11 +13,13 @@ __all__ = [
     "instant",
     "member",
     "platform",
+    "uuid",
 ]
 
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TypeVar
+from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -35,6 +37,20 @@ _Member = TypeVar("_Member", bound=StrEnum)
 def instant(stamp: Timestamp) -> datetime:
     """Read a time, aware UTC."""
     return stamp.ToDatetime(tzinfo=UTC)
+
+
+def uuid(text: str) -> UUID | None:
+    """Read a UUID; None if the text is empty.
+
+    Raises:
+        InvalidNameError: It is none.
+    """
+    if not text:
+        return None
+    try:
+        return UUID(text)
+    except ValueError as error:
+        raise InvalidNameError(f"{text[:100]!r} is not a UUID", value=text[:100]) from error
 
 
 def platform(message: types_pb2.Platform) -> Platform:

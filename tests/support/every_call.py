@@ -118,6 +118,9 @@ def _load(held: Stock) -> images_pb2.LoadImageRequest:
 REQUESTS: dict[str, Callable[[Stock], Any]] = {
     "Blobs.Ingest": lambda held: blobs_pb2.IngestBlobRequest(path=str(held.file)),
     "Blobs.Upload": _blob,
+    "Blobs.Pull": lambda held: blobs_pb2.PullBlobRequest(
+        url="http://127.0.0.1:1/nothing", digest=f"sha256:{'0' * 64}"
+    ),
     "Blobs.Get": lambda held: blobs_pb2.GetBlobRequest(digest=str(held.blob)),
     "Blobs.Exists": lambda held: blobs_pb2.BlobExistsRequest(digest=str(held.blob)),
     "Blobs.Missing": lambda held: blobs_pb2.MissingBlobsRequest(digests=[str(held.blob)]),

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import islice
+from uuid import UUID
 
 from cas._gen.cas.v1 import blobs_pb2
 from cas.errors import CasError, CorruptBlobError
@@ -17,6 +18,7 @@ from cas.model.records import BlobInfo
 from cas.rpc import values
 from cas.rpc.client.blob_ingest import BlobIngestClient
 from cas.rpc.status import error_from_message
+from cas.store.content.intake import Ingested
 from cas.store.filters import BlobFilters
 
 _PER_CALL = 8192
@@ -31,6 +33,41 @@ class BlobsClient(BlobIngestClient):
         calls: Makes the calls.
         facts: What the service said of itself.
     """
+
+    def pull(
+        self,
+        url: str,
+        digest: Digest,
+        *,
+        size: int | None = None,
+        media_type: str | None = None,
+        image: UUID | None = None,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> Ingested:
+        """Pull a single file from where it is published, as a pinned blob.
+
+        See :meth:`cas.pull.pull.Pull.file` for what holds after a failure, for the arguments and
+        for the errors; credentials and policy are those of the service. Idempotent. Blocks.
+
+        Raises:
+            UsageError: The URL is of a file of the service's machine.
+        """
+        request = blobs_pb2.PullBlobRequest(
+            url=url,
+            digest=str(digest),
+            size=size,
+            media_type=media_type or "",
+            uuid="" if image is None else str(image),
+        )
+        outcome = self._calls.outcome(
+            self._stub.Pull,
+            request,
+            action=f"pull blob {digest}",
+            progress=progress,
+            cancel=cancel,
+        )
+        return values.ingested(outcome.pulled)
 
     def iter_blobs(self, filters: BlobFilters = _NO_FILTERS) -> Iterator[BlobInfo]:
         """Stream the records of all blobs that match, in no particular order."""

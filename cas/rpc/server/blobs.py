@@ -3,7 +3,8 @@
 __all__ = ["BlobsServicer"]
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
+from urllib.parse import urlsplit
 
 from cas._gen.cas.v1 import blobs_pb2, types_pb2
 from cas.errors import CasError, UsageError
@@ -12,7 +13,7 @@ from cas.model.labels import check_free_labels
 from cas.model.printable import printable
 from cas.model.progress import Progress
 from cas.model.records import BlobInfo
-from cas.rpc import messages
+from cas.rpc import messages, values
 from cas.rpc.server.batches import batched
 from cas.rpc.server.call import Call
 from cas.rpc.server.prune import PruneCalls
@@ -25,6 +26,7 @@ from cas.store.filters import parse_blob_filters
 from cas.store.prune.selection import Scope
 
 _MAX_DIGESTS = 16384
+_LOCAL = "file"
 
 
 class BlobsServicer:
@@ -90,6 +92,28 @@ class BlobsServicer:
                 cancel=call.cancellation,
             )
         return messages.ingested(result)
+
+    def pull(
+        self, request: blobs_pb2.PullBlobRequest, call: Call
+    ) -> Iterator[blobs_pb2.PullBlobResponse]:
+        """Bring in a file from where it is published."""
+        digest, image = Digest.parse(request.digest), values.uuid(request.uuid)
+        _, size = _expected(request)
+        _refuse_local(request.url)
+
+        def work(progress: Progress) -> Ingested:
+            return self._shop.store.pull.file(
+                request.url,
+                digest,
+                size=size,
+                media_type=request.media_type or None,
+                image=image,
+                cancel=call.cancellation,
+                progress=progress,
+            )
+
+        result = yield from reported(call, self._shop.workers, self._shop.bulk, work, _pulling)
+        yield blobs_pb2.PullBlobResponse(pulled=messages.ingested(result))
 
     def get(self, request: blobs_pb2.GetBlobRequest, _call: Call) -> blobs_pb2.Blob:
         """Give a record."""
@@ -202,12 +226,23 @@ def _ingesting(report: types_pb2.Progress) -> blobs_pb2.IngestBlobResponse:
     return blobs_pb2.IngestBlobResponse(progress=report)
 
 
+def _pulling(report: types_pb2.Progress) -> blobs_pb2.PullBlobResponse:
+    return blobs_pb2.PullBlobResponse(progress=report)
+
+
 def _verifying(report: types_pb2.Progress) -> blobs_pb2.VerifyBlobResponse:
     return blobs_pb2.VerifyBlobResponse(progress=report)
 
 
+def _refuse_local(url: str) -> None:
+    """Refuse files of this machine: the service may read more of them than its callers."""
+    with suppress(ValueError):  # refused as no URL, by whoever opens it
+        if urlsplit(url).scheme == _LOCAL:
+            raise UsageError("the service downloads no files of its machine; ingest them")
+
+
 def _expected(
-    request: blobs_pb2.IngestBlobRequest | blobs_pb2.UploadBlobHeader,
+    request: blobs_pb2.IngestBlobRequest | blobs_pb2.UploadBlobHeader | blobs_pb2.PullBlobRequest,
 ) -> tuple[Digest | None, int | None]:
     """Give the digest and the size that the bytes must have."""
     size = request.size if request.HasField("size") else None

@@ -3,10 +3,9 @@
 __all__ = ["ImagesServicer"]
 
 from collections.abc import Iterator
-from uuid import UUID
 
 from cas._gen.cas.v1 import images_pb2, types_pb2
-from cas.errors import InvalidNameError, UsageError
+from cas.errors import UsageError
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import Digest
 from cas.model.printable import printable
@@ -134,7 +133,7 @@ class ImagesServicer:
         self, request: images_pb2.PullImageRequest, call: Call
     ) -> Iterator[images_pb2.PullImageResponse]:
         """Bring in an image from its registry."""
-        platform, image = _platform(request), _uuid(request.uuid)
+        platform, image = _platform(request), values.uuid(request.uuid)
 
         def work(progress: Progress) -> PulledImage:
             return self._shop.store.pull.image(
@@ -220,15 +219,6 @@ def _importing(report: types_pb2.Progress) -> images_pb2.ImportImageResponse:
 
 def _pulling(report: types_pb2.Progress) -> images_pb2.PullImageResponse:
     return images_pb2.PullImageResponse(progress=report)
-
-
-def _uuid(text: str) -> UUID | None:
-    if not text:
-        return None
-    try:
-        return UUID(text)
-    except ValueError as error:
-        raise InvalidNameError(f"{text[:100]!r} is not a UUID", value=text[:100]) from error
 
 
 def _target(message: types_pb2.Descriptor) -> Descriptor:

@@ -6,13 +6,23 @@ from pathlib import Path
 import pytest
 
 from cas.app import Case
-from cas.errors import InvalidNameError, SourceNotFoundError
+from cas.errors import (
+    DigestMismatchError,
+    InvalidNameError,
+    SizeMismatchError,
+    SourceNotFoundError,
+    UsageError,
+)
+from cas.model.digest import Digest
 from cas.rpc.client.client import Client
 from tests.integration.pull.conftest import NOTHING, left_by
 from tests.support.command import Cas
 from tests.support.hostile_registry import HostileRegistry
+from tests.support.hostile_server import resource
 from tests.support.images import layered_image
 from tests.support.rpc import Service, serve
+
+DISK = b"a disk of some kind"
 
 
 class Told:
@@ -56,6 +66,63 @@ def test_pull_through_the_service_is_the_librarys(
     assert case.images.get("mine").target == pulled.record.target
     assert "pull" in told.actions
     assert left_by(case) == NOTHING
+
+
+def test_file_through_the_service_is_the_librarys(
+    client: Client, case: Case, registry: HostileRegistry
+) -> None:
+    """The same result, with progress on the way; the second time without a download."""
+    url, told = registry.on("/disk.img", resource(DISK)), Told()
+
+    first = client.blobs.pull(url, Digest.of(DISK), media_type="a/b", progress=told)
+    second = client.blobs.pull(url, Digest.of(DISK))
+
+    assert (first.digest, first.size, first.created) == (Digest.of(DISK), len(DISK), True)
+    assert not second.created
+    assert [request.method for request in registry.requests] == ["HEAD", "GET"]
+    assert b"".join(case.blobs.read(Digest.of(DISK))) == DISK
+    assert "download" in told.actions
+    assert left_by(case) == NOTHING
+
+
+def test_file_that_the_service_cannot_have_keeps_the_class_of_its_error(
+    client: Client, case: Case, registry: HostileRegistry, tmp_path: Path
+) -> None:
+    """A file of the service's machine among them: it reads more than its callers may."""
+    path = tmp_path / "disk.img"
+    path.write_bytes(DISK)
+    url = registry.on("/disk.img", resource(b"other"))
+
+    with pytest.raises(DigestMismatchError):
+        client.blobs.pull(url, Digest.of(b"mine!"))
+    with pytest.raises(SizeMismatchError):
+        client.blobs.pull(url, Digest.of(DISK), size=len(DISK))
+    with pytest.raises(SourceNotFoundError):
+        client.blobs.pull(f"{registry.url}/absent", Digest.of(DISK))
+    for scheme in ("file://", "FILE://", " file://", "fi\tle://", "file:"):
+        with pytest.raises(UsageError):
+            client.blobs.pull(f"{scheme}{path}", Digest.of(DISK))
+
+    assert not case.blobs.exists(Digest.of(DISK))
+    assert left_by(case) == NOTHING
+
+
+def test_command_that_must_use_the_service_downloads_through_it(
+    service: Service,
+    case: Case,
+    registry: HostileRegistry,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It prints what it prints without one."""
+    url = registry.on("/disk.img", resource(DISK))
+    cas = Cas(case.settings, tmp_path, capsys)
+    through = ("--service", "always", "--service-address", service.socket)
+
+    result = cas(*through, "download", url, "--digest", Digest.of(DISK))
+
+    assert (result.status, result.out) == (0, f"{Digest.of(DISK)}\n"), result
+    assert case.blobs.exists(Digest.of(DISK))
 
 
 def test_errors_of_a_pull_keep_their_class(client: Client, registry: HostileRegistry) -> None:
