@@ -27,7 +27,7 @@ _UNPACKING = (
 
 def pulling(bench: Bench) -> Iterator[Row]:
     """Pull of a real image, to a volume that is unpacked and mounted, and to the store alone."""
-    archive = image_archive(bench)
+    archive = image_archive(bench, zstd=False)
     name = f"pull an image of {archive.stat().st_size // MIB} MiB"
     volume, only = f"{name} to a mounted volume", f"{name}, not unpacked"
     ctr = Row(f"{volume}, ctr", "s", note=_UNPACKING)

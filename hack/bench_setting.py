@@ -169,11 +169,18 @@ def wipe(bench: Bench, namespace: str) -> None:
         case.collect_garbage()
 
 
-def image_archive(bench: Bench) -> Path:
-    """A real image of several hundred MB, unpacked size, made once."""
-    archive = bench.root / "image.tar"
+def image_archive(bench: Bench, *, zstd: bool = True) -> Path:
+    """A real image of several hundred MB, made once.
+
+    Args:
+        bench: Keeps it.
+        zstd: Whether some layers are compressed so, which older dockers cannot read.
+    """
+    archive = bench.root / f"image-{'zstd' if zstd else 'gzip'}.tar"
     if not archive.exists():
-        layers = IMAGE_LAYERS[:2] if bench.scale > 1 else IMAGE_LAYERS
+        layers: tuple[str, ...] = IMAGE_LAYERS[:2] if bench.scale > 1 else IMAGE_LAYERS
+        if not zstd:
+            layers = tuple(layer.replace("zstd:", "gzip:") for layer in layers)
         script = Path(__file__).with_name("package-image")
         subprocess.run([script, archive, IMAGE, *layers], check=True)
     return archive
