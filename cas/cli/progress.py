@@ -3,6 +3,7 @@
 __all__ = ["open_progress"]
 
 import json
+import os
 import sys
 import threading
 import time
@@ -16,6 +17,7 @@ from cas.model.progress import Progress
 
 _SECONDS_BETWEEN_LINES = 1.0
 _SHORT = 19
+_USUAL_COLUMNS = 80
 
 
 class _Bars:
@@ -24,6 +26,7 @@ class _Bars:
     def __init__(self) -> None:
         self._bars: dict[tuple[str, str], tqdm[Any]] = {}
         self._lock = threading.Lock()
+        self._columns = None if _has_width() else _USUAL_COLUMNS
 
     def start(self, action: str, item: str, total: int | None, unit: str = "B") -> None:
         with self._lock:
@@ -34,7 +37,8 @@ class _Bars:
                 unit_scale=True,
                 leave=False,
                 file=sys.stderr,
-                dynamic_ncols=True,
+                ncols=self._columns,
+                dynamic_ncols=self._columns is None,
             )
 
     def advance(self, action: str, item: str, amount: int) -> None:
@@ -54,6 +58,14 @@ class _Bars:
             for bar in self._bars.values():
                 bar.close()
             self._bars.clear()
+
+
+def _has_width() -> bool:
+    """Whether stderr knows its width: serial lines say 0, for which tqdm draws nothing."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    except (OSError, ValueError):
+        return True
 
 
 class _Lines:

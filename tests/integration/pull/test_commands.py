@@ -1,6 +1,14 @@
 """Pulling from the command line."""
 
 import json
+import os
+import pty
+import re
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -10,7 +18,7 @@ from cas.app import Case
 from cas.model.digest import Digest
 from cas.model.transfer_name import TransferName
 from tests.integration.pull.conftest import NOTHING, left_by
-from tests.support.command import Cas
+from tests.support.command import Cas, write_configuration
 from tests.support.hostile_registry import HostileRegistry
 from tests.support.hostile_server import resource
 from tests.support.images import layered_image
@@ -49,6 +57,35 @@ def test_image_pull_shows_each_blob_and_the_total(cas: Cas, registry: HostileReg
             assert f"{action} {layer.digest}: finish {len(layer.blob)}" in told
     total = sum(len(layer.blob) for layer in image.layers) + len(image.config)
     assert f"finish {total} of {total} B" in told
+
+
+@pytest.mark.parametrize("columns", [120, 0])
+def test_image_pull_on_a_terminal_shows_speed_and_time_left(
+    columns: int, case: Case, registry: HostileRegistry, tmp_path: Path
+) -> None:
+    """A bar for each blob, and one for all; also on a serial line, which knows no width."""
+    image = layered_image()
+    reference = registry.publish(image)
+    config = write_configuration(tmp_path, case.settings)
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (25, columns))
+    command = [sys.executable, "-m", "cas", "--config", str(config), "image", "pull", reference]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=theirs) as process:
+        os.close(theirs)
+        shown = "".join(read_terminal(ours))
+    os.close(ours)
+
+    assert process.returncode == 0, shown
+    for name in (f"pull {reference[:19]}", f"download {image.layers[0].digest[:19]}"):
+        bar = re.search(rf"{re.escape(name)}:.*\| .*/.* \[(.*)<(.*), (.*)B/s\]", shown)
+        assert bar is not None, shown
+
+
+def read_terminal(descriptor: int) -> Iterator[str]:
+    """What is written to a terminal, until nobody has it open."""
+    with suppress(OSError):
+        while data := os.read(descriptor, 65536):
+            yield data.decode(errors="replace")
 
 
 def test_image_pull_that_fails_ends_with_the_status_of_its_family(
