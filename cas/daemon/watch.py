@@ -90,6 +90,8 @@ class Watch:
         self._note(trouble)
         if trouble == _AWAY:
             return
+        if trouble == WAITING_FOR_VAULT:
+            self._server.end_guarded_calls()
         if trouble is None:
             self._recover_if_needed()
         if self._probe.answers(self._pause):

@@ -24,12 +24,14 @@ class Call:
     Attributes:
         cancellation: Set when the caller goes away, gives up, or its deadline is over.
         key: How the caller named it; empty if not.
+        guarded: Whether it works on what is in the vault.
     """
 
     def __init__(self, method: str, context: grpc.ServicerContext) -> None:
         self.method = method
         self.cancellation = Cancellation()
         self.key = _key(context)
+        self.guarded = False
         self._context = context
         self._at_peer_since: float | None = None
         if not context.add_callback(self.cancellation.set):

@@ -20,7 +20,14 @@ from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
-from cas.errors import CasError, InternalError, InterruptedOperationError, UsageError
+from cas.errors import (
+    CasError,
+    InternalError,
+    InterruptedOperationError,
+    UnavailableError,
+    UsageError,
+    VaultLockedError,
+)
 from cas.model.cancellation import begin_operation
 from cas.model.printable import printable
 from cas.rpc.server.call import Call
@@ -189,6 +196,15 @@ class Dispatcher:
         else:
             self._guard.check_writable()
 
+    def _cause(self, call: Call, error: CasError) -> CasError:
+        """What was broken off because the vault is locked, or misses containerd, says so."""
+        if call.guarded and isinstance(error, InterruptedOperationError | UnavailableError):
+            try:
+                self._guard.check_open()
+            except VaultLockedError as locked:
+                return locked
+        return error
+
     @contextmanager
     def _answering(self, method: _Method, context: grpc.ServicerContext) -> Iterator[Call]:
         """Count a call and turn what it raises into its status."""
@@ -200,10 +216,12 @@ class Dispatcher:
         try:
             with self._calls.admitted(call, lingers=method.lingers):
                 begin_operation(call.cancellation)
+                call.guarded = not method.unguarded
                 self._require_vault(method)
                 yield call
             code = "OK"
-        except CasError as error:
+        except CasError as failure:
+            error = self._cause(call, failure)
             code = error.grpc_status
             _end(context, _told(call, error))
         except Exception as error:  # noqa: BLE001 - the outermost border

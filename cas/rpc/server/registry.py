@@ -115,6 +115,18 @@ class RunningCalls:
         with self._changed:
             return self._changed.wait_for(lambda: not self._calls, seconds)
 
+    def end_guarded(self) -> None:
+        """End the calls that work on what is in the vault, which is being locked. Idempotent.
+
+        Their work undoes itself; callers whose turn it is are not waited for.
+        """
+        with self._changed:
+            guarded = [call for call in self._calls if call.guarded]
+        for call in guarded:
+            call.cancellation.set()
+            if call.seconds_at_peer():
+                call.break_off()
+
     def break_off_stalled(self) -> None:
         """Break off the calls whose callers neither read nor send although it is their turn."""
         with self._changed:

@@ -216,6 +216,10 @@ class Server:
         """
         self._standard.set_serving(serving=serving)
 
+    def end_guarded_calls(self) -> None:
+        """End what works on the vault, which is being locked, and may be called again and again."""
+        self._calls.end_guarded()
+
     @property
     def running(self) -> int:
         """Calls that work right now."""

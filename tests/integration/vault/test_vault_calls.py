@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,38 @@ def test_changed_pcrs_and_wrong_keys_are_told_as_the_library_tells_them(
     vaults.lock([VaultName.VAULT], wait_seconds=60)
     vaults.init()
     assert [status.state for status in device.vaults.status()] == [VaultState.OPEN] * 2
+
+
+def test_calls_that_are_under_way_end_when_the_vault_is_locked(
+    waiting: Service, vaults: VaultClient
+) -> None:
+    """An upload that has a file in the vault open, and a caller that does not go on."""
+    vaults.unlock()
+    waiting.notify.wait_for("READY=1")
+    vault = waiting.settings.layout.vault
+    go_on = threading.Event()
+
+    def requests() -> Iterator[blobs_pb2.UploadBlobRequest]:
+        yield blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader())
+        for _ in range(4):
+            yield blobs_pb2.UploadBlobRequest(data=bytes(1024 * 1024))
+        go_on.wait()
+
+    with waiting.channel() as channel:
+        call = blobs_pb2_grpc.BlobsStub(channel).Upload.future(requests())
+        wait_for(lambda: bool(_open_below(waiting.process.pid, vault)))
+        try:
+            vaults.lock()
+            assert [status.state for status in vaults.status()] == [VaultState.LOCKED] * 2
+            assert call.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.FAILED_PRECONDITION)
+        finally:
+            go_on.set()
+
+
+def _open_below(process: int, directory: Path) -> list[str]:
+    links = Path(f"/proc/{process}/fd").iterdir()
+    names = [str(link.readlink()) for link in links if link.is_symlink()]
+    return [name for name in names if name.startswith(f"{directory}/")]
 
 
 def test_no_call_gets_through_to_a_locked_vault(device: VaultMachine, waiting: Service) -> None:
