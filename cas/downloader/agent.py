@@ -9,6 +9,7 @@ from typing import NoReturn, assert_never, cast
 
 import msgspec
 
+import cas.datastores.registry.registry  # noqa: F401 - most ask for one; loaded while nobody waits
 from cas.agent.serving import CallContext, Confinable, serve
 from cas.datastores.fetch import fetch
 from cas.datastores.opening import open_source
