@@ -106,6 +106,7 @@ def _disk_document(disk: "DiskStatus") -> dict[str, object]:
 )
 @click.option("--clear", is_flag=True, help="Disks: outside the vault.")
 @click.option("--activate", is_flag=True, help="Mount it as well.")
+@click.option("--replace", is_flag=True, help="Containers: remove the generations before this one.")
 @click.option("--read-only", is_flag=True, help="No writable layer; a disk nobody writes to.")
 @output_options
 @pass_invocation
@@ -120,13 +121,16 @@ def prepare(
     disk_format: str | None,
     clear: bool,
     activate: bool,
+    replace: bool,
     read_only: bool,
 ) -> None:
     """Make a volume from an image and print its root directory, or the file of its disk.
 
     Calling it again returns the volume as it is, data untouched. Another image under the same
     name is a conflict: use the next generation. An image given as docker://REF is pulled if the
-    store has none of that name. A disk is grown to the size asked for and never made smaller.
+    store has none of that name. With --replace the earlier generations go once it is certain that
+    this one can be made, and before it takes room. A disk is grown to the size asked for and never
+    made smaller.
 
     \b
     Example:
@@ -137,8 +141,12 @@ def prepare(
         raise click.UsageError("give one of --image, --disk and --blank")
     if image is not None:
         _refuse_disk_options(size=size, disk_format=disk_format, clear=clear)
-        _prepare_container(invocation, name, image, read_only=read_only, activate=activate)
+        _prepare_container(
+            invocation, name, image, read_only=read_only, activate=activate, replace=replace
+        )
         return
+    if replace:
+        raise click.UsageError("--replace is for containers: remove the old disk with 'volume rm'")
     from cas.model.disk.format import DiskFormat
     from cas.model.disk.record import DiskRequest
 
@@ -165,12 +173,23 @@ def _refuse_disk_options(*, size: int | None, disk_format: str | None, clear: bo
 
 
 def _prepare_container(
-    invocation: Invocation, name: VolumeName, image: str, *, read_only: bool, activate: bool
+    invocation: Invocation,
+    name: VolumeName,
+    image: str,
+    *,
+    read_only: bool,
+    activate: bool,
+    replace: bool,
 ) -> None:
     image = _present(invocation, image)
     with invocation.case(writing=True) as case, invocation.progress() as progress:
         status = case.volumes.prepare(
-            name, image, read_only=read_only, activate=activate, progress=progress
+            name,
+            image,
+            read_only=read_only,
+            activate=activate,
+            replace=replace,
+            progress=progress,
         )
     _print_prepared(invocation, status)
 

@@ -108,8 +108,7 @@ class Preparation:
         self._removal.finish(name)
         if stands(self._backing.layout, name):
             return self._existing(name, image, read_only=read_only)
-        self._require_free(name)
-        check_not_held(self._backing.layout, name)
+        self.require_makeable(name)
         self._backing.check_writable()
         resolved = self._images.resolve(image)
         record = self._new_record(name, resolved, read_only=read_only)
@@ -123,6 +122,17 @@ class Preparation:
         _LOGGER.info("volume prepared volume=%s image=%s", name, record.image)
         self._backing.events.publish(EventKind.VOLUME_PREPARED, [str(name)])
         return record
+
+    def require_makeable(self, name: VolumeName) -> None:
+        """Return if nothing but a container volume stands in the way of a volume of this name.
+
+        Raises:
+            VolumeConflictError: Something else has its name.
+            VolumeHeldError: Its old data was not converted yet.
+        """
+        if not stands(self._backing.layout, name):
+            self._require_free(name)
+            check_not_held(self._backing.layout, name)
 
     def _new_record(
         self, name: VolumeName, resolved: ResolvedImage, *, read_only: bool

@@ -27,8 +27,10 @@ from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
 from cas.store.leasing import Leasing
 from cas.store.locking import Locks
+from cas.store.prune.reserve import room_to_remove
 from cas.store.sentinel import Sentinel
 from cas.volumes.activation import Activation
+from cas.volumes.disk.scan import find_disk
 from cas.volumes.group_journal import Group, GroupAction, note_group, remove_group
 from cas.volumes.records import read_record
 from cas.volumes.scan import stands
@@ -82,7 +84,7 @@ class VolumeSnapshots:
 
         Raises:
             VolumeNotFoundError: There is no such volume.
-            VolumeConflictError: One is read-only, so there is nothing to freeze.
+            VolumeConflictError: One is read-only, so there is nothing to freeze, or a disk.
             InUseError: One is active and ``quiesced`` is not set, or it is in use all the same.
             InvalidNameError: ``snapshot`` is no name.
             LimitExceededError: One has too many snapshots.
@@ -162,7 +164,7 @@ class VolumeSnapshots:
 
         What only this snapshot held comes free with containerd's next collection, in whatever
         order snapshots are removed. Only what several others stand on stays as long as they do.
-        After failure a repetition goes on.
+        Works on a full disk. After failure a repetition goes on.
 
         Args:
             name: The volume.
@@ -182,7 +184,10 @@ class VolumeSnapshots:
         with self._held([name]) as records:
             if not is_taken(records[0], snapshot):
                 return False
-            with self._unmounted([(records[0], records[0])], quiesced=quiesced):
+            with (
+                self._unmounted([(records[0], records[0])], quiesced=quiesced),
+                room_to_remove(self._backing.layout),
+            ):
                 self._changes.forget(records[0], snapshot)
         _LOGGER.info("volume snapshot removed volume=%s snapshot=%s", name, snapshot)
         return True
@@ -256,8 +261,17 @@ class VolumeSnapshots:
 
     def _record(self, name: VolumeName) -> VolumeRecord:
         if not stands(self._backing.layout, name):
+            self._refuse_disk(name)
             raise VolumeNotFoundError(f"there is no volume {name}", name=name)
         return read_record(self._backing.layout.volume(name), name)
+
+    def _refuse_disk(self, name: VolumeName) -> None:
+        if find_disk(self._backing.layout, name) is not None:
+            raise VolumeConflictError(
+                f"volume {name} is a disk, of which no snapshots are taken; deactivate it and copy "
+                "its file",
+                name=name,
+            )
 
     def _find(self, name: VolumeName, snapshot: str) -> VolumeSnapshot:
         record = self._record(name)

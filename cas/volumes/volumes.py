@@ -42,6 +42,7 @@ from cas.volumes.kind import VolumeKind
 from cas.volumes.prepare import Preparation
 from cas.volumes.records import iter_records
 from cas.volumes.removal import Removal
+from cas.volumes.replacement import Replacement
 from cas.volumes.scan import iter_foreign
 from cas.volumes.snapshot_groups import SnapshotGroups
 from cas.volumes.status import (
@@ -90,6 +91,7 @@ class Volumes:
         removal, disk_removal = Removal(backing, self._activation), DiskRemoval(backing)
         self._preparation = Preparation(backing, leasing, images, unpack, removal)
         self._disk_preparation = DiskPreparation(backing, leasing, images, disk_removal, qemu)
+        self._replacement = Replacement(backing, leasing, images, unpack)
         self._sentinel = Sentinel(backing)
         self._containers = ContainerVolumes(
             backing, locks, leasing, activation=self._activation, removal=removal
@@ -107,18 +109,23 @@ class Volumes:
         *,
         read_only: bool = False,
         activate: bool = False,
+        replace: bool = False,
         cancel: Cancellation | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> VolumeStatus:
         """Make a container volume from an image; idempotent, existing data stays untouched.
 
-        After failure there is no volume (one that could only not be activated is there).
+        After failure there is no volume (one that could only not be activated is there). With
+        ``replace`` the generations before are as they were after a failure that comes before it
+        is certain that the volume can be made; later they may be inactive or gone.
 
         Args:
             name: The volume.
             image: Reference of the image, or docker's short form of it.
             read_only: Without a writable layer.
             activate: Also mount it.
+            replace: Remove the earlier generations of the volume, with their data and snapshots,
+                once it is certain that this one can be made, and before it takes room.
             cancel: Stops the preparation, from any thread.
             progress: Told about layers that are unpacked.
 
@@ -138,20 +145,61 @@ class Volumes:
             LimitExceededError: A layer expands beyond the limit.
             NoSpaceError: There is too little room.
             MountPointError: With ``activate``: the mount point is occupied.
+            InUseError: With ``replace``: an earlier generation is in use; nothing is removed.
             InterruptedOperationError: ``cancel`` was set.
         """
         self._end_interrupted()
-        with self._locks.volume(name):
+        earlier = self._earlier(name) if replace else []
+        with self._locks.volumes([name, *earlier]):
             stood = self._containers.exists(name)
             if stood:
                 self._containers.usable(name)
+            elif earlier:
+                self._preparation.require_makeable(name)
+                self._make_certain(image, earlier, cancel=cancel, progress=progress)
+                self._remove_all(earlier)
             record = self._preparation.prepare(
                 name, image, read_only=read_only, cancel=cancel, progress=progress
             )
+            if stood:
+                self._remove_all(earlier)
             if activate:
                 rootfs = self._activation.activate(record)
                 return VolumeStatus(name, VolumeState.ACTIVE, rootfs, record)
         return self.get(name) if stood else self._containers.inactive(record)
+
+    def _earlier(self, name: VolumeName) -> list[VolumeName]:
+        return [
+            each
+            for kind in self._kinds
+            for each in kind.names()
+            if each.uuid == name.uuid and each.generation < name.generation
+        ]
+
+    def _make_certain(
+        self,
+        image: str,
+        earlier: list[VolumeName],
+        *,
+        cancel: Cancellation | None,
+        progress: Progress,
+    ) -> None:
+        freed = 0
+        for each in earlier:
+            usage = self._kind(each).usage(each)
+            freed += usage.own_bytes + usage.snapshot_bytes
+        self._replacement.make_certain(image, freed, cancel=cancel, progress=progress)
+
+    def _remove_all(self, names: list[VolumeName]) -> None:
+        """Remove volumes whose locks are held, none if one is in use, and give their room back."""
+        if not names:
+            return
+        self._sentinel.require()
+        for each in names:
+            self._kind(each).deactivate(each)
+        for each in names:
+            self._kind(each).remove(each, force=False)
+        self._backing.leases.collect_garbage()
 
     def prepare_disk(
         self,

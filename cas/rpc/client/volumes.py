@@ -35,6 +35,7 @@ class VolumesClient:
         *,
         read_only: bool = False,
         activate: bool = False,
+        replace: bool = False,
         cancel: Cancellation | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> VolumeStatus:
@@ -44,7 +45,7 @@ class VolumesClient:
         arguments and for the errors.
         """
         request = volumes_pb2.PrepareVolumeRequest(
-            name=str(name), image=image, read_only=read_only, activate=activate
+            name=str(name), image=image, read_only=read_only, activate=activate, replace=replace
         )
         outcome = self._calls.outcome(
             self._stub.Prepare,

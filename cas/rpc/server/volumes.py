@@ -47,6 +47,7 @@ class VolumesServicer:
                 image,
                 read_only=request.read_only,
                 activate=request.activate,
+                replace=request.replace,
                 cancel=call.cancellation,
                 progress=progress,
             )

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from backports import zstd
 
-from cas.errors import NoSpaceError
+from cas.errors import CorruptBlobError, NoSpaceError
 from cas.fsops.trees import free_bytes
+from cas.store.prune.reserve import keep_reserve
 from cas.volumes.volumes import VolumeState
 from tests.support.daemon import connect, private_daemon, settings_for, unmount_below
 from tests.support.images import BuiltImage, build_image, layered_image
@@ -101,3 +102,69 @@ def test_prepare_on_full_disk_fails_and_works_once_there_is_room(store: Store, l
     root = store.volumes.prepare(name, reference, activate=True).rootfs
     assert (root / "top").read_text() == "1\n"
     assert store.snapshots() == {str(name), *image.chain_ids}
+
+
+def test_replacement_takes_the_room_of_the_old_volume(store: Store) -> None:
+    """There is no room for both; the old one goes when the new image is proven whole."""
+    old = volume_name()
+    root = store.volumes.prepare(old, add_image(store, layered_image(1)), activate=True).rootfs
+    layer = [file("random", os.urandom(12 * _MIB))]
+    image = build_image([layer], name="example.com/new:1", compression=Compression.NONE)
+    new, reference = replace(old, generation=1), add_image(store, image)
+    size = free_bytes(store.settings.persist) - 13 * _MIB
+    (root / "data").write_bytes(bytes(size))
+    with pytest.raises(NoSpaceError):
+        store.volumes.prepare(new, reference)
+    blob = store.settings.layout.case / (
+        f"io.containerd.content.v1.content/blobs/sha256/{image.layers[0].digest[7:]}"
+    )
+    with blob.open("r+b") as damaged:
+        damaged.seek(-1, os.SEEK_END)
+        last = damaged.read(1)
+        damaged.seek(-1, os.SEEK_END)
+        damaged.write(bytes([last[0] ^ 1]))
+    with pytest.raises(CorruptBlobError):
+        store.volumes.prepare(new, reference, replace=True)
+    assert (root / "data").stat().st_size == size
+    with blob.open("r+b") as damaged:
+        damaged.seek(-1, os.SEEK_END)
+        damaged.write(last)
+    root = store.volumes.prepare(new, reference, activate=True, replace=True).rootfs
+    assert (root / "random").stat().st_size == 12 * _MIB
+    assert [status.name for status in store.volumes.iter_volumes()] == [new]
+
+
+def _free_with_reserve(store: Store) -> int:
+    reserve = store.settings.layout.reserve
+    kept = reserve.stat().st_blocks * 512 if reserve.exists() else 0
+    return free_bytes(store.settings.persist) + kept
+
+
+@pytest.mark.parametrize("left", [0, 16 * 1024, 64 * 1024])
+def test_snapshot_on_full_disk_fails_or_is_whole(store: Store, left: int) -> None:
+    """Content and older snapshots are there either way, and removal gives room on a full disk."""
+    name = volume_name()
+    root = store.volumes.prepare(name, add_image(store, layered_image(1)), activate=True).rootfs
+    (root / "data").write_bytes(bytes(20 * _MIB))
+    store.volume_snapshots.create([name], "first", quiesced=True)
+    (root / "data").write_bytes(b"now")
+    store.settings.layout.reserve.parent.mkdir(exist_ok=True)
+    assert keep_reserve(store.settings.layout)
+    hog = _fill(store, leave=left)
+    taken = ["first"]
+    try:
+        store.volume_snapshots.create([name], "second", quiesced=True)
+    except NoSpaceError:
+        assert left < 64 * 1024, "there was room for a record"
+    else:
+        taken.append("second")
+    store.volumes.activate(name)
+    assert [each.name for each in store.volume_snapshots.iter_snapshots(name)] == taken
+    assert (root / "data").read_bytes() == b"now"
+    before = _free_with_reserve(store)
+    assert store.volume_snapshots.remove(name, "first", quiesced=True)
+    store.backing.leases.collect_garbage()
+    assert _free_with_reserve(store) > before + 8 * _MIB  # and what only root may use
+    assert (root / "data").read_bytes() == b"now"
+    hog.unlink()
+    assert store.volumes.recover() == []
