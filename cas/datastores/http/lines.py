@@ -3,15 +3,16 @@
 __all__ = ["Connection", "TLSConnection", "end_line"]
 
 import socket
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import BaseHTTPResponse, HTTPResponse
 
 from cas.datastores.waiting import limited
+from cas.model.cancellation import check_operation
 
-_HEADERS_TIMES_IDLE = 3
-"""How many idle limits the headers of an answer may take as a whole."""
+_TIMES_STEP = 3
+"""How many limits of silence a connection, or the headers of an answer, may take as a whole."""
 
 
 def end_line(response: BaseHTTPResponse) -> None:
@@ -31,13 +32,32 @@ def _cut(line: object) -> None:
 
 class _Limited(HTTPConnection):
     line: object = None
-    """The socket; an answer that ends with its connection takes it away from there."""
+    """The socket; TLS takes it over under another name, an answer takes it away at its end."""
+
+    def _new_conn(self) -> socket.socket:
+        line = super()._new_conn()
+        check_operation()
+        self.line = line.dup()
+        return line
+
+    def connect(self) -> None:
+        with self._limited():
+            try:
+                super().connect()
+            finally:
+                if isinstance(self.line, socket.socket):
+                    self.line.close()
 
     def getresponse(self) -> HTTPResponse:  # type: ignore[override] # as urllib3 does
-        self.line, idle = self.sock, self.timeout
-        seconds = idle * _HEADERS_TIMES_IDLE if isinstance(idle, int | float) else None
-        with limited(lambda: _cut(self.line), seconds):
+        self.line = self.sock
+        with self._limited():
             return super().getresponse()
+
+    def _limited(self) -> AbstractContextManager[None]:
+        """A limit to all of what has one for each step: a proxy, a handshake, headers."""
+        step = self.timeout
+        seconds = step * _TIMES_STEP if isinstance(step, int | float) else None
+        return limited(lambda: _cut(self.line), seconds)
 
 
 class Connection(_Limited):

@@ -1,5 +1,6 @@
 """A caller who goes away while a datastore does not answer: nobody waits for it any longer."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from uuid import uuid4
@@ -8,7 +9,7 @@ import pytest
 
 from cas.datastores.settings import SourceSettings, TransportSettings
 from cas.downloader.downloader import Downloader
-from cas.errors import InterruptedOperationError
+from cas.errors import InterruptedOperationError, InvalidNameError
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.reference import ImageReference
@@ -101,6 +102,34 @@ def test_call_to_a_silent_registry_ends_with_its_caller(
     server.on("/v2/a/manifests/2", answer(404))
     assert downloader.find_tag("a", "2") is None
     assert names(agent_settings.layout.downloader) == []
+
+
+@pytest.mark.parametrize("kind", ["https", "sftp"])
+def test_server_that_takes_the_connection_and_says_nothing_is_not_waited_for(
+    kind: str, agent_settings: Settings
+) -> None:
+    """Neither for its handshake nor for its banner."""
+    patient = TransportSettings(connect_seconds=PATIENCE, idle_seconds=PATIENCE)
+    cancel = Cancellation()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"{kind}://bob@127.0.0.1:{listener.getsockname()[1]}/a"
+
+        def stop() -> None:
+            line, _ = listener.accept()
+            with line:
+                assert line.recv(1)
+                cancel.set()
+                while line.recv(65536):
+                    pass
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        with Downloader(agent_settings, SourceSettings(url=url, transport=patient)) as downloader:
+            with pytest.raises(InterruptedOperationError):
+                downloader.stat("x", cancel=cancel)
+            stopper.join()
+            with pytest.raises(InvalidNameError, match="no registry"):  # so it lives on
+                downloader.find_tag("a", "1")
 
 
 @pytest.mark.parametrize("behaviour", [silent, half_said])
