@@ -50,6 +50,8 @@ _CHANNEL_OPTIONS: tuple[tuple[str, int | str], ...] = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 100),
     # Otherwise channels of one process share connections, and the back-off of dead ones.
+    # Fixed windows: a stream whose reader is slow would come to hold some MiB more.
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.default_authority", "localhost"),
     ("grpc.enable_http_proxy", 0),

@@ -13,6 +13,7 @@ from google.protobuf.descriptor import FileDescriptor, MethodDescriptor
 from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, types_pb2, volumes_pb2
 from cas.model.digest import Digest
 from cas.model.volume_name import VolumeName
+from cas.rpc.server.transfer import pieces
 from tests.support.images import BuiltImage, layered_image
 from tests.support.rpc import Service
 
@@ -97,13 +98,15 @@ def _target(held: Stock) -> types_pb2.Descriptor:
 
 def _blob(held: Stock) -> Iterator[blobs_pb2.UploadBlobRequest]:
     yield blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader(name="x"))
-    yield blobs_pb2.UploadBlobRequest(data=held.file.read_bytes())
+    for data in pieces([held.file.read_bytes()]):
+        yield blobs_pb2.UploadBlobRequest(data=data)
     yield blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd())
 
 
 def _archive(held: Stock) -> Iterator[images_pb2.UploadImageRequest]:
     yield images_pb2.UploadImageRequest(header=images_pb2.UploadImageHeader())
-    yield images_pb2.UploadImageRequest(data=held.other.read_bytes())
+    for data in pieces([held.other.read_bytes()]):
+        yield images_pb2.UploadImageRequest(data=data)
     yield images_pb2.UploadImageRequest(end=types_pb2.UploadEnd())
 
 

@@ -1,7 +1,8 @@
 """A service of a test's own, and the generated stubs to talk to it as a stranger would."""
 
-__all__ = ["Service", "error_info", "failing", "last", "serve"]
+__all__ = ["Service", "connect", "error_info", "failing", "falling_silent", "last", "serve"]
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,3 +127,18 @@ def failing(code: grpc.StatusCode, reference: str) -> Iterator[Callable[[], grpc
     assert raised.value.code() is code, raised.value
     info = error_info(raised.value)
     assert (info.reason, info.domain) == (reference, "cas.lfedge.org"), raised.value
+
+
+@contextmanager
+def falling_silent() -> Iterator[Callable[..., Iterator[Any]]]:
+    """Give callers who send nothing after their first messages until the context is left."""
+    gone = threading.Event()
+
+    def silent(*messages: object) -> Iterator[Any]:
+        yield from messages
+        gone.wait()
+
+    try:
+        yield silent
+    finally:
+        gone.set()

@@ -1,4 +1,4 @@
-"""Archives of images on their way to the service, in chunks of at most 1 MiB.
+"""Archives of images on their way to the service, in pieces of at most 256 KiB.
 
 An image that lies in a directory goes as a tar that is made on the way. Into it comes what the
 image's own documents name, found by the rules that hold for reading the directory directly. What
@@ -23,10 +23,11 @@ from cas.model.documents import (
     parse_document,
     parse_layout_index,
 )
-from cas.model.limits import CHUNK_BYTES, Limits
+from cas.model.limits import Limits
 from cas.model.media_types import is_index, is_manifest
 from cas.model.progress import Progress
-from cas.rpc.client.reading import iter_chunks
+from cas.rpc.client.reading import iter_pieces
+from cas.rpc.limits import PIECE_BYTES
 from cas.store.content.sources import FileSource, Reader, Source, StreamSource
 from cas.store.image.archives.archive import INDEX, LAYOUT, MANIFEST, blob_name, clean_name
 from cas.store.image.archives.directory import DirectoryArchive
@@ -45,7 +46,7 @@ def send_archive(
 
     Args:
         source: A file, an OCI layout or what a docker archive unpacks to, or an open stream.
-        send: Takes chunks of at most 1 MiB.
+        send: Takes pieces of at most 256 KiB.
         origin: What messages call a stream.
         limits: What documents may be.
         progress: Told of every chunk.
@@ -62,7 +63,7 @@ def send_archive(
         return
     whole: Source
     whole = FileSource(source) if isinstance(source, Path) else StreamSource(source, origin)
-    with closing(iter_chunks(whole, progress)) as chunks:
+    with closing(iter_pieces(whole, progress)) as chunks:
         for chunk in chunks:
             send(chunk)
 
@@ -75,19 +76,19 @@ def _is_directory(path: Path) -> bool:
 def _send_directory(
     path: Path, send: Callable[[bytes], None], limits: Limits, progress: Progress
 ) -> None:
-    out = _Chunks(send)
+    out = _Pieces(send)
     tar = TarWriter(out)
     with DirectoryArchive(path) as archive:
         for name in dict.fromkeys(_names(archive, limits)):
             file = archive.find(name)
             if file is not None:
-                with closing(iter_chunks(file.source(), progress)) as chunks:
+                with closing(iter_pieces(file.source(), progress)) as chunks:
                     tar.add_chunks(name, file.size, _exactly(chunks, file.size, name))
     tar.finish()
     out.flush()
 
 
-class _Chunks:
+class _Pieces:
     """Joins small writes, so that they travel in one message."""
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
@@ -96,7 +97,7 @@ class _Chunks:
         self._size = 0
 
     def write(self, data: bytes, /) -> None:
-        if self._size + len(data) > CHUNK_BYTES:
+        if self._size + len(data) > PIECE_BYTES:
             self.flush()
         self._parts.append(data)
         self._size += len(data)

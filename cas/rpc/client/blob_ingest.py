@@ -187,11 +187,11 @@ class BlobIngestClient:
         cancel: Cancellation | None,
         progress: Progress,
     ) -> Ingested:
-        from cas.rpc.client.reading import iter_chunks
+        from cas.rpc.client.reading import iter_pieces
 
         def produce(send: Send[blobs_pb2.UploadBlobRequest]) -> None:
             send(blobs_pb2.UploadBlobRequest(header=header))
-            with closing(iter_chunks(source, progress)) as chunks:
+            with closing(iter_pieces(source, progress)) as chunks:
                 for chunk in chunks:
                     send(blobs_pb2.UploadBlobRequest(data=chunk))
             send(blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd()))

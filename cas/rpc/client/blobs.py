@@ -17,12 +17,11 @@ from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import BlobInfo
 from cas.rpc import values
 from cas.rpc.client.blob_ingest import BlobIngestClient
+from cas.rpc.limits import DIGESTS
 from cas.rpc.status import error_from_message
 from cas.store.content.intake import Ingested
 from cas.store.filters import BlobFilters
 
-_PER_CALL = 8192
-"""Digests in one message, some 600 KB; the service takes little more than 1 MiB."""
 _NO_FILTERS = BlobFilters()
 
 
@@ -134,7 +133,7 @@ class BlobsClient(BlobIngestClient):
             size: How much at most; 0 for all that follows.
 
         Yields:
-            Chunks of at most 1 MiB. Those of a whole blob are proven right only when the iterator
+            Pieces of at most 256 KiB. Those of a whole blob are proven right only when the iterator
             ends by itself.
 
         Raises:
@@ -184,7 +183,7 @@ class BlobsClient(BlobIngestClient):
     def missing(self, digests: Iterable[Digest]) -> Iterator[Digest]:
         """Yield those of the digests that the store does not hold, in order."""
         wanted = iter(digests)
-        while group := list(islice(wanted, _PER_CALL)):
+        while group := list(islice(wanted, DIGESTS)):
             request = blobs_pb2.MissingBlobsRequest(digests=map(str, group))
             answer = self._calls.unary(self._stub.Missing, request, action="look for blobs")
             yield from map(Digest.parse, answer.digests)
@@ -213,7 +212,7 @@ class BlobsClient(BlobIngestClient):
     def remove_many(
         self, digests: Iterable[Digest], *, force: bool = False
     ) -> Iterator[tuple[Digest, bool | CasError]]:
-        """Remove blobs with one look at the references per 8192; see :meth:`remove`.
+        """Remove blobs with one look at the references per 4096; see :meth:`remove`.
 
         Yields:
             Each digest, in order, and whether it was there, or why it stays.
@@ -222,7 +221,7 @@ class BlobsClient(BlobIngestClient):
             StoreMetadataLostError: containerd's database was emptied.
         """
         wanted = iter(digests)
-        while group := list(islice(wanted, _PER_CALL)):
+        while group := list(islice(wanted, DIGESTS)):
             request = blobs_pb2.RemoveBlobsRequest(digests=map(str, group), force=force)
             with closing(
                 self._calls.stream(self._stub.Remove, request, action="remove blobs")

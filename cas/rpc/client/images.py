@@ -255,23 +255,24 @@ class ImagesClient:
         """Store the blobs of one image and point a name to it, which moves if it exists.
 
         See :meth:`cas.store.image.images.Images.load` for what holds after a failure, for the
-        arguments and for the errors. Files are read by the service and must lie where it may;
-        the bytes of all others together must fit into one message. Idempotent.
+        arguments and for the errors. Files are read by the service and must lie where it may.
+        If the bytes of all others together do not fit into one request, these blobs are sent
+        before it and pinned meanwhile. Idempotent.
 
         Raises:
             DeniedError: A file lies where the service may not read.
         """
-        request = images_pb2.LoadImageRequest(
-            name=reference, target=messages.descriptor(target), blobs=map(_blob_to_load, blobs)
-        )
-        outcome = self._calls.outcome(
-            self._stub.Load,
-            request,
-            action=f"load image {reference!r}",
-            progress=progress,
+        from cas.rpc.client.image_loading import load_image
+
+        return load_image(
+            self._calls,
+            self._facts,
+            reference,
+            target,
+            blobs,
             cancel=cancel,
+            progress=progress,
         )
-        return values.image(outcome.image)
 
     def _upload(
         self,
@@ -301,14 +302,3 @@ class ImagesClient:
 
 def _platform(platform: Platform | None) -> types_pb2.Platform | None:
     return None if platform is None else messages.platform(platform)
-
-
-def _blob_to_load(blob: "BlobToLoad") -> images_pb2.LoadBlob:
-    message = images_pb2.LoadBlob(
-        digest=str(blob.digest), size=blob.size, media_type=blob.media_type or "", move=blob.move
-    )
-    if isinstance(blob.source, bytes):
-        message.content = blob.source
-    elif blob.source is not None:
-        message.path = str(blob.source)
-    return message

@@ -1,21 +1,21 @@
-"""The bytes of a source on their way to the service, in chunks of at most 1 MiB."""
+"""The bytes of a source on their way to the service, in pieces of at most 256 KiB."""
 
-__all__ = ["iter_chunks"]
+__all__ = ["iter_pieces"]
 
 from collections.abc import Generator
 
-from cas.model.limits import CHUNK_BYTES
 from cas.model.progress import Progress
+from cas.rpc.limits import PIECE_BYTES
 from cas.store.content.sources import Source
 
 _ACTION = "upload"
 
 
-def iter_chunks(source: Source, progress: Progress) -> Generator[bytes, None, None]:
+def iter_pieces(source: Source, progress: Progress) -> Generator[bytes, None, None]:
     """Read a source to its end.
 
     Yields:
-        Chunks of at most 1 MiB.
+        Pieces of at most 256 KiB.
 
     Raises:
         SourceNotFoundError: There is no such file.
@@ -26,8 +26,8 @@ def iter_chunks(source: Source, progress: Progress) -> Generator[bytes, None, No
     progress.start(_ACTION, source.name, source.size_hint)
     try:
         with source.open() as reader:
-            while chunk := reader.read(CHUNK_BYTES):
-                yield chunk
-                progress.advance(_ACTION, source.name, len(chunk))
+            while piece := reader.read(PIECE_BYTES):
+                yield piece
+                progress.advance(_ACTION, source.name, len(piece))
     finally:
         progress.finish(_ACTION, source.name)

@@ -19,7 +19,7 @@ from cas.model.cancellation import Cancellation
 _LOOK_SECONDS = 0.2
 """How often a wait looks whether its caller has asked to stop."""
 _AHEAD = 2
-"""Messages that wait to be sent or to be taken; of 1 MiB each at most."""
+"""Messages that wait to be sent or to be taken; of 256 KiB each at most."""
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")

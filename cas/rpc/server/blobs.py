@@ -14,18 +14,18 @@ from cas.model.printable import printable
 from cas.model.progress import Progress
 from cas.model.records import BlobInfo
 from cas.rpc import messages, values
+from cas.rpc.limits import DIGESTS
 from cas.rpc.server.batches import batched
 from cas.rpc.server.call import Call
 from cas.rpc.server.prune import PruneCalls
 from cas.rpc.server.reporting import reported
 from cas.rpc.server.served import Workshop
-from cas.rpc.server.transfer import MAX_NAME, UploadedBytes, first_message
+from cas.rpc.server.transfer import MAX_NAME, UploadedBytes, first_message, pieces
 from cas.rpc.status import error_message
 from cas.store.content.ingest import Ingested
 from cas.store.filters import parse_blob_filters
 from cas.store.prune.selection import Scope
 
-_MAX_DIGESTS = 16384
 _LOCAL = "file"
 
 
@@ -71,7 +71,9 @@ class BlobsServicer:
                 progress=progress,
             )
 
-        result = yield from reported(call, self._shop.workers, self._shop.bulk, work, _ingesting)
+        result = yield from reported(
+            call, self._shop.workers, self._shop.gates.bulk, work, _ingesting
+        )
         yield blobs_pb2.IngestBlobResponse(ingested=messages.ingested(result))
 
     def upload(
@@ -81,7 +83,7 @@ class BlobsServicer:
         header = first_message(requests).header
         check_free_labels(header.labels)
         digest, size = _expected(header)
-        with self._shop.bulk.entered(call.cancellation):
+        with call.holding(self._shop.gates.transfers):
             result = self._blobs.ingest_stream(
                 UploadedBytes(requests),
                 name=printable(header.name[:MAX_NAME]) or "the caller's bytes",
@@ -112,7 +114,9 @@ class BlobsServicer:
                 progress=progress,
             )
 
-        result = yield from reported(call, self._shop.workers, self._shop.bulk, work, _pulling)
+        result = yield from reported(
+            call, self._shop.workers, self._shop.gates.pulls, work, _pulling
+        )
         yield blobs_pb2.PullBlobResponse(pulled=messages.ingested(result))
 
     def get(self, request: blobs_pb2.GetBlobRequest, _call: Call) -> blobs_pb2.Blob:
@@ -156,11 +160,11 @@ class BlobsServicer:
     ) -> Iterator[blobs_pb2.ReadBlobResponse]:
         """Give bytes."""
         digest = Digest.parse(request.digest)
-        with self._shop.bulk.entered(call.cancellation):
+        with call.holding(self._shop.gates.transfers):
             chunks = self._blobs.read(digest, offset=request.offset, size=request.length)
             with closing(chunks):
-                for chunk in chunks:
-                    yield blobs_pb2.ReadBlobResponse(data=chunk)
+                for piece in pieces(chunks):
+                    yield blobs_pb2.ReadBlobResponse(data=piece)
 
     def update_labels(
         self, request: blobs_pb2.UpdateBlobLabelsRequest, _call: Call
@@ -187,14 +191,10 @@ class BlobsServicer:
     ) -> Iterator[blobs_pb2.RemoveBlobsResponse]:
         """Remove blobs."""
         wanted = _digests(request.digests)
-        with self._shop.account.entered(call.cancellation):
-            for digest, outcome in self._blobs.remove_many(wanted, force=request.force):
-                if isinstance(outcome, CasError):
-                    yield blobs_pb2.RemoveBlobsResponse(
-                        digest=str(digest), error=error_message(outcome)
-                    )
-                else:
-                    yield blobs_pb2.RemoveBlobsResponse(digest=str(digest), removed=outcome)
+        with self._shop.gates.account.entered(call.cancellation):
+            # All of them, so that no slow reader holds the place.
+            outcomes = list(self._blobs.remove_many(wanted, force=request.force))
+        yield from map(_removal, outcomes)
 
     def children(
         self, request: blobs_pb2.BlobChildrenRequest, _call: Call
@@ -212,7 +212,9 @@ class BlobsServicer:
         def work(progress: Progress) -> BlobInfo:
             return self._blobs.verify(digest, cancel=call.cancellation, progress=progress)
 
-        info = yield from reported(call, self._shop.workers, self._shop.bulk, work, _verifying)
+        info = yield from reported(
+            call, self._shop.workers, self._shop.gates.bulk, work, _verifying
+        )
         yield blobs_pb2.VerifyBlobResponse(blob=messages.blob(info))
 
     def prune(
@@ -241,6 +243,13 @@ def _refuse_local(url: str) -> None:
             raise UsageError("the service downloads no files of its machine; ingest them")
 
 
+def _removal(outcome: tuple[Digest, bool | CasError]) -> blobs_pb2.RemoveBlobsResponse:
+    digest, done = outcome
+    if isinstance(done, CasError):
+        return blobs_pb2.RemoveBlobsResponse(digest=str(digest), error=error_message(done))
+    return blobs_pb2.RemoveBlobsResponse(digest=str(digest), removed=done)
+
+
 def _expected(
     request: blobs_pb2.IngestBlobRequest | blobs_pb2.UploadBlobHeader | blobs_pb2.PullBlobRequest,
 ) -> tuple[Digest | None, int | None]:
@@ -252,11 +261,10 @@ def _expected(
 
 
 def _digests(texts: Sequence[str]) -> list[Digest]:
-    if len(texts) > _MAX_DIGESTS:
+    if len(texts) > DIGESTS:
         raise UsageError(
-            f"{len(texts)} digests are more than the {_MAX_DIGESTS} of one request; ask several "
-            "times",
+            f"{len(texts)} digests are more than the {DIGESTS} of one request; ask several times",
             actual=len(texts),
-            expected=_MAX_DIGESTS,
+            expected=DIGESTS,
         )
     return [Digest.parse(text) for text in texts]

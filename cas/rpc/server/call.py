@@ -9,9 +9,13 @@ from contextlib import contextmanager
 import grpc
 
 from cas.model.cancellation import Cancellation
+from cas.rpc.server.gate import Gate
 
 _CALL_KEY = "cas-call"
 """Metadata by which a caller names its call; see ``Store.Wait`` in store.proto."""
+_SLOWEST_BYTES = 8 * 1024
+"""Per second: less than the slowest link of a device. A caller who sends this much keeps nobody
+waiting."""
 
 
 class Call:
@@ -32,24 +36,58 @@ class Call:
         self.cancellation = Cancellation()
         self.key = _key(context)
         self.guarded = False
+        self._places = 0
         self._context = context
+        self._waited = 0.0
         self._at_peer_since: float | None = None
+        self._left_peer_at = time.monotonic()
         if not context.add_callback(self.cancellation.set):
             self.cancellation.set()  # it has ended already
 
     @contextmanager
+    def holding(self, gate: Gate) -> Iterator[None]:
+        """Hold a place for work that goes at the caller's pace; see :meth:`seconds_at_peer`.
+
+        Raises:
+            InterruptedOperationError: The caller went away while waiting for the place.
+        """
+        with gate.entered(self.cancellation):
+            self._places += 1
+            try:
+                yield
+            finally:
+                self._places -= 1
+
+    @property
+    def holds_place(self) -> bool:
+        """Whether it holds a place for work that goes at the caller's pace."""
+        return self._places > 0
+
+    @contextmanager
     def at_peer(self) -> Iterator[None]:
         """Note, as long as the context lasts, that it is the caller's turn: to read or to send."""
-        self._at_peer_since = time.monotonic()
+        begun = time.monotonic()
+        # As long as the caller waits for us, it is forgiven.
+        self._waited = max(0.0, self._waited - (begun - self._left_peer_at))
+        self._at_peer_since = begun
         try:
             yield
         finally:
+            self._left_peer_at = time.monotonic()
             self._at_peer_since = None
+            self._waited += self._left_peer_at - begun
+
+    def moved(self, size: int) -> None:
+        """Note that the caller took or sent so many bytes."""
+        self._waited = max(0.0, self._waited - size / _SLOWEST_BYTES)
 
     def seconds_at_peer(self) -> float:
-        """How long the caller has not moved although it was its turn."""
+        """How long the caller has kept us waiting, less what it moved meanwhile.
+
+        Nobody gets far with a byte now and then: each is worth its own time only.
+        """
         since = self._at_peer_since
-        return 0.0 if since is None else time.monotonic() - since
+        return self._waited + (0.0 if since is None else time.monotonic() - since)
 
     def break_off(self) -> None:
         """End the call for its caller; its work notices."""

@@ -168,6 +168,7 @@ class Dispatcher:
             for response in responses:
                 with call.at_peer():
                     yield response
+                call.moved(response.ByteSize())
 
     @contextmanager
     def _request(
@@ -185,7 +186,7 @@ class Dispatcher:
 
     def _room_for(self, raw: bytes, call: Call) -> AbstractContextManager[object]:
         if len(raw) > _LARGE_BYTES:
-            return self._large.entered(call.cancellation)
+            return call.holding(self._large)
         return nullcontext()
 
     def _require_vault(self, method: _Method) -> None:
@@ -253,6 +254,7 @@ def _received(raw: Iterator[bytes], call: Call) -> Iterator[bytes]:
             raise InterruptedOperationError("the caller went away in the middle of it") from None
         if message is None:
             return
+        call.moved(len(message))
         yield message
 
 

@@ -66,7 +66,9 @@ class ImagesServicer:
                 request.name, target, blobs, cancel=call.cancellation, progress=progress
             )
 
-        record = yield from reported(call, self._shop.workers, self._shop.bulk, work, _loading)
+        record = yield from reported(
+            call, self._shop.workers, self._shop.gates.bulk, work, _loading
+        )
         yield images_pb2.LoadImageResponse(image=messages.image(record))
 
     def get(self, request: images_pb2.GetImageRequest, _call: Call) -> images_pb2.Image:
@@ -125,7 +127,9 @@ class ImagesServicer:
                 progress=progress,
             )
 
-        records = yield from reported(call, self._shop.workers, self._shop.bulk, work, _importing)
+        records = yield from reported(
+            call, self._shop.workers, self._shop.gates.bulk, work, _importing
+        )
         imported = images_pb2.ImportedImages(images=map(messages.image, records))
         yield images_pb2.ImportImageResponse(imported=imported)
 
@@ -145,7 +149,9 @@ class ImagesServicer:
                 progress=progress,
             )
 
-        pulled = yield from reported(call, self._shop.workers, self._shop.bulk, work, _pulling)
+        pulled = yield from reported(
+            call, self._shop.workers, self._shop.gates.pulls, work, _pulling
+        )
         yield images_pb2.PullImageResponse(
             pulled=images_pb2.PulledImage(
                 image=messages.image(pulled.record),
@@ -161,7 +167,7 @@ class ImagesServicer:
         """Bring in an archive that the caller sends."""
         header = first_message(requests).header
         platform = _platform(header)
-        with self._shop.bulk.entered(call.cancellation):
+        with call.holding(self._shop.gates.archives):
             records = self._images.import_archive(
                 UploadedBytes(requests),
                 name=header.name or None,
@@ -186,7 +192,7 @@ class ImagesServicer:
                 cancel=call.cancellation,
             )
 
-        for chunk in written(call, self._shop.workers, self._shop.bulk, work):
+        for chunk in written(call, self._shop.workers, self._shop.gates.archives, work):
             yield images_pb2.ExportImageResponse(data=chunk)
 
     def prune(

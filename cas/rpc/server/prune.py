@@ -70,13 +70,17 @@ class PruneCalls:
         def work(_progress: Progress) -> PrunePlan:
             return self._prune.plan(selection, goal=goal)
 
-        return (yield from reported(call, self._shop.workers, self._shop.account, work, _pruning))
+        return (
+            yield from reported(call, self._shop.workers, self._shop.gates.account, work, _pruning)
+        )
 
     def _execute(self, plan: PrunePlan, call: Call) -> Iterator[types_pb2.PruneResponse]:
         def work(progress: Progress) -> PruneResult:
             return self._prune.execute(plan, cancel=call.cancellation, progress=progress)
 
-        result = yield from reported(call, self._shop.workers, self._shop.account, work, _pruning)
+        result = yield from reported(
+            call, self._shop.workers, self._shop.gates.account, work, _pruning
+        )
         for group in batched(map(messages.planned_object, result.removed)):
             yield types_pb2.PruneResponse(removed=types_pb2.PrunedObjects(objects=group))
         for group in batched(map(messages.skipped_object, result.skipped)):

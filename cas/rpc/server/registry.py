@@ -1,16 +1,18 @@
 """The calls that are running: how many there may be, who waits for one, which of them hang."""
 
-__all__ = ["NO_OBSERVER", "CallObserver", "RunningCalls", "watched"]
+__all__ = ["NO_OBSERVER", "CallObserver", "Patience", "RunningCalls", "watched"]
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 from cas.errors import ServiceUnavailableError
 from cas.model.cancellation import Cancellation
 from cas.rpc.server.call import Call
+from cas.rpc.server.gate import Gate
 
 _log = logging.getLogger(__name__)
 
@@ -39,6 +41,19 @@ NO_OBSERVER: CallObserver = _NoObserver()
 """Nobody counts."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a caller may keep its call waiting, in seconds; see :meth:`Call.seconds_at_peer`.
+
+    Args:
+        stalled: If nobody minds.
+        wanted: While others wait for a place like the one that its call holds.
+    """
+
+    stalled: float = 300.0
+    wanted: float = 10.0
+
+
 class RunningCalls:
     """The running calls of one server.
 
@@ -48,12 +63,16 @@ class RunningCalls:
     Args:
         working: How many may work at once.
         lingering: How many may linger at once.
-        stalled_seconds: How long a caller may keep a call waiting for it.
+        patience: How long a caller may keep a call waiting for it.
+        gates: Where calls wait for others.
     """
 
-    def __init__(self, *, working: int, lingering: int, stalled_seconds: float) -> None:
+    def __init__(
+        self, *, working: int, lingering: int, patience: Patience, gates: Sequence[Gate]
+    ) -> None:
         self._limits = {False: working, True: lingering}
-        self._stalled_seconds = stalled_seconds
+        self._patience = patience
+        self._gates = gates
         self._changed = threading.Condition()
         self._calls: dict[Call, bool] = {}
         self._closed = False
@@ -129,13 +148,17 @@ class RunningCalls:
 
     def break_off_stalled(self) -> None:
         """Break off the calls whose callers neither read nor send although it is their turn."""
+        # Any gate: who holds a place of one may have a lock that a call within another waits for.
+        wanted = any(gate.is_wanted for gate in self._gates)
         with self._changed:
-            stalled = [
-                call for call in self._calls if call.seconds_at_peer() > self._stalled_seconds
-            ]
-        for call in stalled:
-            _log.warning("caller stalls, call broken off method=%s", call.method)
-            call.break_off()
+            calls = list(self._calls)
+        for call in calls:
+            hurried = wanted and call.holds_place
+            if call.seconds_at_peer() > (
+                self._patience.wanted if hurried else self._patience.stalled
+            ):
+                _log.warning("caller stalls, call broken off method=%s", call.method)
+                call.break_off()
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """What a server serves, and what every servicer is given; :class:`cas.app.Case` fits."""
 
-__all__ = ["ListenedEvents", "ServedStore", "Workshop"]
+__all__ = ["Gates", "ListenedEvents", "ServedStore", "Workshop"]
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -108,19 +108,41 @@ class ServedStore(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Gates:
+    """What bounds the calls at work, and with them memory; one kind does not hold up another.
+
+    Args:
+        bulk: Calls that move content at the service's own pace; no caller can hold a place.
+        transfers: Blobs that come and go at their caller's pace.
+        archives: Archives that do.
+        pulls: Pulls, which go at a network's pace.
+        account: Calls that hold a picture of the whole store in memory.
+    """
+
+    bulk: Gate
+    transfers: Gate
+    archives: Gate
+    pulls: Gate
+    account: Gate
+
+    @property
+    def all(self) -> Sequence[Gate]:
+        """All of them."""
+        return (self.bulk, self.transfers, self.archives, self.pulls, self.account)
+
+
+@dataclass(frozen=True, slots=True)
 class Workshop:
     """What the servicers of one server share.
 
     Args:
         store: What they serve.
         workers: Threads for work that reports while it goes on.
-        bulk: Bounds the calls that move content, and with them memory.
-        account: Bounds the calls that hold a picture of the whole store in memory.
+        gates: What its calls have to pass.
         paths: What a path in a request may be.
     """
 
     store: ServedStore
     workers: WorkerPool
-    bulk: Gate
-    account: Gate
+    gates: Gates
     paths: AllowedPaths

@@ -15,14 +15,15 @@ import grpc
 from cas.errors import ServiceUnavailableError
 from cas.fsops.memory import give_memory_back
 from cas.model.settings import Settings
+from cas.rpc.limits import MESSAGE_BYTES
 from cas.rpc.server.blobs import BlobsServicer
 from cas.rpc.server.dispatch import Dispatcher, Servicer
 from cas.rpc.server.gate import Gate
 from cas.rpc.server.images import ImagesServicer
 from cas.rpc.server.paths import AllowedPaths
 from cas.rpc.server.prune import PruneCalls
-from cas.rpc.server.registry import NO_OBSERVER, CallObserver, RunningCalls, watched
-from cas.rpc.server.served import ServedStore, Workshop
+from cas.rpc.server.registry import NO_OBSERVER, CallObserver, Patience, RunningCalls, watched
+from cas.rpc.server.served import Gates, ServedStore, Workshop
 from cas.rpc.server.socket_file import SocketFile
 from cas.rpc.server.standard import StandardServices
 from cas.rpc.server.store import StoreServicer
@@ -41,23 +42,27 @@ _LINGERING = 64
 _REFUSING = 16
 """Threads that tell others that there is no room."""
 _BULK = 4
-"""Calls that move content at once: each may hold some chunks of 1 MiB per worker. 64 callers then
-stay below 120 MiB resident; more at once were no faster on 2 cores."""
+"""Calls that move content at our own pace at once: each may hold some chunks of 1 MiB per worker.
+More at once were no faster on 2 cores."""
+_TRANSFERS = 8
+"""Blobs that move at their caller's pace at once: each may hold 2 MiB."""
+_ARCHIVES = 4
+"""Archives at their caller's pace at once: each may hold 5 MiB, and more what decompresses it."""
+_PULLS = 4
+"""Pulls at once, which mostly wait for a network."""
 _ACCOUNTS = 2
 """Calls at once that hold a picture of the whole store."""
-_STALLED_SECONDS = 300.0
-_WATCH_SECONDS = 10.0
+_PATIENCE = Patience()
+_WATCH_SECONDS = 2.0
 _LAST_WORDS_SECONDS = 1.0
 """How long answers may take to their callers after the calls have ended."""
 _UNDO_SECONDS = 60.0
 """How long work that was broken off at the end may take to undo what it began."""
 
 _LARGE_REQUESTS = 4
-"""Calls with a large request at once; the others wait with theirs unparsed, but in memory."""
-_MESSAGE_BYTES = 1536 * 1024
-"""Largest request: 16384 digests, or a chunk of an upload, with something around it."""
+"""Calls with a large request at once, which takes a multiple of it when it is parsed."""
 _OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.max_receive_message_length", _MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),
     # Fixed windows: otherwise every stream may grow to hold many MiB that nobody has read yet.
     ("grpc.http2.bdp_probe", 0),
@@ -91,7 +96,7 @@ class Server:
         vaults: Gives the use cases on its vaults.
         store: What is served from the start, for those who have it open already.
         observer: Is told of each call.
-        stalled_seconds: How long a caller may neither read nor send although it is its turn.
+        patience: How long a caller may neither read nor send although it is its turn.
 
     Attributes:
         settings: Of the store.
@@ -116,14 +121,25 @@ class Server:
         mode: int = 0o660,
         gid: int | None = None,
         observer: CallObserver = NO_OBSERVER,
-        stalled_seconds: float = _STALLED_SECONDS,
+        patience: Patience = _PATIENCE,
     ) -> None:
         self.settings = settings
         self._socket = SocketFile(socket, mode=mode, gid=gid)
-        self._calls = RunningCalls(
-            working=_WORKING, lingering=_LINGERING, stalled_seconds=stalled_seconds
+        self._large = Gate(_LARGE_REQUESTS)
+        self._gates = Gates(
+            bulk=Gate(_BULK),
+            transfers=Gate(_TRANSFERS),
+            archives=Gate(_ARCHIVES),
+            pulls=Gate(_PULLS),
+            account=Gate(_ACCOUNTS),
         )
-        self._watch_seconds = min(_WATCH_SECONDS, stalled_seconds / 4)
+        self._calls = RunningCalls(
+            working=_WORKING,
+            lingering=_LINGERING,
+            patience=patience,
+            gates=(self._large, *self._gates.all),
+        )
+        self._watch_seconds = min(_WATCH_SECONDS, patience.stalled / 4, patience.wanted / 4)
         self._workers = WorkerPool(_WORKING, "cas-rpc-work")
         self._threads = ThreadPoolExecutor(_WORKING + _LINGERING + _REFUSING, "cas-rpc")
         self._guard = VaultGuard(settings.layout, require_encryption=settings.require_encryption)
@@ -136,7 +152,7 @@ class Server:
         self._grpc = grpc.server(
             self._threads, options=_OPTIONS, maximum_concurrent_rpcs=2 * (_WORKING + _LINGERING)
         )
-        dispatcher = Dispatcher(self._guard, self._calls, Gate(_LARGE_REQUESTS), observer)
+        dispatcher = Dispatcher(self._guard, self._calls, self._large, observer)
         self._grpc.add_generic_rpc_handlers(self._handlers(dispatcher, vaults))
         self._standard.register(self._grpc)
         self._resources = ExitStack()
@@ -160,12 +176,11 @@ class Server:
         shop = Workshop(
             store=store,
             workers=self._workers,
-            bulk=Gate(_BULK),
-            account=Gate(_ACCOUNTS),
+            gates=self._gates,
             paths=AllowedPaths((settings.layout.verifier, *settings.allowed_directories)),
         )
         prune = PruneCalls(shop)
-        store_calls = StoreServicer(shop, prune, self._calls, message_bytes=_MESSAGE_BYTES)
+        store_calls = StoreServicer(shop, prune, self._calls, message_bytes=MESSAGE_BYTES)
         self._servicers = {
             BlobsServicer: BlobsServicer(shop, prune),
             ImagesServicer: ImagesServicer(shop, prune),

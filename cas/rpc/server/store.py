@@ -76,7 +76,9 @@ class StoreServicer:
         def work(progress: Progress) -> StoreUsage:
             return self._store.usage.measure(progress=progress)
 
-        usage = yield from reported(call, self._shop.workers, self._shop.account, work, _measuring)
+        usage = yield from reported(
+            call, self._shop.workers, self._shop.gates.account, work, _measuring
+        )
         yield from _account(usage)
 
     def prune(
@@ -102,7 +104,9 @@ class StoreServicer:
                 progress=progress,
             )
 
-        report = yield from reported(call, self._shop.workers, self._shop.account, work, _checking)
+        report = yield from reported(
+            call, self._shop.workers, self._shop.gates.account, work, _checking
+        )
         for finding in report.findings:
             yield store_pb2.CheckResponse(finding=messages.finding(finding))
         for outcome in report.repaired:
@@ -114,13 +118,13 @@ class StoreServicer:
         """Explain what keeps an object."""
         if not 0 < len(request.object.encode()) <= _MAX_OBJECT_BYTES:
             raise UsageError(f"the name of an object has 1 to {_MAX_OBJECT_BYTES} bytes")
-        with self._shop.account.entered(call.cancellation):
+        with self._shop.gates.account.entered(call.cancellation):
             listed = self._store.why.explain(request.object)
         return store_pb2.WhyResponse(explanations=map(messages.explanation, listed))
 
     def recover(self, _request: store_pb2.RecoverRequest, call: Call) -> store_pb2.RecoverResponse:
         """Finish or undo what killed operations left."""
-        with self._shop.account.entered(call.cancellation):
+        with self._shop.gates.account.entered(call.cancellation):
             self._store.recover()
         return store_pb2.RecoverResponse()
 
@@ -128,7 +132,7 @@ class StoreServicer:
         self, _request: store_pb2.CollectGarbageRequest, call: Call
     ) -> store_pb2.CollectGarbageResponse:
         """Remove, now, what nothing refers to."""
-        with self._shop.account.entered(call.cancellation):
+        with self._shop.gates.account.entered(call.cancellation):
             self._store.collect_garbage()
         return store_pb2.CollectGarbageResponse()
 

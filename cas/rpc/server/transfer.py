@@ -1,19 +1,19 @@
 """Bytes between a caller and the library: what is sent to us to be read, what we write to be sent.
 
-Both hold no more than a few chunks, however slow the other side is.
+Both hold no more than a few pieces, however slow the other side is.
 """
 
-__all__ = ["MAX_NAME", "UploadedBytes", "first_message", "written"]
+__all__ = ["MAX_NAME", "UploadedBytes", "first_message", "pieces", "written"]
 
 import queue
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, wait
 from typing import TypeVar
 
 from cas._gen.cas.v1 import blobs_pb2, images_pb2
 from cas.errors import UsageError
 from cas.model.cancellation import Cancellation
-from cas.model.limits import CHUNK_BYTES
+from cas.rpc.limits import PIECE_BYTES
 from cas.rpc.server.call import Call
 from cas.rpc.server.gate import Gate
 from cas.store.image.archives.tar_writer import Writable
@@ -23,8 +23,8 @@ MAX_NAME = 512
 """Characters of what a caller calls its bytes that messages and the log repeat."""
 
 _POLL_SECONDS = 0.1
-_QUEUED_CHUNKS = 2
-_GATHERED_BYTES = CHUNK_BYTES // 4
+_QUEUED_PIECES = 2
+_GATHERED_BYTES = PIECE_BYTES // 4
 """Small writes, such as headers of a tar, travel together."""
 
 
@@ -45,7 +45,7 @@ def first_message(requests: Iterator[_Request]) -> _Request:
 
 
 class UploadedBytes:
-    """The chunks of an upload, read as a file.
+    """The pieces of an upload, read as a file.
 
     Args:
         requests: What follows the header.
@@ -63,7 +63,7 @@ class UploadedBytes:
         """At most ``size`` bytes, none at the end only.
 
         Raises:
-            UsageError: A chunk is too large, something else than a chunk came, or the stream ended
+            UsageError: A piece is too large, something else than a piece came, or the stream ended
                 without saying that it was complete.
             InterruptedOperationError: The caller went away.
         """
@@ -75,33 +75,40 @@ class UploadedBytes:
             if message.WhichOneof("step") == "end":
                 self._ended = True
                 break
-            self._rest = memoryview(_chunk(message))
+            self._rest = memoryview(_piece(message))
         taken, self._rest = self._rest[:size], self._rest[size:]
         return bytes(taken)
 
 
-def _chunk(message: _Step) -> bytes:
+def _piece(message: _Step) -> bytes:
     if message.WhichOneof("step") != "data":
         raise UsageError("after the header of an upload only data and its end may come")
-    if len(message.data) > CHUNK_BYTES:
+    if len(message.data) > PIECE_BYTES:
         raise UsageError(
-            f"a chunk of {len(message.data)} bytes is larger than {CHUNK_BYTES} bytes; send "
+            f"a piece of {len(message.data)} bytes is larger than {PIECE_BYTES} bytes; send "
             "smaller ones",
             actual=len(message.data),
-            expected=CHUNK_BYTES,
+            expected=PIECE_BYTES,
         )
     return message.data
+
+
+def pieces(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Cut chunks into what travels in one message."""
+    for chunk in chunks:
+        for start in range(0, len(chunk), PIECE_BYTES):
+            yield chunk[start : start + PIECE_BYTES]
 
 
 def written(
     call: Call, workers: WorkerPool, gate: Gate, work: Callable[[Writable], object]
 ) -> Generator[bytes, None, None]:
-    """Yield what the work writes, in chunks of at most 1 MiB.
+    """Yield what the work writes, in pieces of at most 256 KiB.
 
     Args:
         call: The call that it is done for.
         workers: Where it is done.
-        gate: What it has to pass first.
+        gate: What it has to pass first; it holds its place at the caller's pace.
         work: Is given something to write to.
 
     Raises:
@@ -110,13 +117,13 @@ def written(
     pipe = _Pipe(call.cancellation)
 
     def act() -> None:
-        with gate.entered(call.cancellation):
+        with call.holding(gate):
             work(pipe)
             pipe.flush()
 
     future = workers.submit(act)
     try:
-        yield from pipe.chunks(future)
+        yield from pipe.pieces(future)
         future.result()
     finally:
         if not future.done():
@@ -130,7 +137,7 @@ class _Pipe:
     def __init__(self, cancel: Cancellation) -> None:
         self._cancel = cancel
         self._gathered = bytearray()
-        self._queue: queue.Queue[bytes] = queue.Queue(_QUEUED_CHUNKS)
+        self._queue: queue.Queue[bytes] = queue.Queue(_QUEUED_PIECES)
 
     def write(self, data: bytes, /) -> int:
         """Take all of the data, waiting for the reader.
@@ -140,8 +147,8 @@ class _Pipe:
         """
         if len(data) >= _GATHERED_BYTES:
             self.flush()
-            for start in range(0, len(data), CHUNK_BYTES):
-                self._put(data[start : start + CHUNK_BYTES])
+            for piece in pieces([data]):
+                self._put(piece)
         else:
             self._gathered += data
             if len(self._gathered) >= _GATHERED_BYTES:
@@ -154,7 +161,7 @@ class _Pipe:
             data, self._gathered = bytes(self._gathered), bytearray()
             self._put(data)
 
-    def chunks(self, future: "Future[None]") -> Iterator[bytes]:
+    def pieces(self, future: "Future[None]") -> Iterator[bytes]:
         """Yield what is written until the work is done."""
         while True:
             done = future.done()
@@ -164,11 +171,11 @@ class _Pipe:
                 if done:
                     return
 
-    def _put(self, chunk: bytes) -> None:
+    def _put(self, piece: bytes) -> None:
         while True:
             self._cancel.check()
             try:
-                self._queue.put(chunk, timeout=_POLL_SECONDS)
+                self._queue.put(piece, timeout=_POLL_SECONDS)
             except queue.Full:
                 continue
             return

@@ -25,6 +25,7 @@ from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT, MEDIA_TYPE, PIN_OWNER
 from cas.rpc.client import Client
+from cas.rpc.limits import PIECE_BYTES
 from cas.store.content.intake import Way
 from cas.store.filters import parse_blob_filters
 from tests.support.images import layered_image
@@ -151,7 +152,7 @@ def test_name_that_is_no_text_is_sent(client: Client, allowed: Path) -> None:
     assert client.blobs.ingest(path).digest == DIGEST
 
 
-@pytest.mark.parametrize("size", [0, 1, 1024 * 1024, 1024 * 1024 + 1])
+@pytest.mark.parametrize("size", [0, 1, PIECE_BYTES, PIECE_BYTES + 1])
 def test_stream_of_any_size_is_stored(size: int, client: Client) -> None:
     """Chunk borders and emptiness included."""
     data = DATA[:size]

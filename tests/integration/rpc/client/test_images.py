@@ -1,7 +1,9 @@
 """Images through the client: archives wherever they lie, and everything there is to ask."""
 
 import io
+import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from cas.errors import (
     AlreadyExistsError,
     ContentMissingError,
     DeniedError,
+    DigestMismatchError,
     ImageNotFoundError,
     InUseError,
     InvalidNameError,
@@ -20,12 +23,19 @@ from cas.errors import (
 )
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
+from cas.model.labels import GC_ROOT
 from cas.model.volume_name import VolumeName
 from cas.rpc.client import Client
+from cas.rpc.limits import MESSAGE_BYTES
 from cas.store.filters import parse_image_filters
 from cas.store.image.images import BlobToLoad
-from tests.support.images import BuiltImage, docker_archive_documents, layered_image
-from tests.support.layers import Compression
+from tests.support.images import (
+    BuiltImage,
+    build_image,
+    docker_archive_documents,
+    layered_image,
+)
+from tests.support.layers import Compression, build_layer, file
 from tests.support.stores import assert_nothing_left
 
 NAME = VolumeName.parse("7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0")
@@ -235,6 +245,44 @@ def test_load_stores_blobs_and_names_the_image(
     assert list(allowed.iterdir()) == []
     again = [BlobToLoad(blob.digest, None) for blob in blobs]
     assert client.images.load("example.com/loaded:1", _target(image), again) == record
+
+
+def _in_memory(image: BuiltImage) -> list[BlobToLoad]:
+    return [BlobToLoad(Digest.parse(digest), data) for digest, data in image.blobs.items()]
+
+
+def _large_image() -> BuiltImage:
+    """One whose blobs together do not fit into a request, and one of them not even alone."""
+    sizes = (MESSAGE_BYTES + 1, MESSAGE_BYTES // 2)
+    return build_image([build_layer([file("data", os.urandom(size))]) for size in sizes])
+
+
+def test_load_of_more_than_a_request_holds_pins_nothing(client: Client) -> None:
+    """What does not fit is sent before, and is the image's like the rest of it."""
+    image = _large_image()
+
+    record = client.images.load("example.com/loaded:1", _target(image), _in_memory(image))
+
+    assert str(record.target.digest) == image.digest
+    labels = [client.blobs.get(Digest.parse(digest)).labels for digest in image.blobs]
+    assert not any(GC_ROOT in each for each in labels)
+
+
+def test_load_of_more_than_a_request_holds_that_fails_leaves_nothing(
+    client: Client, case: Case
+) -> None:
+    """A blob that is another one: what was sent before it goes with the next collection."""
+    image = _large_image()
+    *good, last = _in_memory(image)
+
+    with pytest.raises(DigestMismatchError):
+        client.images.load(
+            "example.com/loaded:1", _target(image), [*good, replace(last, source=b"other")]
+        )
+
+    case.collect_garbage()
+    assert not set(image.blobs) & {str(blob.digest) for blob in client.blobs.iter_blobs()}
+    assert_nothing_left(case.backing)
 
 
 def test_load_of_a_file_that_the_service_may_not_read_is_denied(

@@ -6,7 +6,7 @@ const { createReadStream, createWriteStream } = require("node:fs");
 const reflection = require("grpc-reflection-js");
 const { ask, collect, grpc, upload, write } = require("./connection");
 
-const CHUNK = 1024 * 1024;
+const PIECE = 256 * 1024;
 
 const last = (messages) => messages[messages.length - 1];
 const progressOf = (messages) => messages.map((each) => each.progress).filter(Boolean);
@@ -42,7 +42,7 @@ async function sendFile(stub, path, header) {
   const { stream, answer } = upload(stub);
   answer.catch(() => {}); // awaited below, once everything is sent
   await write(stream, { header });
-  for await (const data of createReadStream(path, { highWaterMark: CHUNK })) {
+  for await (const data of createReadStream(path, { highWaterMark: PIECE })) {
     await write(stream, { data });
   }
   stream.end({ end: {} });
@@ -83,7 +83,7 @@ exports.removeBlobs = async ({ blobs }, { digests }) => collect(blobs.remove({ d
 exports.deadline = async ({ blobs }) => {
   const { stream, answer } = upload(blobs, new grpc.Metadata(), soon(300));
   stream.write({ header: { name: "never ends" } });
-  stream.write({ data: Buffer.alloc(CHUNK) });
+  stream.write({ data: Buffer.alloc(PIECE) });
   return answer;
 };
 
@@ -100,7 +100,7 @@ exports.cancelUpload = async ({ blobs, store }, { digest }) => {
   const { stream, answer } = upload(blobs, metadata);
   const code = answer.catch((error) => grpc.status[error.code]);
   await write(stream, { header: { digest } });
-  await write(stream, { data: Buffer.alloc(CHUNK) });
+  await write(stream, { data: Buffer.alloc(PIECE) });
   stream.cancel();
   await ask(store, "wait", { call });
   return code;
@@ -110,7 +110,7 @@ exports.cancelUpload = async ({ blobs, store }, { digest }) => {
 exports.vanish = async ({ blobs }, { digest }) => {
   const { stream, answer } = upload(blobs);
   await write(stream, { header: { digest } });
-  await write(stream, { data: Buffer.alloc(CHUNK) });
+  await write(stream, { data: Buffer.alloc(PIECE) });
   process.stdout.write("sending\n");
   return answer;
 };

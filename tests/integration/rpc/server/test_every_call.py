@@ -21,6 +21,7 @@ from cas._gen.cas.v1 import (
     volumes_pb2,
 )
 from cas.model.digest import Digest
+from cas.rpc.limits import MESSAGE_BYTES, PIECE_BYTES
 from tests.support.images import BuiltImage, layered_image
 from tests.support.rpc import Service, failing, last
 
@@ -90,7 +91,7 @@ def test_version_says_who_answers(service: Service) -> None:
         str(settings.layout.verifier),
         str(service.allowed),
     ]
-    assert answer.message_bytes > 1024 * 1024
+    assert answer.message_bytes == MESSAGE_BYTES
     assert answer.platform.os == "linux"
 
 
@@ -157,8 +158,8 @@ def test_uploaded_blob_is_stored(service: Service) -> None:
             name="my file", digest=DIGEST, size=len(DATA), labels={"a": "b"}
         )
         yield blobs_pb2.UploadBlobRequest(header=header)
-        for start in range(0, len(DATA), 500_000):
-            yield blobs_pb2.UploadBlobRequest(data=DATA[start : start + 500_000])
+        for start in range(0, len(DATA), PIECE_BYTES):
+            yield blobs_pb2.UploadBlobRequest(data=DATA[start : start + PIECE_BYTES])
         yield blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd())
 
     ingested = service.blobs.Upload(requests())

@@ -13,6 +13,7 @@ import pytest
 from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, types_pb2, volumes_pb2
 from cas.fsops.effects import Effect
 from cas.model.digest import Digest
+from cas.rpc.limits import PIECE_BYTES
 from tests.support.halting import halted
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import build_layer, file
@@ -193,13 +194,13 @@ def test_upload_broken_off_in_the_middle_leaves_nothing(
 
     def blob() -> Iterator[blobs_pb2.UploadBlobRequest]:
         yield blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader(name="x"))
-        yield blobs_pb2.UploadBlobRequest(data=os.urandom(_MIB))
+        yield blobs_pb2.UploadBlobRequest(data=os.urandom(PIECE_BYTES))
         begun.release()
         ended.wait(60)
 
     def tar() -> Iterator[images_pb2.UploadImageRequest]:
         yield images_pb2.UploadImageRequest(header=images_pb2.UploadImageHeader())
-        yield images_pb2.UploadImageRequest(data=archive[: len(archive) // 2])
+        yield images_pb2.UploadImageRequest(data=archive[: min(PIECE_BYTES, len(archive) // 2)])
         begun.release()
         ended.wait(60)
 
@@ -228,7 +229,7 @@ def test_upload_that_ends_too_early_stores_nothing(
 ) -> None:
     """A caller that says what it will send is held to it, and has to say that it is all."""
     archive = image.write_oci_tar(tmp_path / "image.tar").read_bytes()
-    data = os.urandom(_MIB)
+    data = os.urandom(PIECE_BYTES)
     blob = [
         blobs_pb2.UploadBlobRequest(
             header=blobs_pb2.UploadBlobHeader(digest=str(Digest.of(data)), size=len(data))
@@ -238,7 +239,7 @@ def test_upload_that_ends_too_early_stores_nothing(
     ]
     tar = [
         images_pb2.UploadImageRequest(header=images_pb2.UploadImageHeader()),
-        images_pb2.UploadImageRequest(data=archive[: len(archive) // 2]),
+        images_pb2.UploadImageRequest(data=archive[: min(PIECE_BYTES, len(archive) // 2)]),
         images_pb2.UploadImageRequest(end=types_pb2.UploadEnd()),
     ]
 

@@ -5,11 +5,13 @@ import re
 import subprocess
 import sys
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import grpc
 import pytest
@@ -26,9 +28,10 @@ from cas._gen.cas.v1 import (
     volumes_pb2_grpc,
 )
 from cas.model.settings import Settings
+from cas.rpc.limits import DIGESTS, PIECE_BYTES
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import build_layer, file
-from tests.support.rpc import Service, connect, last
+from tests.support.rpc import Service, connect, falling_silent, last
 from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
 
@@ -36,6 +39,7 @@ CALLERS = 64
 _MIB = 1024 * 1024
 _ROOT = Path(__file__).parents[4]
 _RESIDENT_MIB = 120
+_SETTLED = 10
 
 _Result = TypeVar("_Result")
 
@@ -140,6 +144,8 @@ class _Process:
             text=True,
         )
 
+        self._resident: deque[int] = deque(maxlen=_SETTLED)
+
     def __enter__(self) -> Self:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "serving\n"
@@ -156,6 +162,11 @@ class _Process:
         assert found is not None
         return int(found[1])
 
+    def has_settled(self) -> bool:
+        """Whether its memory was the same the last ten times that this was asked."""
+        self._resident.append(self.status("VmRSS"))
+        return len(self._resident) == _SETTLED and len(set(self._resident)) == 1
+
     def descriptors(self) -> int:
         """Its open files."""
         return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
@@ -163,8 +174,8 @@ class _Process:
 
 def _upload(data: bytes) -> Iterator[blobs_pb2.UploadBlobRequest]:
     yield blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader(name="x"))
-    for start in range(0, len(data), _MIB):
-        yield blobs_pb2.UploadBlobRequest(data=data[start : start + _MIB])
+    for start in range(0, len(data), PIECE_BYTES):
+        yield blobs_pb2.UploadBlobRequest(data=data[start : start + PIECE_BYTES])
     yield blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd())
 
 
@@ -212,6 +223,44 @@ def test_load_of_all_kinds_leaves_memory_threads_and_descriptors_bounded(
         # The pool makes threads as calls overlap, so rounds differ; a leak would be one per call.
         assert process.status("Threads") <= threads + CALLERS
         wait_for(lambda: process.descriptors() <= descriptors)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_callers_who_do_not_go_on_and_large_requests_leave_memory_bounded(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """64 of a kind at once, each with a connection of its own, and twice as many questions."""
+    large = build_image([build_layer([file("data", os.urandom(16 * _MIB))])], name="example.com/l")
+    archive = large.write_oci_tar(tmp_path / "large.tar")
+    digests = [f"sha256:{number:064x}" for number in range(DIGESTS)]
+    question = blobs_pb2.MissingBlobsRequest(digests=digests)
+    with (
+        _Process(settings, settings.service_socket, tmp_path) as process,
+        ExitStack() as stack,
+        falling_silent() as silent,
+    ):
+        channels = [stack.enter_context(connect(settings.service_socket)) for _ in range(CALLERS)]
+        blobs = [blobs_pb2_grpc.BlobsStub(channel) for channel in channels]
+        images = [images_pb2_grpc.ImagesStub(channel) for channel in channels]
+        last(images[0].Import(images_pb2.ImportImageRequest(path=str(archive))))
+        read = blobs_pb2.ReadBlobRequest(digest=large.layers[0].digest)
+        export = images_pb2.ExportImageRequest(name=large.name)
+        pieces = [*islice(_upload(os.urandom(4 * PIECE_BYTES)), 3)]
+        kinds: list[Callable[[int], list[Any]]] = [
+            lambda number: [blobs[number].Upload.future(silent(*pieces))],
+            lambda number: [blobs[number].Read(read)],
+            lambda number: [images[number].Export(export)],
+        ]
+        for begin in kinds:
+            calls = [call for number in range(CALLERS) for call in begin(number)]
+            wait_for(process.has_settled)
+            for call in calls:
+                call.cancel()
+            wait_for(process.has_settled)
+        asked = [stub.Missing.future(question) for stub in blobs for _ in range(2)]
+        assert {len(each.result().digests) for each in asked} == {DIGESTS}
+        assert process.status("VmHWM") < _RESIDENT_MIB * 1024
 
 
 def test_calls_beyond_the_limit_are_refused_and_may_come_again(service: Service) -> None:

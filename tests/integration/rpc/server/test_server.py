@@ -6,8 +6,6 @@ import socket as sockets
 import stat
 import threading
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +20,10 @@ from cas.app import Case
 from cas.errors import InUseError, SocketPathError
 from cas.fsops.effects import Effect
 from cas.rpc.health import HealthProbe
+from cas.rpc.limits import PIECE_BYTES
+from cas.rpc.server.registry import Patience
 from tests.support.halting import halted
-from tests.support.rpc import Service, connect, failing, last, serve
+from tests.support.rpc import Service, connect, failing, falling_silent, last, serve
 from tests.support.serving import server_of
 from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
@@ -147,7 +147,7 @@ def test_reader_that_stalls_is_broken_off(case: Case, allowed: Path) -> None:
     """It holds a place that others wait for; the service goes on without it."""
     path = allowed / "large"
     path.write_bytes(os.urandom(16 * _MIB))
-    with serve(case, allowed, stalled_seconds=0.5) as service:
+    with serve(case, allowed, patience=Patience(stalled=0.5)) as service:
         request = blobs_pb2.IngestBlobRequest(path=str(path))
         digest = last(service.blobs.Ingest(request)).ingested.digest
         stalled = service.blobs.Read(blobs_pb2.ReadBlobRequest(digest=digest))
@@ -167,31 +167,16 @@ def test_sender_that_stalls_is_broken_off(case: Case, allowed: Path) -> None:
 
     def requests() -> Any:
         yield blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader())
-        yield blobs_pb2.UploadBlobRequest(data=os.urandom(_MIB))
+        yield blobs_pb2.UploadBlobRequest(data=os.urandom(PIECE_BYTES))
         ended.wait(60)
 
-    with serve(case, allowed, stalled_seconds=0.5) as service:
+    with serve(case, allowed, patience=Patience(stalled=0.5)) as service:
         call = service.blobs.Upload.future(requests())
         with pytest.raises(grpc.RpcError):
             call.result(timeout=60)
         ended.set()
         wait_for(lambda: service.server.running == 0)
         assert_nothing_left(case.backing)
-
-
-@contextmanager
-def _falling_silent() -> Iterator[Callable[..., Iterator[Any]]]:
-    """Give callers who send nothing after their first messages until the context is left."""
-    gone = threading.Event()
-
-    def silent(*messages: object) -> Iterator[Any]:
-        yield from messages
-        gone.wait()
-
-    try:
-        yield silent
-    finally:
-        gone.set()
 
 
 def test_calls_whose_message_does_not_come_are_counted_and_others_refused(
@@ -201,7 +186,7 @@ def test_calls_whose_message_does_not_come_are_counted_and_others_refused(
     with (
         serve(case, allowed) as service,
         service.connect() as channel,
-        _falling_silent() as silent,
+        falling_silent() as silent,
     ):
         method: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(_GET)
         calls = [method.future(silent()) for _ in range(210)]
@@ -218,7 +203,10 @@ def test_calls_whose_message_does_not_come_are_counted_and_others_refused(
 
 def test_caller_who_sends_no_message_is_broken_off(case: Case, allowed: Path) -> None:
     """A call whose only message does not come ends after a while, as any other that stalls."""
-    with serve(case, allowed, stalled_seconds=0.5) as service, _falling_silent() as silent:
+    with (
+        serve(case, allowed, patience=Patience(stalled=0.5)) as service,
+        falling_silent() as silent,
+    ):
         method: grpc.StreamUnaryMultiCallable[bytes, bytes] = service.channel.stream_unary(_GET)
         call = method.future(silent())
         assert call.code() is grpc.StatusCode.CANCELLED
@@ -367,7 +355,7 @@ def test_name_of_an_upload_forges_no_line_of_the_log(
 def test_reflection_beyond_the_limit_is_told_to_come_again(case: Case, allowed: Path) -> None:
     """The status says that the service is busy, with our details."""
     request = reflection_pb2.ServerReflectionRequest(list_services="")
-    with serve(case, allowed) as service, _falling_silent() as silent:
+    with serve(case, allowed) as service, falling_silent() as silent:
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
         streams = [stub.ServerReflectionInfo(silent(request)) for _ in range(64)]
         for stream in streams:

@@ -11,7 +11,7 @@ from cas.errors import SizeMismatchError, SourceNotFoundError
 from cas.model.limits import CHUNK_BYTES, Limits
 from cas.model.progress import NO_PROGRESS
 from cas.rpc.client.archive_upload import send_archive
-from cas.rpc.client.reading import iter_chunks
+from cas.rpc.client.reading import iter_pieces
 from cas.store.content.sources import FileSource
 from tests.support.images import (
     BuiltImage,
@@ -173,7 +173,7 @@ def test_upload_of_a_file_tells_its_progress(tmp_path: Path) -> None:
         def finish(self, action: str, item: str) -> None:
             told.append((action, item))
 
-    for _ in iter_chunks(FileSource(path), _Watcher()):
+    for _ in iter_pieces(FileSource(path), _Watcher()):
         pass
 
     name = repr(str(path))
