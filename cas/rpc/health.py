@@ -10,6 +10,8 @@ from urllib.parse import quote
 import grpc
 from grpc_health.v1 import health_pb2
 
+from cas.rpc.status import is_told
+
 _METHOD = "/grpc.health.v1.Health/Check"
 _OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 1000))
 
@@ -34,12 +36,13 @@ class HealthProbe:
     def answers(self, seconds: float) -> bool:
         """Tell whether health answers within so many seconds, be it that it is not serving.
 
-        A refusal, such as gRPC's own of a service that has no thread left, is no answer.
+        That the service has no room for the question is an answer of its own; a status that gRPC
+        made is none.
         """
         try:
             self._check(health_pb2.HealthCheckRequest(), timeout=seconds)
-        except grpc.RpcError:
-            return False
+        except grpc.RpcError as error:
+            return is_told(error)
         return True
 
     def __enter__(self) -> Self:

@@ -11,6 +11,7 @@ __all__ = [
     "error_from_rpc",
     "error_message",
     "error_status",
+    "is_told",
 ]
 
 from collections.abc import Mapping
@@ -106,6 +107,11 @@ def error_from_rpc(error: grpc.RpcError, action: str) -> CasError:
     found = _BARE.get(error.code(), InternalError)
     words = "the service does not answer: " if found is ServiceUnavailableError else ""
     return found(f"cannot {action}: {words}{message or error.code().name}", code=error.code().name)
+
+
+def is_told(error: grpc.RpcError) -> bool:
+    """Whether a service of ours ended the call so, and not gRPC."""
+    return isinstance(error, grpc.Call) and _error_info(error) is not None
 
 
 def error_message(error: CasError) -> types_pb2.Error:

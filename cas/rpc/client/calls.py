@@ -8,6 +8,7 @@ iterator) asks the service to tell when the call of that name has been undone.
 __all__ = ["Calls"]
 
 import logging
+import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -21,13 +22,16 @@ from cas.model.cancellation import Cancellation
 from cas.model.progress import Progress
 from cas.rpc.client.running import Feed, RunningCall, Send, run_apart
 from cas.rpc.progress import ProgressReplay
-from cas.rpc.status import error_from_rpc
+from cas.rpc.status import error_from_rpc, is_told
 
 _log = logging.getLogger(__name__)
 
 _NAME_KEY = "cas-call"
 _UNDO_SECONDS = 60.0
 """How long to wait for the service to undo what was broken off."""
+
+_ROOM_SECONDS = 0.2
+"""Until a service is asked again that had no room."""
 
 _Request = TypeVar("_Request")
 _Response = TypeVar("_Response")
@@ -225,14 +229,26 @@ class Calls:
 
     def _undo(self, running: RunningCall[_Response], name: str, action: str) -> None:
         running.break_off()
-        try:
-            self._store.Wait(store_pb2.WaitRequest(call=name), timeout=_UNDO_SECONDS)
-        except grpc.RpcError as error:
+        deadline = time.monotonic() + _UNDO_SECONDS
+        while (error := self._await_undone(name, deadline - time.monotonic())) is not None:
+            left = deadline - time.monotonic()
+            # A service that has no room for the question says so; one that is gone does not.
+            if error.code() is grpc.StatusCode.UNAVAILABLE and is_told(error) and left > 0:
+                time.sleep(min(_ROOM_SECONDS, left))
+                continue
             _log.warning(
                 "service did not say that a call was undone action=%r code=%s",
                 action,
                 error.code().name,
             )
+            return
+
+    def _await_undone(self, name: str, seconds: float) -> grpc.RpcError | None:
+        try:
+            self._store.Wait(store_pb2.WaitRequest(call=name), timeout=max(seconds, 0.0))
+        except grpc.RpcError as error:
+            return error
+        return None
 
 
 def _result(call: "grpc.Future[_Response]") -> Iterator[_Response]:

@@ -18,6 +18,7 @@ from cas.rpc.limits import DIGESTS
 from cas.rpc.server.batches import batched
 from cas.rpc.server.call import Call
 from cas.rpc.server.prune import PruneCalls
+from cas.rpc.server.registry import ONLY_WORK
 from cas.rpc.server.reporting import reported
 from cas.rpc.server.served import Workshop
 from cas.rpc.server.transfer import MAX_NAME, UploadedBytes, first_message, pieces
@@ -43,7 +44,7 @@ class BlobsServicer:
         | {"prune"}  # unless it is no dry run: see PruneCalls
     )
     UNGUARDED: frozenset[str] = frozenset()
-    LINGERING: frozenset[str] = frozenset()
+    KINDS = ONLY_WORK
 
     def __init__(self, shop: Workshop, prune: PruneCalls) -> None:
         self._shop = shop

@@ -29,6 +29,7 @@ class Call:
         cancellation: Set when the caller goes away, gives up, or its deadline is over.
         key: How the caller named it; empty if not.
         guarded: Whether it works on what is in the vault.
+        has_begun: Whether its first message has come.
     """
 
     def __init__(self, method: str, context: grpc.ServicerContext) -> None:
@@ -36,6 +37,7 @@ class Call:
         self.cancellation = Cancellation()
         self.key = _key(context)
         self.guarded = False
+        self.has_begun = False
         self._places = 0
         self._context = context
         self._waited = 0.0
@@ -62,6 +64,11 @@ class Call:
     def holds_place(self) -> bool:
         """Whether it holds a place for work that goes at the caller's pace."""
         return self._places > 0
+
+    @property
+    def is_at_peer(self) -> bool:
+        """Whether it is the caller's turn."""
+        return self._at_peer_since is not None
 
     @contextmanager
     def at_peer(self) -> Iterator[None]:

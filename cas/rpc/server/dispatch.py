@@ -10,7 +10,7 @@ import keyword
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
@@ -32,7 +32,7 @@ from cas.model.cancellation import begin_operation
 from cas.model.printable import printable
 from cas.rpc.server.call import Call
 from cas.rpc.server.gate import Gate
-from cas.rpc.server.registry import CallObserver, RunningCalls
+from cas.rpc.server.registry import CallObserver, Kind, RunningCalls
 from cas.rpc.server.request_number import begin_request
 from cas.rpc.status import error_status
 from cas.store.guard import VaultGuard
@@ -56,13 +56,13 @@ class Servicer(Protocol):
         READING: Methods that change nothing in the store, so that a vault that must not be written
             is good enough.
         UNGUARDED: Methods that need no store at all, and so work while the vault is locked.
-        LINGERING: Methods that only wait for something to happen.
+        KINDS: What methods do that do not work.
     """
 
     SERVICE: ServiceDescriptor
     READING: frozenset[str]
     UNGUARDED: frozenset[str]
-    LINGERING: frozenset[str]
+    KINDS: Mapping[str, Kind]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class _Method:
         streamed: Its caller sends a stream of requests.
         reads: It changes nothing in the store.
         unguarded: It needs no store.
-        lingers: It only waits.
+        kind: What it does.
     """
 
     path: str
@@ -85,7 +85,7 @@ class _Method:
     streamed: bool
     reads: bool
     unguarded: bool
-    lingers: bool
+    kind: Kind
 
 
 class Dispatcher:
@@ -133,7 +133,7 @@ class Dispatcher:
             streamed=declared.client_streaming,
             reads=name in kind.READING,
             unguarded=name in kind.UNGUARDED,
-            lingers=name in kind.LINGERING,
+            kind=kind.KINDS.get(name, Kind.WORK),
         )
         # Requests come as bytes: what does not parse is the caller's mistake, not gRPC's failure.
         # And all as streams, of one request if there is one: the others gRPC would read before
@@ -215,7 +215,7 @@ class Dispatcher:
         self._observer.call_began(method.path)
         code = "CANCELLED"  # unless it comes to its end
         try:
-            with self._calls.admitted(call, lingers=method.lingers):
+            with self._calls.admitted(call, method.kind):
                 begin_operation(call.cancellation)
                 call.guarded = not method.unguarded
                 self._require_vault(method)
@@ -249,11 +249,13 @@ def _received(raw: Iterator[bytes], call: Call) -> Iterator[bytes]:
     while True:
         try:
             with call.at_peer():
+                call.cancellation.check()  # within: whoever sets it looks whose turn it is
                 message = next(raw, None)
         except grpc.RpcError:
             raise InterruptedOperationError("the caller went away in the middle of it") from None
         if message is None:
             return
+        call.has_begun = True
         call.moved(len(message))
         yield message
 

@@ -16,6 +16,7 @@ from cas.rpc import messages, values
 from cas.rpc.server.batches import batched
 from cas.rpc.server.call import Call
 from cas.rpc.server.prune import PruneCalls
+from cas.rpc.server.registry import ONLY_WORK
 from cas.rpc.server.reporting import reported
 from cas.rpc.server.served import Workshop
 from cas.rpc.server.transfer import MAX_NAME, UploadedBytes, first_message, written
@@ -39,7 +40,7 @@ class ImagesServicer:
         | {"prune"}  # unless it is no dry run: see PruneCalls
     )
     UNGUARDED: frozenset[str] = frozenset()
-    LINGERING: frozenset[str] = frozenset()
+    KINDS = ONLY_WORK
 
     def __init__(self, shop: Workshop, prune: PruneCalls) -> None:
         self._shop = shop

@@ -1,12 +1,22 @@
 """The calls that are running: how many there may be, who waits for one, which of them hang."""
 
-__all__ = ["NO_OBSERVER", "CallObserver", "Patience", "RunningCalls", "watched"]
+__all__ = [
+    "NO_OBSERVER",
+    "ONLY_WORK",
+    "CallObserver",
+    "Kind",
+    "Patience",
+    "RunningCalls",
+    "watched",
+]
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
 from typing import Protocol
 
 from cas.errors import ServiceUnavailableError
@@ -41,52 +51,75 @@ NO_OBSERVER: CallObserver = _NoObserver()
 """Nobody counts."""
 
 
+class Kind(Enum):
+    """What a call does; each kind has places of its own, so that none shuts out another."""
+
+    WORK = "work"
+    LISTEN = "listen"
+    """It tells what happens, and may last for ever."""
+    AWAIT = "await"
+    """It returns when another one is undone."""
+    DESCRIBE = "describe"
+    """It tells of the service, and may last for ever."""
+    PROBE = "probe"
+    """It says at once whether the service answers, also while that is being stopped."""
+
+
+ONLY_WORK: Mapping[str, Kind] = MappingProxyType({})
+"""The kinds of a service whose methods all work."""
+
+
 @dataclass(frozen=True, slots=True)
 class Patience:
     """How long a caller may keep its call waiting, in seconds; see :meth:`Call.seconds_at_peer`.
 
     Args:
         stalled: If nobody minds.
-        wanted: While others wait for a place like the one that its call holds.
+        wanted: While others wait for a place like the one that its call holds, or were refused
+            because so many calls of its kind run.
+        first: Before its first message.
     """
 
     stalled: float = 300.0
     wanted: float = 10.0
+    first: float = 10.0
+
+    @property
+    def shortest(self) -> float:
+        """The shortest of them."""
+        return min(self.stalled, self.wanted, self.first)
 
 
 class RunningCalls:
     """The running calls of one server.
 
-    Calls that only wait for something to happen (``lingering``) are counted apart: they take
-    nothing but a thread, and may last for ever.
-
     Args:
-        working: How many may work at once.
-        lingering: How many may linger at once.
+        places: How many of each kind may run at once.
         patience: How long a caller may keep a call waiting for it.
         gates: Where calls wait for others.
     """
 
     def __init__(
-        self, *, working: int, lingering: int, patience: Patience, gates: Sequence[Gate]
+        self, places: Mapping[Kind, int], *, patience: Patience, gates: Sequence[Gate]
     ) -> None:
-        self._limits = {False: working, True: lingering}
+        self._places = places
         self._patience = patience
         self._gates = gates
         self._changed = threading.Condition()
-        self._calls: dict[Call, bool] = {}
+        self._calls: dict[Call, Kind] = {}
+        self._refused: set[Kind] = set()
         self._closed = False
 
     @contextmanager
-    def admitted(self, call: Call, *, lingers: bool) -> Iterator[None]:
+    def admitted(self, call: Call, kind: Kind) -> Iterator[None]:
         """Count a call as running, as long as the context lasts.
 
         Raises:
             ServiceUnavailableError: There are as many as there may be, or the service ends.
         """
         with self._changed:
-            self._require_room(lingers=lingers)
-            self._calls[call] = lingers
+            self._require_room(kind)
+            self._calls[call] = kind
         try:
             yield
         finally:
@@ -94,45 +127,57 @@ class RunningCalls:
                 del self._calls[call]
                 self._changed.notify_all()
 
-    def _require_room(self, *, lingers: bool) -> None:
-        if self._closed:
+    def _require_room(self, kind: Kind) -> None:
+        if self._closed and kind is not Kind.PROBE:
             raise ServiceUnavailableError("the service is being stopped; try again when it is back")
-        limit = self._limits[lingers]
-        if sum(each is lingers for each in self._calls.values()) >= limit:
+        limit = self._places[kind]
+        if self._count(kind) >= limit:
+            self._refused.add(kind)
             raise ServiceUnavailableError(
                 f"the service has {limit} calls running and takes no more; try again in a moment",
                 limit=limit,
             )
 
+    def _count(self, kind: Kind) -> int:
+        return sum(each is kind for each in self._calls.values())
+
     @property
     def count(self) -> int:
         """Calls that work."""
         with self._changed:
-            return sum(not lingers for lingers in self._calls.values())
+            return self._count(Kind.WORK)
 
     def wait_for(self, key: str, cancel: Cancellation) -> None:
-        """Return when no call runs that its caller gave this key.
+        """Return when no call works that its caller gave this key.
 
         Raises:
             InterruptedOperationError: ``cancel`` was set.
         """
         with self._changed:
-            while any(call.key == key and not lingers for call, lingers in self._calls.items()):
+            while any(call.key == key and kind is Kind.WORK for call, kind in self._calls.items()):
                 cancel.check()
                 self._changed.wait(_POLL_SECONDS)
 
     def close(self) -> None:
-        """Admit no more, and end those that linger. Idempotent."""
+        """Admit no more, and end those that may last for ever. Idempotent."""
         with self._changed:
             self._closed = True
-            lingering = [call for call, lingers in self._calls.items() if lingers]
-        for call in lingering:
+            ending = [
+                call for call, kind in self._calls.items() if kind not in (Kind.WORK, Kind.PROBE)
+            ]
+        for call in ending:
             call.cancellation.set()
+            if call.is_at_peer:
+                call.break_off()
 
     def await_end(self, seconds: float) -> bool:
-        """Wait until no call runs; False if some still do after that time."""
+        """Wait until no call runs but probes; False if some still do after that time."""
+
+        def ended() -> bool:
+            return len(self._calls) == self._count(Kind.PROBE)
+
         with self._changed:
-            return self._changed.wait_for(lambda: not self._calls, seconds)
+            return self._changed.wait_for(ended, seconds)
 
     def end_guarded(self) -> None:
         """End the calls that work on what is in the vault, which is being locked. Idempotent.
@@ -143,7 +188,7 @@ class RunningCalls:
             guarded = [call for call in self._calls if call.guarded]
         for call in guarded:
             call.cancellation.set()
-            if call.seconds_at_peer():
+            if call.is_at_peer:
                 call.break_off()
 
     def break_off_stalled(self) -> None:
@@ -151,14 +196,18 @@ class RunningCalls:
         # Any gate: who holds a place of one may have a lock that a call within another waits for.
         wanted = any(gate.is_wanted for gate in self._gates)
         with self._changed:
-            calls = list(self._calls)
-        for call in calls:
-            hurried = wanted and call.holds_place
-            if call.seconds_at_peer() > (
-                self._patience.wanted if hurried else self._patience.stalled
-            ):
+            calls, refused = dict(self._calls), self._refused
+            self._refused = set()
+        for call, kind in calls.items():
+            hurried = kind in refused or (wanted and call.holds_place)
+            if call.seconds_at_peer() > self._seconds_for(call, hurried=hurried):
                 _log.warning("caller stalls, call broken off method=%s", call.method)
                 call.break_off()
+
+    def _seconds_for(self, call: Call, *, hurried: bool) -> float:
+        if not call.has_begun:
+            return self._patience.first
+        return self._patience.wanted if hurried else self._patience.stalled
 
 
 @contextmanager

@@ -19,13 +19,14 @@ from cas.rpc.limits import MESSAGE_BYTES
 from cas.rpc.server.blobs import BlobsServicer
 from cas.rpc.server.dispatch import Dispatcher, Servicer
 from cas.rpc.server.gate import Gate
+from cas.rpc.server.health import HealthServicer
 from cas.rpc.server.images import ImagesServicer
 from cas.rpc.server.paths import AllowedPaths
 from cas.rpc.server.prune import PruneCalls
-from cas.rpc.server.registry import NO_OBSERVER, CallObserver, Patience, RunningCalls, watched
+from cas.rpc.server.reflection import ReflectionServicer
+from cas.rpc.server.registry import NO_OBSERVER, CallObserver, Kind, Patience, RunningCalls, watched
 from cas.rpc.server.served import Gates, ServedStore, Workshop
 from cas.rpc.server.socket_file import SocketFile
-from cas.rpc.server.standard import StandardServices
 from cas.rpc.server.store import StoreServicer
 from cas.rpc.server.vault import OpenVaults, VaultServicer
 from cas.rpc.server.volume_snapshots import VolumeSnapshotsServicer
@@ -36,11 +37,16 @@ from cas.store.workers import WorkerPool
 _log = logging.getLogger(__name__)
 
 _WORKING = 128
-"""Calls at once; the next are refused and may come again."""
-_LINGERING = 64
-"""Calls that only wait, such as listeners for events."""
+_PLACES = {
+    Kind.WORK: _WORKING,
+    Kind.LISTEN: 64,
+    Kind.AWAIT: 32,
+    Kind.DESCRIBE: 8,
+    Kind.PROBE: 16,
+}
+"""Calls of each kind at once; the next are refused and may come again."""
 _REFUSING = 16
-"""Threads that tell others that there is no room."""
+"""Threads that tell others that there is no room: there is always one, so gRPC needs no limit."""
 _BULK = 4
 """Calls that move content at our own pace at once: each may hold some chunks of 1 MiB per worker.
 More at once were no faster on 2 cores."""
@@ -68,6 +74,7 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 64 * 1024),
     ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_concurrent_streams", 256),
     ("grpc.max_allowed_incoming_connections", 1024),
 )
 
@@ -134,37 +141,43 @@ class Server:
             account=Gate(_ACCOUNTS),
         )
         self._calls = RunningCalls(
-            working=_WORKING,
-            lingering=_LINGERING,
-            patience=patience,
-            gates=(self._large, *self._gates.all),
+            _PLACES, patience=patience, gates=(self._large, *self._gates.all)
         )
-        self._watch_seconds = min(_WATCH_SECONDS, patience.stalled / 4, patience.wanted / 4)
+        self._watch_seconds = min(_WATCH_SECONDS, patience.shortest / 4)
         self._workers = WorkerPool(_WORKING, "cas-rpc-work")
-        self._threads = ThreadPoolExecutor(_WORKING + _LINGERING + _REFUSING, "cas-rpc")
+        self._threads = ThreadPoolExecutor(sum(_PLACES.values()) + _REFUSING, "cas-rpc")
         self._guard = VaultGuard(settings.layout, require_encryption=settings.require_encryption)
         self._servicers: dict[type[Servicer], Servicer] = {}
-        self._standard = StandardServices(
+        self._health = HealthServicer(
             [kind.SERVICE.full_name for kind in _OF_THE_STORE],
             always=[VaultServicer.SERVICE.full_name],
-            calls=self._calls,
         )
-        self._grpc = grpc.server(
-            self._threads, options=_OPTIONS, maximum_concurrent_rpcs=2 * (_WORKING + _LINGERING)
-        )
-        dispatcher = Dispatcher(self._guard, self._calls, self._large, observer)
-        self._grpc.add_generic_rpc_handlers(self._handlers(dispatcher, vaults))
-        self._standard.register(self._grpc)
+        self._grpc = grpc.server(self._threads, options=_OPTIONS)
+        self._grpc.add_generic_rpc_handlers(self._handlers(vaults, observer))
         self._resources = ExitStack()
         self._stopped = False
         if store is not None:
             self.open_store(store)
 
-    def _handlers(self, dispatcher: Dispatcher, vaults: OpenVaults) -> list[grpc.GenericRpcHandler]:
+    def _handlers(self, vaults: OpenVaults, observer: CallObserver) -> list[grpc.GenericRpcHandler]:
+        dispatcher = Dispatcher(self._guard, self._calls, self._large, observer)
+        apart = Dispatcher(self._guard, self._calls, self._large, NO_OBSERVER)
         of_the_store = [
             dispatcher.handlers(kind, partial(self._of_the_store, kind)) for kind in _OF_THE_STORE
         ]
-        return [*of_the_store, dispatcher.handlers(VaultServicer, partial(VaultServicer, vaults))]
+        served: list[type[Servicer]] = [
+            *_OF_THE_STORE,
+            VaultServicer,
+            HealthServicer,
+            ReflectionServicer,
+        ]
+        reflection = ReflectionServicer([kind.SERVICE.full_name for kind in served])
+        return [
+            *of_the_store,
+            dispatcher.handlers(VaultServicer, partial(VaultServicer, vaults)),
+            apart.handlers(HealthServicer, lambda: self._health),
+            apart.handlers(ReflectionServicer, lambda: reflection),
+        ]
 
     def open_store(self, store: ServedStore) -> None:
         """Answer the calls for the store from now on.
@@ -229,7 +242,7 @@ class Server:
         Args:
             serving: Whether the store can be worked with.
         """
-        self._standard.set_serving(serving=serving)
+        self._health.set_serving(serving=serving)
 
     def end_guarded_calls(self) -> None:
         """End what works on the vault, which is being locked, and may be called again and again."""
@@ -260,7 +273,7 @@ class Server:
         if self._stopped:  # the waiting was done
             return self._calls.await_end(0)
         self._stopped = True
-        self._standard.close()
+        self._health.close()
         self._calls.close()
         # gRPC would answer CANCELLED to calls that come now; from us they hear to come again.
         over = self._calls.await_end(grace_seconds)

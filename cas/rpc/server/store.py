@@ -2,8 +2,9 @@
 
 __all__ = ["StoreServicer"]
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 
 from cas import __version__
 from cas._gen.cas.v1 import store_pb2, types_pb2
@@ -14,7 +15,7 @@ from cas.rpc import messages
 from cas.rpc.server.batches import batched
 from cas.rpc.server.call import Call
 from cas.rpc.server.prune import PruneCalls
-from cas.rpc.server.registry import RunningCalls
+from cas.rpc.server.registry import Kind, RunningCalls
 from cas.rpc.server.reporting import reported
 from cas.rpc.server.served import Workshop
 from cas.store.account.usage import StoreUsage
@@ -41,7 +42,7 @@ class StoreServicer:
         | {"prune", "check"}  # unless they are to change something: they look themselves
     )
     UNGUARDED = frozenset({"version", "wait"})
-    LINGERING = frozenset({"wait", "events"})
+    KINDS: Mapping[str, Kind] = MappingProxyType({"wait": Kind.AWAIT, "events": Kind.LISTEN})
 
     def __init__(
         self, shop: Workshop, prune: PruneCalls, calls: RunningCalls, *, message_bytes: int

@@ -18,6 +18,7 @@ from cas.fsops.secrets import Secret, lock_process_memory
 from cas.model.vault_settings import VaultName
 from cas.rpc import vault_values
 from cas.rpc.server.call import Call
+from cas.rpc.server.registry import ONLY_WORK
 from cas.vault.key import KEY_BYTES
 from cas.vault.passphrase import AskPassphrase
 from cas.vault.vaults import Vaults
@@ -51,7 +52,7 @@ class VaultServicer:
     SERVICE = vault_pb2.DESCRIPTOR.services_by_name["Vault"]
     READING = frozenset({"init", "unlock", "lock", "status", "reseal", "recover"})
     UNGUARDED = READING
-    LINGERING: frozenset[str] = frozenset()
+    KINDS = ONLY_WORK
 
     def __init__(self, open_vaults: OpenVaults) -> None:
         self._open_vaults = open_vaults

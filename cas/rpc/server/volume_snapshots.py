@@ -8,6 +8,7 @@ from cas._gen.cas.v1 import volumes_pb2
 from cas.model.volume_name import VolumeName
 from cas.rpc.server.batches import batched
 from cas.rpc.server.call import Call
+from cas.rpc.server.registry import ONLY_WORK
 from cas.rpc.server.served import Workshop
 from cas.rpc.volume_snapshot_messages import volume_snapshot
 from cas.volumes.status import VolumeSnapshot
@@ -23,7 +24,7 @@ class VolumeSnapshotsServicer:
     SERVICE = volumes_pb2.DESCRIPTOR.services_by_name["VolumeSnapshots"]
     READING = frozenset({"list"})
     UNGUARDED: frozenset[str] = frozenset()
-    LINGERING: frozenset[str] = frozenset()
+    KINDS = ONLY_WORK
 
     def __init__(self, shop: Workshop) -> None:
         self._snapshots = shop.store.volume_snapshots

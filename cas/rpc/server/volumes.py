@@ -12,6 +12,7 @@ from cas.model.volume_name import VolumeName
 from cas.rpc import volume_messages
 from cas.rpc.server.batches import batched
 from cas.rpc.server.call import Call
+from cas.rpc.server.registry import ONLY_WORK
 from cas.rpc.server.reporting import reported
 from cas.rpc.server.served import Workshop
 from cas.rpc.status import error_message
@@ -29,7 +30,7 @@ class VolumesServicer:
     SERVICE = volumes_pb2.DESCRIPTOR.services_by_name["Volumes"]
     READING = frozenset({"list", "get", "usage"})
     UNGUARDED: frozenset[str] = frozenset()
-    LINGERING: frozenset[str] = frozenset()
+    KINDS = ONLY_WORK
 
     def __init__(self, shop: Workshop) -> None:
         self._shop = shop

@@ -27,15 +27,26 @@ from cas._gen.cas.v1 import (
     volumes_pb2,
     volumes_pb2_grpc,
 )
+from cas.app import Case
 from cas.model.settings import Settings
 from cas.rpc.limits import DIGESTS, PIECE_BYTES
+from cas.rpc.server.registry import Patience
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import build_layer, file
-from tests.support.rpc import Service, connect, falling_silent, last
+from tests.support.rpc import (
+    Service,
+    connect,
+    error_info,
+    failing,
+    falling_silent,
+    last,
+    serve,
+)
 from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
 
 CALLERS = 64
+_WORKING = 128
 _MIB = 1024 * 1024
 _ROOT = Path(__file__).parents[4]
 _RESIDENT_MIB = 120
@@ -297,20 +308,57 @@ def _begins(service: Service) -> bool:
     return True
 
 
-def test_flood_of_connections_does_not_end_the_service(service: Service) -> None:
-    """Hundreds come and ask; no more are refused than are beyond what is worked on at once."""
+def _ask_over(channels: list[grpc.Channel]) -> list["grpc.Future[store_pb2.VersionResponse]"]:
+    request = store_pb2.VersionRequest()
+    return [store_pb2_grpc.StoreStub(channel).Version.future(request) for channel in channels]
+
+
+def test_as_many_connections_as_calls_may_run_are_all_answered(service: Service) -> None:
+    """Nobody is refused who asks when there is room."""
     with ExitStack() as stack:
-        channels = [stack.enter_context(service.connect()) for _ in range(200)]
-        futures = [
-            store_pb2_grpc.StoreStub(channel).Version.future(store_pb2.VersionRequest())
-            for channel in channels
-        ]
-        answered = 0
-        for future in futures:
-            try:
-                answered += bool(future.result(timeout=60).cas)
-            except grpc.RpcError as error:
-                assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017
-    assert answered >= 128
-    assert service.store.Version(store_pb2.VersionRequest()).cas
-    wait_for(lambda: service.server.running == 0)
+        channels = [stack.enter_context(service.connect()) for _ in range(_WORKING)]
+        assert all(future.result(timeout=60).cas for future in _ask_over(channels))
+
+
+def test_flood_of_connections_is_refused_by_the_service_itself(case: Case, allowed: Path) -> None:
+    """While as many calls run as may, each of hundreds hears from us that it may come again."""
+    patience = Patience(stalled=300, wanted=300, first=300)
+    with (
+        serve(case, allowed, patience=patience) as service,
+        falling_silent() as silent,
+        ExitStack() as stack,
+    ):
+        upload = blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader())
+        running = [service.blobs.Upload.future(silent(upload)) for _ in range(_WORKING)]
+        wait_for(lambda: service.server.running == _WORKING)
+        for future in _ask_over([stack.enter_context(service.connect()) for _ in range(300)]):
+            with failing(grpc.StatusCode.UNAVAILABLE, "service-unavailable"):
+                future.result(timeout=60)
+        for call in running:
+            call.cancel()
+        wait_for(lambda: service.server.running == 0)
+        assert service.store.Version(store_pb2.VersionRequest()).cas
+
+
+def test_callers_who_do_not_go_on_make_room_when_others_are_refused(
+    case: Case, allowed: Path
+) -> None:
+    """Without anybody's help, and soon."""
+    with (
+        serve(case, allowed, patience=Patience(wanted=0.5)) as service,
+        falling_silent() as silent,
+    ):
+        upload = blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader())
+        running = [service.blobs.Upload.future(silent(upload)) for _ in range(_WORKING)]
+        wait_for(lambda: service.server.running == _WORKING)
+        wait_for(lambda: _answers(service))
+        for call in running:
+            call.cancel()
+
+
+def _answers(service: Service) -> bool:
+    try:
+        return bool(service.store.Version(store_pb2.VersionRequest(), timeout=30).cas)
+    except grpc.RpcError as error:
+        assert error_info(error).reason == "service-unavailable"  # noqa: PT017
+        return False

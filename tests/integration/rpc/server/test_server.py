@@ -28,8 +28,10 @@ from tests.support.serving import server_of
 from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
 
+_CHECK = "/grpc.health.v1.Health/Check"
 _GET = "/cas.v1.Blobs/Get"
 _MIB = 1024 * 1024
+_PATIENT = Patience(stalled=300, wanted=300, first=300)
 _NAMES = ["cas.v1.Blobs", "cas.v1.Images", "cas.v1.Store", "cas.v1.Vault", "cas.v1.Volumes"]
 
 
@@ -184,12 +186,12 @@ def test_calls_whose_message_does_not_come_are_counted_and_others_refused(
 ) -> None:
     """Callers who open more calls than may run and send nothing make nobody deaf."""
     with (
-        serve(case, allowed) as service,
+        serve(case, allowed, patience=_PATIENT) as service,
         service.connect() as channel,
         falling_silent() as silent,
     ):
         method: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(_GET)
-        calls = [method.future(silent()) for _ in range(210)]
+        calls = [method.future(silent()) for _ in range(250)]
         wait_for(lambda: service.server.running == 128)
         with failing(grpc.StatusCode.UNAVAILABLE, "service-unavailable"):
             service.store.Version(store_pb2.VersionRequest(), timeout=30)
@@ -201,10 +203,40 @@ def test_calls_whose_message_does_not_come_are_counted_and_others_refused(
         assert service.store.Version(store_pb2.VersionRequest()).cas
 
 
-def test_caller_who_sends_no_message_is_broken_off(case: Case, allowed: Path) -> None:
-    """A call whose only message does not come ends after a while, as any other that stalls."""
+def test_probes_whose_message_does_not_come_make_nobody_deaf(case: Case, allowed: Path) -> None:
+    """More of them than gRPC has threads: calls are answered, the service counts as answering, and
+    after a short time health tells again what it is asked.
+    """
+    patience = Patience(first=0.5)
     with (
-        serve(case, allowed, patience=Patience(stalled=0.5)) as service,
+        serve(case, allowed, patience=patience) as service,
+        service.connect() as channel,
+        falling_silent() as silent,
+        HealthProbe(service.socket) as probe,
+    ):
+        method: grpc.StreamUnaryMultiCallable[bytes, bytes] = channel.stream_unary(_CHECK)
+        calls = [method.future(silent()) for _ in range(250)]
+        assert service.store.Version(store_pb2.VersionRequest(), timeout=30).cas
+        assert probe.answers(30)
+        health: Any = health_pb2_grpc.HealthStub(service.channel)
+        wait_for(lambda: _is_serving(health))
+        for call in calls:
+            call.cancel()
+
+
+def _is_serving(health: Any) -> bool:
+    try:
+        answer = health.Check(health_pb2.HealthCheckRequest(), timeout=30)
+    except grpc.RpcError as error:
+        assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+def test_caller_who_sends_no_message_is_broken_off(case: Case, allowed: Path) -> None:
+    """A call whose first message does not come ends soon."""
+    with (
+        serve(case, allowed, patience=Patience(first=0.5)) as service,
         falling_silent() as silent,
     ):
         method: grpc.StreamUnaryMultiCallable[bytes, bytes] = service.channel.stream_unary(_GET)
@@ -352,12 +384,44 @@ def test_name_of_an_upload_forges_no_line_of_the_log(
     assert len(told) < 2_000
 
 
+def test_health_of_a_service_that_stops_is_told_until_its_end(case: Case, allowed: Path) -> None:
+    """It is not serving: a probe hears so while running calls end, and a watcher with it."""
+    path = allowed / "x"
+    path.write_bytes(os.urandom(_MIB))
+    with serve(case, allowed) as service, halted(Effect.FSYNC, "stage") as halt:
+        health: Any = health_pb2_grpc.HealthStub(service.channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        next(watch)
+        call = service.blobs.Ingest(blobs_pb2.IngestBlobRequest(path=str(path)))
+        halt.await_reached()
+        stopper = threading.Thread(target=service.server.stop, args=(60,))
+        stopper.start()
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        answer = health.Check(health_pb2.HealthCheckRequest(), timeout=30)
+        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        halt.release()
+        assert last(call).ingested.created
+        stopper.join()
+
+
+def test_listeners_do_not_keep_anybody_from_waiting_for_a_call_to_be_undone(
+    service: Service,
+) -> None:
+    """As many events as may be listened to, and questions about the services as well."""
+    listeners = [service.store.Events(store_pb2.EventsRequest()) for _ in range(64)]
+    for listener in listeners:
+        next(listener)
+    service.store.Wait(store_pb2.WaitRequest(call="x"), timeout=30)
+    for listener in listeners:
+        listener.cancel()
+
+
 def test_reflection_beyond_the_limit_is_told_to_come_again(case: Case, allowed: Path) -> None:
     """The status says that the service is busy, with our details."""
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     with serve(case, allowed) as service, falling_silent() as silent:
         stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
-        streams = [stub.ServerReflectionInfo(silent(request)) for _ in range(64)]
+        streams = [stub.ServerReflectionInfo(silent(request)) for _ in range(8)]
         for stream in streams:
             next(stream)
         with failing(grpc.StatusCode.UNAVAILABLE, "service-unavailable"):

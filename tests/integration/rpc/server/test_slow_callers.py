@@ -22,7 +22,7 @@ from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
 
 _MIB = 1024 * 1024
-_MORE_THAN_PLACES = 20
+_MORE_THAN_PLACES = 10
 _SECONDS = 60
 """Deadline of calls that must get through."""
 
@@ -159,7 +159,7 @@ def test_caller_who_keeps_others_waiting_is_broken_off(
     case: Case, allowed: Path, occupy: Occupy, ask: Ask
 ) -> None:
     """Whoever waits for a place gets one, and nothing is left of those who did not go on."""
-    patience = Patience(wanted=0.5)
+    patience = Patience(wanted=1)
     with serve(case, allowed, patience=patience) as service, falling_silent() as silent:
         calls = _fill(service, occupy, silent, _MORE_THAN_PLACES)
         ask(service)

@@ -15,12 +15,14 @@ from cas.errors import (
     DeadlineExceededError,
     InternalError,
     InterruptedOperationError,
+    ServiceUnavailableError,
     SourceNotFoundError,
 )
 from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS
 from cas.rpc.client.calls import Calls
 from cas.rpc.client.running import Send
+from cas.rpc.status import error_status
 
 WAIT_SECONDS = 20.0
 
@@ -35,6 +37,7 @@ class _Store(store_pb2_grpc.StoreServicer):
         self.undone = threading.Event()
         self.names: set[str] = set()
         self.holds_back = False
+        self.refusals = 0
 
     def Check(  # noqa: N802
         self, request: store_pb2.CheckRequest, context: grpc.ServicerContext
@@ -51,6 +54,9 @@ class _Store(store_pb2_grpc.StoreServicer):
     def Wait(  # noqa: N802
         self, request: store_pb2.WaitRequest, context: grpc.ServicerContext
     ) -> store_pb2.WaitResponse:
+        if self.refusals:
+            self.refusals -= 1
+            context.abort_with_status(error_status(ServiceUnavailableError("no room")))
         if request.call not in self.names:
             return store_pb2.WaitResponse()
         if self.holds_back:
@@ -145,6 +151,19 @@ def test_stream_that_is_closed_early_is_undone_before_the_caller_goes_on(
         next(answers)
         assert store.under_way.wait(WAIT_SECONDS)
 
+    assert store.undone.is_set()
+
+
+def test_service_without_room_for_the_question_is_asked_again_until_the_call_is_undone(
+    calls: Calls, store: _Store
+) -> None:
+    """Being told to come again is no reason to go on while something is under way."""
+    store.refusals = 2
+    with closing(_check(calls)) as answers:
+        next(answers)
+        assert store.under_way.wait(WAIT_SECONDS)
+
+    assert store.refusals == 0
     assert store.undone.is_set()
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from cas.errors import SizeMismatchError, SourceNotFoundError
-from cas.model.limits import CHUNK_BYTES, Limits
+from cas.model.limits import Limits
 from cas.model.progress import NO_PROGRESS
 from cas.rpc.client.archive_upload import send_archive
 from cas.rpc.client.reading import iter_pieces
+from cas.rpc.limits import PIECE_BYTES
 from cas.store.content.sources import FileSource
 from tests.support.images import (
     BuiltImage,
@@ -115,27 +116,27 @@ def test_image_with_holes_is_sent_without_what_is_missing(tmp_path: Path) -> Non
 def test_nothing_larger_than_a_chunk_is_sent_at_once(tmp_path: Path) -> None:
     """Memory and messages are bounded, and small files share a message."""
     image = build_image(
-        [[file("large", os.urandom(3 * CHUNK_BYTES + 17))], [file("small", b"x")]],
+        [[file("large", os.urandom(3 * PIECE_BYTES + 17))], [file("small", b"x")]],
         compression=Compression.NONE,
     )
 
     sizes = list(map(len, _sent(image.write_oci_layout(tmp_path))))
 
-    assert max(sizes) <= CHUNK_BYTES
+    assert max(sizes) <= PIECE_BYTES
     assert len(sizes) < 10
 
 
 def test_file_that_shrinks_while_it_is_sent_is_refused(tmp_path: Path) -> None:
     """A tar that tells a wrong size would shift everything after it."""
     image = build_image(
-        [[file("large", os.urandom(4 * CHUNK_BYTES))]], compression=Compression.NONE
+        [[file("large", os.urandom(4 * PIECE_BYTES))]], compression=Compression.NONE
     )
     layout = image.write_oci_layout(tmp_path)
     blob = layout / "blobs/sha256" / image.layers[0].digest.removeprefix("sha256:")
 
     def shrink(chunk: bytes) -> None:
-        if len(chunk) == CHUNK_BYTES:
-            os.truncate(blob, CHUNK_BYTES)
+        if len(chunk) == PIECE_BYTES:
+            os.truncate(blob, PIECE_BYTES)
 
     with pytest.raises(SizeMismatchError, match="changes while it is read"):
         send_archive(layout, shrink, origin="it", limits=Limits(), progress=NO_PROGRESS)
@@ -143,12 +144,12 @@ def test_file_that_shrinks_while_it_is_sent_is_refused(tmp_path: Path) -> None:
 
 def test_stream_and_file_are_sent_as_they_are(tmp_path: Path) -> None:
     """What they hold is the service's to find out."""
-    data = os.urandom(CHUNK_BYTES + 5)
+    data = os.urandom(PIECE_BYTES + 5)
     path = tmp_path / "archive"
     path.write_bytes(data)
 
     assert b"".join(_sent(io.BytesIO(data))) == data
-    assert list(map(len, _sent(path))) == [CHUNK_BYTES, 5]
+    assert list(map(len, _sent(path))) == [PIECE_BYTES, 5]
 
 
 def test_missing_archive_is_not_found(tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_missing_archive_is_not_found(tmp_path: Path) -> None:
 def test_upload_of_a_file_tells_its_progress(tmp_path: Path) -> None:
     """Each chunk counts when somebody has taken it, and the end is told."""
     path = tmp_path / "file"
-    path.write_bytes(bytes(CHUNK_BYTES + 1))
+    path.write_bytes(bytes(PIECE_BYTES + 1))
     told: list[tuple[object, ...]] = []
 
     class _Watcher:
@@ -178,8 +179,8 @@ def test_upload_of_a_file_tells_its_progress(tmp_path: Path) -> None:
 
     name = repr(str(path))
     assert told == [
-        ("upload", name, CHUNK_BYTES + 1, "B"),
-        ("upload", name, CHUNK_BYTES),
+        ("upload", name, PIECE_BYTES + 1, "B"),
+        ("upload", name, PIECE_BYTES),
         ("upload", name, 1),
         ("upload", name),
     ]
