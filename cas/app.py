@@ -318,6 +318,7 @@ class Case:
         """
         from cas.pull.leftovers import sweep_transfers
         from cas.store.content.ingest import Ingest
+        from cas.upgrade.settling import sweep_temporary_copies
 
         self.guard.check_writable()
         self.leasing.reap()
@@ -326,6 +327,7 @@ class Case:
         check_operation()
         Ingest(self.backing).sweep()
         sweep_transfers(self.settings.layout)
+        sweep_temporary_copies(self.settings.layout)
 
     def check_store(
         self,

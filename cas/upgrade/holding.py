@@ -20,6 +20,15 @@ class Holding:
         self._layout = layout
         self._held: set[str] = set()
 
+    def begin(self) -> None:
+        """Hold every volume until the run is over, so that a kill lets nobody make them meanwhile.
+
+        Raises:
+            NoSpaceError: No room to note it.
+            StorageError: Any other failed system call.
+        """
+        hold(self._layout, ALL_VOLUMES, "an upgrade was begun and did not come to its end")
+
     def heed(self, outcome: Outcome) -> None:
         """Hold the volume of something that failed, or all where nobody knows which it is.
 

@@ -35,6 +35,8 @@ class Summary:
         interrupted: Whether it was stopped before its end.
         checkpoint: The configuration that was read; empty if none could be.
         problem: Why none could be; empty otherwise.
+        needed: Bytes that all copies needed at most at a time.
+        free: Bytes that could be used for them.
     """
 
     phase: str
@@ -43,6 +45,8 @@ class Summary:
     interrupted: bool
     checkpoint: str
     problem: str
+    needed: int
+    free: int
 
 
 def plan_document(planned: Planned) -> dict[str, object]:
@@ -101,6 +105,8 @@ def encode_report(
         "exit_code": status,
         "checkpoint": summary.checkpoint or None,
         "problem": summary.problem or None,
+        "needed": summary.needed,
+        "free": summary.free,
         "counts": {
             result.value: sum(item["result"] == result.value for item in items) for result in Result
         },

@@ -1,6 +1,6 @@
 """Looks at what a killed run left, before a plan is made."""
 
-__all__ = ["remove_temporary_copies", "settle"]
+__all__ = ["remove_temporary_copies", "settle", "sweep_temporary_copies"]
 
 from collections.abc import Callable
 from datetime import datetime
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import msgspec
 
-from cas.errors import InvalidNameError
+from cas.errors import InvalidNameError, LockTimeoutError
+from cas.fsops.locks import lock
 from cas.fsops.translation import translated
 from cas.fsops.trees import remove_tree
 from cas.model.layout import Layout
@@ -41,6 +42,24 @@ def settle(persist: Path, journal: Journal, device: Device, clock: Callable[[], 
             continue  # the plan says what is left to do
         time = clock().isoformat(timespec="seconds")
         journal.add(msgspec.structs.replace(entry, step=step, time=time))
+
+
+def sweep_temporary_copies(layout: Layout) -> int:
+    """Remove what a killed run was copying, unless a run is under way; part of recovery.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        StorageError: A system call failed.
+    """
+    if not layout.upgrade_journal.exists():
+        return 0
+    try:
+        with lock(layout.upgrade_lock, timeout_seconds=0):
+            return remove_temporary_copies(layout)
+    except LockTimeoutError:
+        return 0
 
 
 def remove_temporary_copies(layout: Layout) -> int:

@@ -8,32 +8,27 @@ __all__ = ["Phase", "Released", "Upgrade"]
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from cas.errors import CheckpointError, NotFoundError, VaultLockedError
-from cas.fsops.durable import make_directory, write_file
+from cas.errors import CheckpointError, LayoutError, NotFoundError, VaultLockedError
+from cas.fsops.durable import make_directory
 from cas.fsops.locks import lock
-from cas.fsops.trees import free_bytes
 from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.settings import Settings
 from cas.store.directories import create_directories
 from cas.store.guard import VaultGuard
 from cas.upgrade.checkpoint_files import ReadCheckpoint, read_checkpoint
-from cas.upgrade.conversion import Conversion
 from cas.upgrade.device import Device
-from cas.upgrade.emptied import remove_emptied
-from cas.upgrade.holding import Holding
-from cas.upgrade.items import Action, Kind, Outcome, Planned, Reason, Result
+from cas.upgrade.items import Outcome, Planned
 from cas.upgrade.journal import Entry, Journal, Step
 from cas.upgrade.latch import read_latch
 from cas.upgrade.matching import VolumeMatching, latch_keys
 from cas.upgrade.old_layout import OldLayout
-from cas.upgrade.order import arrange
 from cas.upgrade.plan import Planner, PlanOptions
-from cas.upgrade.report import Summary, encode_report, status_of
+from cas.upgrade.run import Run
 from cas.upgrade.scan import scan
 from cas.upgrade.settling import remove_temporary_copies, settle
 from cas.volumes.holds import iter_held, release
@@ -89,9 +84,16 @@ class Upgrade:
             options: What is asked for.
 
         Raises:
+            LayoutError: There is no persist directory.
             VaultLockedError: What is in the vault cannot be seen.
             StorageError: A system call failed.
         """
+        if not self._settings.persist.is_dir():
+            raise LayoutError(
+                f"there is no persist directory {str(self._settings.persist)!r}; name another by "
+                "--persist",
+                path=self._settings.persist,
+            )
         if self._guard.is_closed():
             raise VaultLockedError(
                 f"the vault {str(self._layout.vault)!r} is locked, so that nobody can tell what "
@@ -172,46 +174,24 @@ class Upgrade:
     def _run(
         self, journal: Journal, options: PlanOptions, cancel: Cancellation, progress: Progress
     ) -> Iterator[Outcome]:
-        started = self._now()
         device = Device(self._settings.persist, journal)
         if journal.is_new:
-            journal.add(Entry(step=Step.BEGUN, time=started))
+            time = self._clock().isoformat(timespec="seconds")
+            journal.add(Entry(step=Step.BEGUN, time=time))
         settle(self._settings.persist, journal, device, self._clock)
         remove_temporary_copies(self._layout)
         checkpoint = self._checkpoint()
-        conversion = Conversion(
-            device,
-            journal,
+        run = Run(
+            self._settings,
+            phase=Phase.POST_VAULT,
+            device=device,
+            journal=journal,
+            checkpoint=checkpoint,
             clock=self._clock,
-            min_free_bytes=self._settings.limits.min_free_bytes,
             progress=progress,
             cancel=cancel,
         )
-        earlier = [entry for entry in journal.entries() if entry.step is Step.DONE]
-        outcomes: list[Outcome] = []
-        complete = False
-        holding = Holding(self._layout)
-        try:
-            moves = []
-            for planned in self._plan(device, options, checkpoint):
-                if planned.action is not Action.LEAVE:
-                    moves.append(planned)
-                    continue
-                outcomes.append(Outcome(planned, Result.LEFT))
-                holding.heed(outcomes[-1])
-                yield outcomes[-1]
-            store_stays = False
-            for planned in self._arranged(device, moves):
-                outcomes.append(conversion.convert(_without_store(planned, stays=store_stays)))
-                store_stays |= _is_failed_store(outcomes[-1])
-                holding.heed(outcomes[-1])
-                yield outcomes[-1]
-            holding.release_others()
-            remove_emptied(self._old)
-            complete = True
-        finally:
-            summary = self._summary(started, checkpoint, complete=complete)
-            self._write_report(summary, outcomes, earlier)
+        return run.convert(self._plan(device, options, checkpoint))
 
     def _plan(
         self, device: Device, options: PlanOptions, checkpoint: ReadCheckpoint | CheckpointError
@@ -230,42 +210,3 @@ class Upgrade:
             return read_checkpoint(self._old.checkpoints)
         except CheckpointError as error:
             return error
-
-    def _arranged(self, device: Device, moves: Sequence[Planned]) -> list[Planned]:
-        free = free_bytes(self._layout.vault) - self._settings.limits.min_free_bytes
-        return arrange(moves, device.returns_room, free)
-
-    def _summary(
-        self, started: str, checkpoint: ReadCheckpoint | CheckpointError, *, complete: bool
-    ) -> Summary:
-        return Summary(
-            phase=Phase.POST_VAULT,
-            started=started,
-            finished=self._now(),
-            interrupted=not complete,
-            checkpoint="" if isinstance(checkpoint, CheckpointError) else str(checkpoint.path),
-            problem=checkpoint.message if isinstance(checkpoint, CheckpointError) else "",
-        )
-
-    def _write_report(
-        self, summary: Summary, outcomes: Sequence[Outcome], earlier: Sequence[Entry]
-    ) -> None:
-        report = encode_report(summary, outcomes, earlier, status_of(outcomes))
-        write_file(self._layout.upgrade_report, report)
-
-    def _now(self) -> str:
-        return self._clock().isoformat(timespec="seconds")
-
-
-def _is_failed_store(outcome: Outcome) -> bool:
-    return outcome.result is Result.FAILED and outcome.planned.found.kind is Kind.STORE
-
-
-def _without_store(planned: Planned, *, stays: bool) -> Planned:
-    """Leave containers where they are if the store with their snapshots could not be converted."""
-    if not stays or planned.found.kind is not Kind.CONTAINER or planned.action is Action.FINISH:
-        return planned
-    text = "its snapshot is in an old store, which could not be converted"
-    return replace(
-        planned, action=Action.LEAVE, reason=Reason.STORE_NOT_CONVERTED, explanation=text
-    )

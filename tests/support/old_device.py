@@ -19,7 +19,6 @@ from cas.model.settings import Settings
 from cas.upgrade.items import Outcome, Planned
 from cas.upgrade.plan import PlanOptions
 from tests.support.daemon import settings_for
-from tests.support.loopfs import LoopFileSystem
 
 
 def clear_settings(persist: Path) -> Settings:
@@ -167,9 +166,9 @@ class OldDevice:
 
 
 @contextmanager
-def mounted_vault(persist: Path, disk: LoopFileSystem, *, again: bool = False) -> Iterator[None]:
+def mounted_vault(persist: Path, elsewhere: Path, *, again: bool = False) -> Iterator[None]:
     """Let the vault lie on another file system; ``again`` takes the one that is there."""
-    source = disk.path / "vault"
+    source = elsewhere / "vault"
     source.mkdir(exist_ok=again)
     (persist / "vault").mkdir(exist_ok=again)
     subprocess.run(["mount", "--bind", source, persist / "vault"], check=True)

@@ -8,7 +8,7 @@ from tests.support.daemon import persist_directory
 from tests.support.loopfs import LoopFileSystem
 from tests.support.old_device import OldDevice, mounted_vault
 
-__all__ = ["apart", "device", "together"]
+__all__ = ["apart", "bound", "device", "together"]
 
 
 @pytest.fixture
@@ -23,11 +23,21 @@ def together() -> Iterator[OldDevice]:
 def apart(loop_ext4: Callable[[int], LoopFileSystem]) -> Iterator[OldDevice]:
     """The vault on a file system of its own."""
     disk = loop_ext4(192 * 1024 * 1024)
-    with persist_directory() as directory, mounted_vault(directory, disk):
+    with persist_directory() as directory, mounted_vault(directory, disk.path):
         yield OldDevice(directory)
 
 
-@pytest.fixture(params=["together", "apart"])
+@pytest.fixture
+def bound() -> Iterator[OldDevice]:
+    """One file system under two mounts, between which no rename leads."""
+    with persist_directory() as directory:
+        (directory / "m").mkdir()
+        (directory / "elsewhere").mkdir()
+        with mounted_vault(directory / "m", directory / "elsewhere"):
+            yield OldDevice(directory / "m")
+
+
+@pytest.fixture(params=["together", "apart", "bound"])
 def device(request: pytest.FixtureRequest) -> OldDevice:
     """Either."""
     made = request.getfixturevalue(request.param)

@@ -10,9 +10,14 @@ from typing import Any
 
 import pytest
 
-from cas.errors import NoSpaceError
+from cas.app import open_upgrade
+from cas.errors import InterruptedOperationError, NoSpaceError, VolumeHeldError
+from cas.fsops.locks import lock
+from cas.model.cancellation import Cancellation
+from cas.model.volume_name import VolumeName
 from cas.upgrade.items import Outcome
-from cas.volumes.holds import iter_held
+from cas.upgrade.settling import sweep_temporary_copies
+from cas.volumes.holds import check_not_held, iter_held
 from tests.support.old_device import OldApp, OldDevice
 
 _MIB = 1024 * 1024
@@ -220,3 +225,81 @@ def test_run_of_a_sparse_disk_costs_what_its_data_costs(apart: OldDevice) -> Non
     status = apart.new(app).stat()
     assert status.st_size == 20 * 1024 * _MIB
     assert status.st_blocks * 512 < _MIB
+
+
+def test_run_that_is_stopped_goes_on_later(apart: OldDevice) -> None:
+    """Asked to stop in the middle of a copy it undoes that copy, and lets nobody make volumes."""
+    first, second = apart.add(OldApp("first")), apart.add(OldApp("second"))
+    apart.write_checkpoint()
+    olds = [apart.disk(f"{app.old_name()}.raw", os.urandom(3 * _MIB)) for app in (first, second)]
+    cancel = Cancellation()
+
+    class Stopping:
+        def start(self, action: str, item: str, total: int | None, unit: str = "B") -> None:
+            if item == sorted(olds)[1].name:
+                cancel.set()
+
+        def advance(self, action: str, item: str, amount: int) -> None:
+            pass
+
+        def finish(self, action: str, item: str) -> None:
+            pass
+
+    upgrade = open_upgrade(apart.settings)
+    with pytest.raises(InterruptedOperationError):
+        list(upgrade.run(cancel=cancel, progress=Stopping()))
+    layout = apart.settings.layout
+    assert len(list(layout.volumes.iterdir())) == 1
+    assert sum(path.exists() for path in olds) == 1
+    assert _report(apart)["interrupted"]
+    with pytest.raises(VolumeHeldError, match="did not come to its end"):
+        check_not_held(layout, VolumeName.parse(apart.new(OldApp("other")).name))
+    assert set(_results(apart.run()).values()) == {"moved"}
+    assert list(iter_held(layout)) == []
+    assert not _report(apart)["interrupted"]
+
+
+def test_run_adopts_the_volumes_of_other_releases_when_asked(together: OldDevice) -> None:
+    """Disks lose their format, containers keep the key of their snapshot, and clear ones move."""
+    disk, clear, boxed = OldApp("disk"), OldApp("clear"), OldApp("boxed")
+    together.add(clear, clear=True)
+    together.write_checkpoint()
+    volumes = together.settings.layout.volumes
+    volumes.mkdir(parents=True)
+    for app in (disk, clear):
+        (volumes / f"{together.new(app).name}.qcow2").write_text(app.name)
+    (volumes / f"{together.new(boxed).name}.container").mkdir()
+    assert {each.result.value for each in together.run()} == {"left"}
+    assert {each.result.value for each in together.run(adopt_suffixed=True)} == {"moved"}
+    assert together.new(disk).read_text() == "disk"
+    assert together.new(clear, clear=True).read_text() == "clear"
+    key = (together.new(boxed) / "snapshotid.txt").read_text()
+    assert key == f"{together.new(boxed).name}.container"
+
+
+def test_run_leaves_old_data_of_a_volume_that_another_release_has_converted(
+    together: OldDevice,
+) -> None:
+    """EVE's own converter made the volume; what a downgrade made again does not take its name."""
+    app = together.add(OldApp("a"))
+    together.write_checkpoint()
+    old = together.disk(f"{app.old_name()}.raw", b"made again")
+    volumes = together.settings.layout.volumes
+    volumes.mkdir(parents=True)
+    (volumes / f"{together.new(app).name}.raw").write_text("in use")
+    assert {each.planned.reason.value for each in together.run()} == {"suffixed", "foreign-target"}
+    assert old.exists()
+    assert not together.new(app).exists()
+
+
+def test_recovery_removes_a_copy_that_a_killed_run_left(together: OldDevice) -> None:
+    """It has no volume's name, and only the next run would otherwise remove it."""
+    together.write_checkpoint()
+    together.run()
+    layout = together.settings.layout
+    copy = layout.converting(together.new(OldApp("a")))
+    copy.write_text("half")
+    with lock(layout.upgrade_lock):
+        assert sweep_temporary_copies(layout) == 0
+    assert sweep_temporary_copies(layout) == 1
+    assert not copy.exists()
