@@ -185,7 +185,7 @@ with Probe(Path({directory!r}), {account!r}, {options}) as probe:
     ],
     ids=["before it is told anything", "while it loads", "when it is idle", "while it works"],
 )
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_agent_whose_starter_ends_dies_with_it(
     number: signal.Signals, options: str, then: str, agent_settings: Settings
 ) -> None:
