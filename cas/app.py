@@ -34,7 +34,7 @@ from cas.volumes.records import iter_records
 if TYPE_CHECKING:
     from cas.model.volume_record import VolumeRecord
     from cas.pull.pull import Pull
-    from cas.store.account.usage import Usage
+    from cas.store.account.usage import Usage, VolumeShare
     from cas.store.account.why import Why
     from cas.store.check.check import Check
     from cas.store.check.repair import Repair
@@ -193,7 +193,7 @@ class Case:
         """Accounts for the disk."""
         from cas.store.account.usage import Usage
 
-        return Usage(self.backing, others=self._other_content)
+        return Usage(self.backing, others=self._other_content, disks=self._disk_shares)
 
     @cached_property
     def why(self) -> "Why":
@@ -293,6 +293,20 @@ class Case:
     def _volume_records(self) -> "Iterator[VolumeRecord]":
         yield from iter_records(self.settings.layout)
         self.guard.check_open()  # while the vault is locked, nothing in it can be found
+
+    def _disk_shares(self) -> "Iterator[VolumeShare]":
+        from cas.store.account.usage import VolumeShare
+
+        for status in self.volumes.iter_disks():
+            if (disk := status.disk) is not None:
+                yield VolumeShare(
+                    str(status.name),
+                    own_bytes=disk.allocated,
+                    shared_bytes=0,
+                    format=disk.format,
+                    virtual_size=disk.virtual_size,
+                    clear=disk.clear,
+                )
 
     def _other_content(self) -> Iterator[tuple[str, BlobCatalogue]]:
         """Give the content of the other namespaces, which shares the blobs' files."""

@@ -25,9 +25,9 @@ def command(invocation: Invocation, details: bool) -> None:
     is named as unexplained. Of downloads, what nobody has gone on with for an hour has lines of its
     own: "cas prune" gives it back.
 
-    JSON: size, entries (owner, part, size, objects), volumes (name, own_bytes, shared_bytes),
-    images (name, content_bytes, snapshot_bytes, unique_bytes), file_systems (path, capacity, used,
-    free, explained, unexplained).
+    JSON: size, entries (owner, part, size, objects), volumes (name, own_bytes, shared_bytes,
+    snapshot_bytes, format, virtual_size, clear), images (name, content_bytes, snapshot_bytes,
+    unique_bytes), file_systems (path, capacity, used, free, explained, unexplained).
 
     \b
     Example:
@@ -60,6 +60,9 @@ def _document(usage: "StoreUsage") -> dict[str, object]:
                 "own_bytes": row.own_bytes,
                 "shared_bytes": row.shared_bytes,
                 "snapshot_bytes": row.snapshot_bytes,
+                "format": row.format,
+                "virtual_size": row.virtual_size,
+                "clear": row.clear,
             }
             for row in usage.volumes
         ],
@@ -138,7 +141,11 @@ def _print_volumes(invocation: Invocation, usage: "StoreUsage") -> None:
             Column("VOLUME", 38, lambda row: row.name),
             Column("OWN", 9, lambda row: format_size(row.own_bytes)),
             Column("SNAPSHOTS", 9, lambda row: format_size(row.snapshot_bytes)),
-            Column("SHARED", 0, lambda row: format_size(row.shared_bytes)),
+            Column("SHARED", 9, lambda row: format_size(row.shared_bytes)),
+            Column("FORMAT", 9, lambda row: row.format),
+            Column(
+                "DISK", 0, lambda row: format_size(row.virtual_size) if row.virtual_size else ""
+            ),
         ),
         identifier=lambda row: row.name,
         document=lambda row: row.name,

@@ -23,9 +23,9 @@ from cas.errors import VolumeNotFoundError
 from cas.model.volume_name import VolumeName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-    from cas.volumes.status import DiskStatus, VolumeStatus
+    from cas.volumes.status import DiskStatus, ForeignEntry, VolumeStatus
 
 
 _REGISTRY = "docker://"
@@ -221,20 +221,30 @@ def _ensure_pulled(invocation: Invocation, reference: str) -> str:
 
 
 @command.command(name="ls")
+@click.option(
+    "--foreign", is_flag=True, help="Instead: what lies beside them and is no volume of cas."
+)
 @output_options
 @pass_invocation
-def ls(invocation: Invocation) -> None:
+def ls(invocation: Invocation, foreign: bool) -> None:
     """List volumes.
+
+    What older software has named <volume>.<format> is no volume of cas and never touched;
+    --foreign lists it, with whatever else lies there.
 
     JSON: an array of name, state, problem, rootfs, image, root_digest, manifest_digest, chain_id,
     snapshot_key, snapshotter, read_only, created, and for a disk volume disk (path, clear, format,
     virtual_size, allocated, known, image, manifest_digest, blob_digest, size, read_only, created).
+    With --foreign: of path, reason.
 
     \b
     Example:
       cas volume ls -q
     """
     with invocation.case(writing=False) as case:
+        if foreign:
+            _print_foreign(invocation, case.volumes.iter_foreign())
+            return
         print_rows(
             invocation,
             case.volumes.iter_volumes(),
@@ -248,6 +258,19 @@ def ls(invocation: Invocation) -> None:
             identifier=lambda status: str(status.name),
             document=_document,
         )
+
+
+def _print_foreign(invocation: Invocation, entries: "Iterable[ForeignEntry]") -> None:
+    print_rows(
+        invocation,
+        entries,
+        columns=(
+            Column("PATH", 60, lambda entry: str(entry.path)),
+            Column("WHAT", 0, lambda entry: entry.reason),
+        ),
+        identifier=lambda entry: str(entry.path),
+        document=lambda entry: {"path": str(entry.path), "reason": entry.reason},
+    )
 
 
 def _kind(status: "VolumeStatus") -> str:

@@ -251,6 +251,9 @@ def volume_share(value: "VolumeShare") -> store_pb2.VolumeShare:
         own_bytes=value.own_bytes,
         shared_bytes=value.shared_bytes,
         snapshot_bytes=value.snapshot_bytes,
+        format=value.format,
+        virtual_size=value.virtual_size,
+        clear=value.clear,
     )
 
 

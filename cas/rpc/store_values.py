@@ -27,6 +27,7 @@ from pathlib import Path
 from cas._gen.cas.v1 import store_pb2, types_pb2
 from cas.rpc.values import instant, member
 from cas.store.account.usage import (
+    CONTAINER,
     FileSystemUsage,
     ImageUsage,
     StoreUsage,
@@ -120,6 +121,9 @@ def volume_share(message: store_pb2.VolumeShare) -> VolumeShare:
         own_bytes=message.own_bytes,
         shared_bytes=message.shared_bytes,
         snapshot_bytes=message.snapshot_bytes,
+        format=message.format or CONTAINER,
+        virtual_size=message.virtual_size,
+        clear=message.clear,
     )
 
 

@@ -1,6 +1,6 @@
 """Volumes as messages: what the service answers, and what a client asks for."""
 
-__all__ = ["disk", "disk_request", "volume", "volume_record", "volume_usage"]
+__all__ = ["disk", "disk_request", "foreign_entry", "volume", "volume_record", "volume_usage"]
 
 from cas._gen.cas.v1 import volumes_pb2
 from cas.model.disk.format import DiskFormat
@@ -9,7 +9,7 @@ from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.rpc import messages
 from cas.rpc.volume_snapshot_messages import volume_history
-from cas.volumes.status import DiskStatus, VolumeState, VolumeStatus, VolumeUsage
+from cas.volumes.status import DiskStatus, ForeignEntry, VolumeState, VolumeStatus, VolumeUsage
 
 _VOLUME_STATES = {
     VolumeState.ACTIVE: volumes_pb2.VOLUME_STATE_ACTIVE,
@@ -61,6 +61,13 @@ def volume_usage(value: VolumeUsage) -> volumes_pb2.VolumeUsageResponse:
         shared_bytes=value.shared_bytes,
         inodes=value.inodes,
         snapshot_bytes=value.snapshot_bytes,
+    )
+
+
+def foreign_entry(value: ForeignEntry) -> volumes_pb2.ForeignEntry:
+    """Write something that is no volume."""
+    return volumes_pb2.ForeignEntry(
+        path=messages.text(value.path), reason=messages.text(value.reason)
     )
 
 

@@ -1,6 +1,6 @@
 """Messages about volumes as values."""
 
-__all__ = ["disk", "disk_request", "volume", "volume_record", "volume_usage"]
+__all__ = ["disk", "disk_request", "foreign_entry", "volume", "volume_record", "volume_usage"]
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from cas.model.volume_record import VolumeRecord
 from cas.rpc import values
 from cas.rpc.volume_snapshot_values import volume_history
 from cas.store.image.disks import as_digest
-from cas.volumes.status import DiskStatus, VolumeState, VolumeStatus, VolumeUsage
+from cas.volumes.status import DiskStatus, ForeignEntry, VolumeState, VolumeStatus, VolumeUsage
 
 _VOLUME_STATES = {
     volumes_pb2.VOLUME_STATE_ACTIVE: VolumeState.ACTIVE,
@@ -72,6 +72,11 @@ def volume_usage(message: volumes_pb2.VolumeUsageResponse) -> VolumeUsage:
         inodes=message.inodes,
         snapshot_bytes=message.snapshot_bytes,
     )
+
+
+def foreign_entry(message: volumes_pb2.ForeignEntry) -> ForeignEntry:
+    """Read something that is no volume."""
+    return ForeignEntry(Path(message.path), message.reason)
 
 
 def disk(message: volumes_pb2.Disk, name: VolumeName) -> DiskStatus:

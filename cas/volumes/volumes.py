@@ -96,10 +96,8 @@ class Volumes:
         self._containers = ContainerVolumes(
             backing, locks, leasing, activation=self._activation, removal=removal
         )
-        self._kinds: tuple[VolumeKind, ...] = (
-            self._containers,
-            DiskVolumes(backing, locks, disk_removal),
-        )
+        self._disks = DiskVolumes(backing, locks, disk_removal)
+        self._kinds: tuple[VolumeKind, ...] = (self._containers, self._disks)
         self._groups = SnapshotGroups(backing, locks, leasing)
 
     def prepare(
@@ -262,6 +260,11 @@ class Volumes:
             *(kind.statuses() for kind in self._kinds), key=lambda status: status.name
         )
         self._backing.check_open()  # while the vault is locked, nothing in it can be found
+
+    def iter_disks(self) -> Iterator[VolumeStatus]:
+        """Stream the disk volumes by name, damaged ones included; asks no containerd."""
+        yield from self._disks.statuses()
+        self._backing.check_open()
 
     def iter_records(self) -> Iterator[VolumeRecord]:
         """Stream the readable records of container volumes; asks no containerd."""

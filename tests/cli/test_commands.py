@@ -249,6 +249,16 @@ def test_disk_life_on_the_command_line(cas: RunCas, settings: Settings, tmp_path
     assert listed[copied]["virtual_size"] == 1024 * 1024
     assert listed[blank]["path"] == str(layout.clear_volumes / blank)
     assert "(blank)" in cas("volume", "ls").out
+    sizes = {row["name"]: row for row in json.loads(cas("df", "--json").out)["volumes"]}
+    assert sizes[copied]["format"] == "raw"
+    assert sizes[copied]["virtual_size"] == 1024 * 1024
+    assert sizes[copied]["own_bytes"] == (layout.volumes / copied).stat().st_blocks * 512
+    assert sizes[blank]["clear"] is True
+    old = layout.volumes / f"{blank}.raw"
+    old.touch()
+    [foreign] = json.loads(cas("volume", "ls", "--foreign", "--json").out)
+    assert foreign["path"] == str(old)
+    old.unlink()
     assert cas("volume", "activate", "--all").status == 0
     assert (layout.volumes / copied).read_bytes().startswith(b"boot\0")
     assert json.loads(cas("volume", "usage", copied, "--json").out)["own_bytes"] > 0

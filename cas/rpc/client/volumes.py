@@ -14,7 +14,7 @@ from cas.model.volume_name import VolumeName
 from cas.rpc import volume_messages, volume_values
 from cas.rpc.client.calls import Calls
 from cas.rpc.status import error_from_message
-from cas.volumes.status import VolumeStatus, VolumeUsage
+from cas.volumes.status import ForeignEntry, VolumeStatus, VolumeUsage
 
 
 class VolumesClient:
@@ -86,6 +86,14 @@ class VolumesClient:
         ) as answers:
             for answer in answers:
                 yield from map(volume_values.volume, answer.volumes)
+
+    def iter_foreign(self) -> Iterator[ForeignEntry]:
+        """Stream what lies in the directories of volumes and is no volume."""
+        request = volumes_pb2.ListForeignRequest()
+        action = "list what is no volume"
+        with closing(self._calls.stream(self._stub.ListForeign, request, action=action)) as answers:
+            for answer in answers:
+                yield from map(volume_values.foreign_entry, answer.entries)
 
     def get(self, name: VolumeName) -> VolumeStatus:
         """Look at one volume.

@@ -28,7 +28,7 @@ class VolumesServicer:
     """
 
     SERVICE = volumes_pb2.DESCRIPTOR.services_by_name["Volumes"]
-    READING = frozenset({"list", "get", "usage"})
+    READING = frozenset({"list", "list_foreign", "get", "usage"})
     UNGUARDED: frozenset[str] = frozenset()
     KINDS = ONLY_WORK
 
@@ -109,6 +109,13 @@ class VolumesServicer:
         """List volumes."""
         for group in batched(map(volume_messages.volume, self._volumes.iter_volumes())):
             yield volumes_pb2.ListVolumesResponse(volumes=group)
+
+    def list_foreign(
+        self, _request: volumes_pb2.ListForeignRequest, _call: Call
+    ) -> Iterator[volumes_pb2.ListForeignResponse]:
+        """List what lies beside the volumes."""
+        for group in batched(map(volume_messages.foreign_entry, self._volumes.iter_foreign())):
+            yield volumes_pb2.ListForeignResponse(entries=group)
 
     def get(self, request: volumes_pb2.GetVolumeRequest, _call: Call) -> volumes_pb2.Volume:
         """Give a volume."""

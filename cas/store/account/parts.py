@@ -51,7 +51,7 @@ def parts(backing: Backing) -> Iterator[Part]:
         layout.volumes: Part("volumes", "files", layout.volumes),
         layout.downloader: Part("downloader", "files", layout.downloader),
         layout.verifier: Part("verifier", "files", layout.verifier),
-        layout.clear_volumes: Part("volumes", "files", layout.clear_volumes),
+        layout.clear_volumes: Part("volumes", "files in clear", layout.clear_volumes),
     }
     opened = {layout.vault, layout.clear_volumes.parent}
     for path in _entries(layout.persist):

@@ -5,6 +5,8 @@ unexplained instead of being spread over the others. Changes nothing.
 """
 
 __all__ = [
+    "CONTAINER",
+    "DiskShares",
     "FileSystemUsage",
     "ImageUsage",
     "ObjectSizes",
@@ -17,7 +19,7 @@ __all__ = [
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -37,6 +39,11 @@ from cas.store.transfers import idle_transfers
 
 _RECLAIMABLE = "abandoned, prune removes it"
 """Part of what downloads take."""
+CONTAINER = "container"
+"""The format of a volume that is no disk."""
+DiskShares = Callable[[], Iterable["VolumeShare"]]
+"""Measures every disk volume."""
+
 _ACTION = "measure"
 _BY_RECORD = frozenset({"content", "snapshots", "ingests", "reserve"})
 """Parts that :func:`store_bytes` does not take from the disk."""
@@ -61,19 +68,26 @@ class UsageEntry:
 
 @dataclass(frozen=True, slots=True)
 class VolumeShare:
-    """A container volume's part of the snapshots.
+    """What a volume takes.
 
     Args:
         name: Of the volume.
-        own_bytes: What was written into it, since its last snapshot if it has any.
+        own_bytes: What was written into it, since its last snapshot if it has any; of a disk, what
+            its file takes, blocks that it shares with others included.
         shared_bytes: The image's layers below it, counted in the store's snapshots.
         snapshot_bytes: Layers that its snapshots froze.
+        format: ``container``, or that of the disk.
+        virtual_size: Bytes of the disk that a virtual machine sees; 0 for containers.
+        clear: Outside the vault.
     """
 
     name: str
     own_bytes: int
     shared_bytes: int
     snapshot_bytes: int = 0
+    format: str = CONTAINER
+    virtual_size: int = 0
+    clear: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,11 +225,15 @@ class Usage:
     Args:
         backing: The store.
         others: Content of the other namespaces of this containerd.
+        disks: Measures the disk volumes, which are known to the layer above.
     """
 
-    def __init__(self, backing: Backing, *, others: OtherContent = tuple) -> None:
+    def __init__(
+        self, backing: Backing, *, others: OtherContent = tuple, disks: DiskShares = tuple
+    ) -> None:
         self._backing = backing
         self._others = others
+        self._disks = disks
 
     def measure(self, *, progress: Progress = NO_PROGRESS) -> StoreUsage:
         """Walk everything below the persist directory once.
@@ -235,6 +253,7 @@ class Usage:
         inventory = take_inventory(backing, now=backing.clock(), others=self._others)
         sizes = ObjectSizes(backing, inventory)
         volumes = tuple(_volume_shares(inventory, sizes))
+        disks = tuple(self._disks())
         written = sum(volume.own_bytes + volume.snapshot_bytes for volume in volumes)
         explained: Counter[int] = Counter()
         first: dict[int, Path] = {}
@@ -244,17 +263,22 @@ class Usage:
             size = _walk(part, progress)
             explained[device] += size
             first.setdefault(device, part.path)
-            entries.extend(self._split(part, size, inventory, written))
+            entries.extend(self._split(part, size, inventory, written, disks))
         entries.extend(self._unreachable(inventory, sizes, volumes, entries))
         return StoreUsage(
             tuple(_summed(entries)),
-            volumes,
+            tuple(sorted((*volumes, *disks), key=lambda volume: volume.name)),
             tuple(_image_usages(inventory, sizes)),
             tuple(_file_system(path, explained[device]) for device, path in first.items()),
         )
 
     def _split(
-        self, part: Part, size: int, inventory: Inventory, written: int
+        self,
+        part: Part,
+        size: int,
+        inventory: Inventory,
+        written: int,
+        disks: Sequence[VolumeShare],
     ) -> Iterator[UsageEntry]:
         """Tell apart what one directory holds of several owners."""
         if part.name == "content":
@@ -268,7 +292,9 @@ class Usage:
         elif part.path in (self._backing.layout.downloader, self._backing.layout.verifier):
             yield from self._transfers(part, size)
         else:
-            yield UsageEntry(part.owner, part.name, size)
+            clear = part.path == self._backing.layout.clear_volumes
+            count = sum(disk.clear == clear for disk in disks if part.owner == "volumes")
+            yield UsageEntry(part.owner, part.name, size, count or None)
 
     def _transfers(self, part: Part, size: int) -> Iterator[UsageEntry]:
         """Tell what is on its way from what nobody goes on with, which a prune gives back."""

@@ -14,10 +14,11 @@ from cas.containerd.daemon import Daemon
 from cas.errors import InterruptedOperationError
 from cas.model.cancellation import Cancellation, begin_operation
 from cas.model.digest import Digest
+from cas.model.disk.record import DiskRequest
 from cas.model.labels import GC_ROOT
 from cas.model.settings import Settings
 from cas.store.account.inventory import OtherContent
-from cas.store.account.usage import StoreUsage, Usage
+from cas.store.account.usage import StoreUsage, Usage, VolumeShare
 from tests.support.daemon import connect, private_daemon, settings_for
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import file
@@ -98,6 +99,33 @@ def test_usage_of_a_volume_is_what_was_written_into_it(store: Store) -> None:
     # Mounting makes a directory in the snapshot that is not the volume's data.
     others = _entry(after, "store", "snapshots") - _entry(before, "store", "snapshots")
     assert 0 <= others < 64 * 1024
+
+
+def test_usage_counts_disks_by_what_they_allocate(store: Store, others: OtherContent) -> None:
+    """In both directories, holes not counted."""
+
+    def measured() -> StoreUsage:
+        return Usage(store.backing, others=others, disks=lambda: shares).measure()
+
+    shares: list[VolumeShare] = []
+    before = measured()
+    for clear in (False, True):
+        request = DiskRequest(None, size=64 * _MIB, clear=clear)
+        status = store.volumes.prepare_disk(volume_name(), request)
+        with status.rootfs.open("r+b") as disk:
+            disk.write(secrets.token_bytes(_MIB))
+        shares.append(VolumeShare(str(status.name), _MIB, 0, 0, "raw", 64 * _MIB, clear))
+    os.sync()
+
+    after = measured()
+
+    assert {share.name for share in after.volumes} == {share.name for share in shares}
+    for part in ("files", "files in clear"):
+        grown = _entry(after, "volumes", part) - _entry(before, "volumes", part)
+        assert _MIB <= grown < _MIB + 64 * 1024
+    assert {entry.part: entry.objects for entry in after.entries if entry.owner == "volumes"} == {
+        "files": 1, "files in clear": 1, "written": 0
+    }  # fmt: skip
 
 
 def test_usage_names_what_belongs_to_whom(store: Store, others: OtherContent) -> None:

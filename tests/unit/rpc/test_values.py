@@ -44,7 +44,7 @@ from cas.store.image.resolution import Layer, ResolvedImage
 from cas.store.prune.execution import Skipped
 from cas.store.prune.plan import Action, Holder, PlannedObject, PrunePlan
 from cas.store.prune.prune import PruneResult
-from cas.volumes.status import DiskStatus, VolumeState, VolumeStatus, VolumeUsage
+from cas.volumes.status import DiskStatus, ForeignEntry, VolumeState, VolumeStatus, VolumeUsage
 from tests.support.images import layered_image
 
 NOW = datetime(2026, 11, 22, 13, 14, 15, 161718, UTC)
@@ -159,6 +159,11 @@ SINGLE: list[tuple[Convert, Convert, object]] = [
         volume_values.disk_request,
         DiskRequest("i:1", None, DiskFormat.VHDX, read_only=True, clear=True),
     ),
+    (
+        volume_messages.foreign_entry,
+        volume_values.foreign_entry,
+        ForeignEntry(Path("/r/v.raw"), "an old one"),
+    ),
     (volume_messages.volume_usage, volume_values.volume_usage, VolumeUsage(1, 2, 3)),
     (messages.planned_object, store_values.planned_object, PLANNED),
     (messages.skipped_object, store_values.skipped_object, Skipped(PLANNED, "in use")),
@@ -166,6 +171,11 @@ SINGLE: list[tuple[Convert, Convert, object]] = [
     (messages.usage_entry, store_values.usage_entry, UsageEntry("store", "content", 5, 0)),
     (messages.usage_entry, store_values.usage_entry, UsageEntry("store", "databases", 5)),
     (messages.volume_share, store_values.volume_share, VolumeShare(str(NAME), 1, 2)),
+    (
+        messages.volume_share,
+        store_values.volume_share,
+        VolumeShare(str(NAME), 1, 0, 0, "qcow2", 2**40, True),
+    ),
     (messages.image_usage, store_values.image_usage, ImageUsage("a", 1, 2, 3)),
     (messages.file_system, store_values.file_system, FileSystemUsage(Path("/p"), 4, 3, 1, 2)),
     (messages.finding, store_values.finding, FINDING),

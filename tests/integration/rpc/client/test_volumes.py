@@ -83,6 +83,19 @@ def test_life_of_a_disk(client: Client, case: Case) -> None:
     assert list(client.volumes.iter_volumes()) == []
 
 
+def test_volumes_of_older_software_are_listed_apart(client: Client, case: Case) -> None:
+    """They are none of ours, so nothing is done with them."""
+    old = case.settings.layout.volumes / f"{_name()}.qcow2"
+    old.write_bytes(b"old")
+
+    assert list(client.volumes.iter_volumes()) == []
+    assert list(client.volumes.iter_foreign()) == list(case.volumes.iter_foreign())
+    assert [entry.path for entry in client.volumes.iter_foreign()] == [old]
+    assert client.volumes.activate_all() == []
+    case.recover()
+    assert old.read_bytes() == b"old"
+
+
 def test_damaged_volume_is_listed_and_its_error_told(
     client: Client, case: Case, image: BuiltImage
 ) -> None:
