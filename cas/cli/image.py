@@ -18,13 +18,14 @@ from cas.cli.output import (
     print_rows,
     timestamp,
 )
-from cas.cli.parameters import PLATFORM, expand_dash
+from cas.cli.parameters import DIGEST, PLATFORM, expand_dash
 from cas.cli.pruning import prune_options, run_prune
 from cas.cli.pulling import pull_image
 from cas.errors import ImageNotFoundError
 
 if TYPE_CHECKING:
     from cas.model.descriptor import Platform
+    from cas.model.digest import Digest
     from cas.model.records import ImageRecord
 
 
@@ -231,6 +232,28 @@ def tag(invocation: Invocation, reference: str, new: str) -> None:
     """
     with invocation.case(writing=True) as case:
         record = case.images.tag(reference, new)
+    if invocation.as_json:
+        print_document(_document(record))
+    else:
+        click.echo(record.name)
+
+
+@command.command(name="wrap")
+@click.argument("digest", type=DIGEST)
+@click.argument("name")
+@output_options
+@pass_invocation
+def wrap(invocation: Invocation, digest: "Digest", name: str) -> None:
+    """Make an image of a blob that is a disk image; the same blob gives the same image anywhere.
+
+    JSON: an object as of "cas image ls".
+
+    \b
+    Example:
+      cas image wrap sha256:0d1f... example.com/debian-vm:12
+    """
+    with invocation.case(writing=True) as case:
+        record = case.images.wrap_disk(name, digest)
     if invocation.as_json:
         print_document(_document(record))
     else:

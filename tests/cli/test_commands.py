@@ -237,15 +237,16 @@ def test_disk_life_on_the_command_line(cas: RunCas, settings: Settings, tmp_path
     source = tmp_path / "disk"
     source.write_bytes(b"boot" + bytes(65536))
     [blob] = json.loads(cas("blob", "ingest", source, "--json").out)
+    assert cas("image", "wrap", blob["digest"], "vm:1").out == "vm:1\n"
     copied, blank = _name(), _name()
     layout = settings.layout
 
-    prepared = cas("volume", "prepare", copied, "--disk", blob["digest"], "--size", "1MiB")
+    prepared = cas("volume", "prepare", copied, "--disk", "vm:1", "--size", "1MiB")
     assert prepared.out == f"{layout.volumes / copied}\n"
     assert cas("volume", "prepare", blank, "--blank", "--size", "1MiB", "--clear").status == 0
 
     listed = {row["name"]: row["disk"] for row in json.loads(cas("volume", "ls", "--json").out)}
-    assert listed[copied]["image"] == listed[copied]["blob_digest"] == blob["digest"]
+    assert (listed[copied]["image"], listed[copied]["blob_digest"]) == ("vm:1", blob["digest"])
     assert listed[copied]["virtual_size"] == 1024 * 1024
     assert listed[blank]["path"] == str(layout.clear_volumes / blank)
     assert "(blank)" in cas("volume", "ls").out

@@ -14,6 +14,7 @@ from uuid import UUID
 from cas._gen.cas.v1 import images_pb2, images_pb2_grpc, types_pb2
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor, Platform
+from cas.model.digest import Digest
 from cas.model.limits import Limits
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import ImageRecord, PulledImage
@@ -224,6 +225,15 @@ class ImagesClient:
         request = images_pb2.TagImageRequest(name=reference, new_name=new)
         action = f"tag image {reference!r}"
         return values.image(self._calls.unary(self._stub.Tag, request, action=action))
+
+    def wrap_disk(self, reference: str, digest: Digest) -> ImageRecord:
+        """Give a bare disk image in the store a manifest and a name, which moves if it exists.
+
+        See :meth:`cas.store.image.images.Images.wrap_disk`.
+        """
+        request = images_pb2.WrapDiskRequest(name=reference, digest=str(digest))
+        action = f"wrap disk image {digest}"
+        return values.image(self._calls.unary(self._stub.WrapDisk, request, action=action))
 
     def remove(self, reference: str, *, force: bool = False) -> bool:
         """Remove a name; what nothing else needs goes with containerd's next collection.

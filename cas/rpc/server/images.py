@@ -102,6 +102,10 @@ class ImagesServicer:
         """Give another name."""
         return messages.image(self._images.tag(check_image_name(request.name), request.new_name))
 
+    def wrap_disk(self, request: images_pb2.WrapDiskRequest, _call: Call) -> images_pb2.Image:
+        """Make an image of a bare disk image."""
+        return messages.image(self._images.wrap_disk(request.name, Digest.parse(request.digest)))
+
     def remove(
         self, request: images_pb2.RemoveImageRequest, _call: Call
     ) -> images_pb2.RemoveImageResponse:

@@ -23,6 +23,9 @@ from typing import Literal
 from cas.errors import UsageError
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor, Platform
+from cas.model.digest import Digest
+from cas.model.disk.wrapping import wrap_disk
+from cas.model.media_types import OCI_CONFIG
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import ImageRecord
 from cas.model.reference import check_image_name
@@ -32,6 +35,7 @@ from cas.store.content.sources import Reader
 from cas.store.image.archives.tar_writer import Writable
 from cas.store.image.catalogue import ImageCatalogue
 from cas.store.image.details import ImageDetails, ImageInspection, PlatformDetails
+from cas.store.image.disks import bare_disk
 from cas.store.image.export import ArchiveFormat, ImageExport
 from cas.store.image.importing import ImageImport
 from cas.store.image.loading import BlobToLoad, ImageLoading
@@ -166,6 +170,35 @@ class Images(ImageCatalogue):
         check_image_name(reference)
         return self._loading.load(
             reference, target, blobs, platform=self._platform, cancel=cancel, progress=progress
+        )
+
+    def wrap_disk(self, reference: str, digest: Digest) -> ImageRecord:
+        """Give a bare disk image in the store a manifest and a name, which moves if it exists.
+
+        The same blob gives the same manifest, on any machine and at any time. Idempotent.
+
+        Args:
+            reference: The name.
+            digest: The blob.
+
+        Raises:
+            InvalidNameError: No image can have the name.
+            BlobNotFoundError: There is no such blob.
+            DiskNotFoundError: The blob is a document.
+            NoSpaceError: There is too little room.
+        """
+        blob = self._backing.content.info(digest)
+        bare_disk(blob)
+        wrapped = wrap_disk(digest, blob.size)
+        target = wrapped.target
+        return self.load(
+            reference,
+            target,
+            [
+                BlobToLoad(digest, None, media_type=wrapped.layer.media_type),
+                BlobToLoad(Digest.of(wrapped.config), wrapped.config, media_type=OCI_CONFIG),
+                BlobToLoad(target.digest, wrapped.manifest, media_type=target.media_type),
+            ],
         )
 
     def export(

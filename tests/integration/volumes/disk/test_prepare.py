@@ -24,9 +24,11 @@ from cas.errors import (
     VolumeNotFoundError,
     VolumeSizeError,
 )
+from cas.model.digest import Digest
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
 from cas.model.media_types import OCI_LAYER_GZIP
+from cas.store.check.check import Check
 from cas.volumes.volumes import VolumeState
 from tests.support.disks import (
     DISK_LAYER,
@@ -138,6 +140,27 @@ def test_prepare_takes_a_bare_blob(store: Store, disk: bytes) -> None:
     assert status.disk.record.origin is not None
     assert status.disk.record.origin.blob_digest == digest
     assert status.disk.path.read_bytes() == disk
+
+
+def test_wrapped_blob_is_the_same_origin_as_the_bare_one(store: Store, disk: bytes) -> None:
+    """The same manifest each time, and an image like any other."""
+    with store.leasing.hold("test") as lease:
+        digest = Digest.of(disk)
+        store.backing.content.put("t", lease.id, disk, digest, {})
+        name = volume_name()
+        bare = store.volumes.prepare_disk(name, DiskRequest(str(digest)))
+        record = store.images.wrap_disk("disk:1", digest)
+    store.backing.leases.collect_garbage()
+
+    assert store.images.wrap_disk("disk:2", digest).target == record.target
+    assert store.images.resolve_disk("disk:1").artifact.layers[0].digest == digest
+    assert store.volumes.prepare_disk(name, DiskRequest("disk:1")) == bare
+    assert bare.disk is not None
+    assert bare.disk.record is not None
+    assert bare.disk.record.origin is not None
+    assert bare.disk.record.origin.manifest_digest == record.target.digest
+    check = Check(store.backing, platform=store.images.platform, judge=store.volumes.iter_volumes)
+    assert list(check.run()) == []
 
 
 @pytest.mark.parametrize(
