@@ -47,7 +47,11 @@ WRITERS = [
     ("verify", f"{uuid.uuid4()}.{'0' * 64}"),
     ("prune", "--force"),
     ("check", "--fix"),
+    ("volume", "snapshot", "create", VOLUME, "--snapshot", "s"),
+    ("volume", "snapshot", "rollback", VOLUME, "--snapshot", "s"),
+    ("volume", "snapshot", "rm", VOLUME, "--snapshot", "s"),
     ("upgrade", "run"),
+    ("upgrade", "ingest"),
     ("upgrade", "release", VOLUME),
 ]
 
@@ -55,7 +59,8 @@ WRITERS = [
 READERS = {
     "blob cat", "blob exists", "blob inspect", "blob ls", "blob missing", "completion",
     "containerd config", "df", "image exists", "image export", "image inspect", "image ls",
-    "layout show", "upgrade plan", "version", "volume inspect", "volume ls", "volume usage", "why",
+    "layout show", "upgrade plan", "version", "volume inspect",
+    "volume snapshot ls", "volume ls", "volume usage", "why",
 }  # fmt: skip
 OTHERS = {
     # They wait: tests/integration/vault/test_supervision.py.
