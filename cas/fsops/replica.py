@@ -28,6 +28,7 @@ from cas.fsops.translation import translated
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_REPORTED_SOCKETS = 100
+_SYNC_BYTES = 64 * 1024 * 1024
 
 _Advance = Callable[[int], None]
 """Told how many bytes more were read; may raise to stop the work."""
@@ -103,6 +104,7 @@ class _Walk:
         self._hash = hashlib.sha256()
         self._links: dict[tuple[int, int], tuple[int, str]] = {}
         self._sockets: list[str] = []
+        self._unsynced = 0
 
     def result(self) -> Replica:
         return Replica(self._hash.hexdigest(), tuple(self._sockets))
@@ -225,6 +227,11 @@ class _Walk:
             self._advance(len(chunk))
             if target is not None:
                 _write_at(target, chunk, offset)
+                self._unsynced += len(chunk)
+                if self._unsynced >= _SYNC_BYTES:
+                    # Not all at the end: that would be a long time without a sign of life.
+                    os.fdatasync(target)
+                    self._unsynced = 0
             for start, run in iter_runs(offset, chunk):
                 content.update(b"%d %d " % (start, len(run)))
                 content.update(run)

@@ -65,9 +65,9 @@ def complete(found: Found, place: Path, target: Path) -> None:
     elif found.kind is Kind.VERIFIED:
         _verify(place, Digest.parse_foreign(found.path.parent.name), target.parent.lstat())
     elif found.kind is Kind.CONTAINER or found.path.name.endswith(_CONTAINER_SUFFIX):
-        if not (place / _SNAPSHOT_KEY).exists():
-            key = found.path.name.encode()
-            write_file(place / _SNAPSHOT_KEY, key, mode=_SNAPSHOT_KEY_MODE)
+        key = place / _SNAPSHOT_KEY
+        if key.is_symlink() or not key.is_file():
+            write_file(key, found.path.name.encode(), mode=_SNAPSHOT_KEY_MODE)
         make_directory(place / _ROOTFS, mode=_ROOTFS_MODE)
 
 

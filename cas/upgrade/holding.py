@@ -37,6 +37,8 @@ class Holding:
             StorageError: Any other failed system call.
         """
         planned = outcome.planned
+        for suspect in planned.suspects:
+            self._hold(str(suspect), planned.explanation)
         if outcome.result is Result.FAILED and planned.volume is not None:
             # What stands under the new name is whole: only its original could not be removed.
             if planned.target is None or not planned.target.exists():

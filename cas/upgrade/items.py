@@ -67,6 +67,7 @@ class Reason(StrEnum):
     NO_CONFIG = "no-config"
     UNKNOWN_APP = "unknown-app"
     UNKNOWN_IMAGE = "unknown-image"
+    NO_DIGEST = "no-digest"
     STALE_PURGE = "stale-purge"
     NO_VOLUME = "no-volume"
     VOLUME_TAKEN = "volume-taken"
@@ -129,6 +130,7 @@ class Planned:
         explanation: Why, for people.
         target: What it becomes; None where it becomes nothing.
         volume: The volume that it becomes, or would.
+        suspects: Volumes that it may be, which nobody can tell.
     """
 
     found: Found
@@ -137,6 +139,7 @@ class Planned:
     explanation: str
     target: Path | None = None
     volume: VolumeName | None = None
+    suspects: tuple[VolumeName, ...] = ()
 
     @property
     def needed(self) -> int:

@@ -24,6 +24,8 @@ class Unmatched(StrEnum):
 
     UNKNOWN_APP = "unknown-app"
     UNKNOWN_IMAGE = "unknown-image"
+    NO_DIGEST = "no-digest"
+    """It may be of a drive of which nobody knows any more what image it had."""
     STALE_PURGE = "stale-purge"
     NO_VOLUME = "no-volume"
 
@@ -59,10 +61,12 @@ class Mismatch:
     Args:
         reason: For programs.
         explanation: For people.
+        suspects: Volumes that it may be all the same.
     """
 
     reason: Unmatched
     explanation: str
+    suspects: tuple[VolumeName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,7 @@ class VolumeMatching:
         self._latched = latched
         self._apps = {app.app: app.purge for app in config.apps}
         self._candidates: dict[tuple[uuid.UUID, Digest], list[_Candidate]] = {}
+        self._unknown: dict[uuid.UUID, list[_Candidate]] = {}
         for app in config.apps:
             self._add(app)
 
@@ -107,6 +112,8 @@ class VolumeMatching:
                 Unmatched.UNKNOWN_APP, f"the configuration has no app {name.app}, to which it was"
             )
         candidates = self._candidates.get((name.app, name.digest))
+        if not candidates and name.app in self._unknown:
+            return self._suspected(name)
         if not candidates:
             return Mismatch(
                 Unmatched.UNKNOWN_IMAGE,
@@ -133,8 +140,10 @@ class VolumeMatching:
             reference = app.references[index] if index < len(app.references) else None
             purge = _purge(app, index)
             digest = self._digest(app, drive, purge, reference)
-            if digest is not None:
-                candidate = _Candidate(index, purge, reference)
+            candidate = _Candidate(index, purge, reference)
+            if digest is None:
+                self._unknown.setdefault(app.app, []).append(candidate)
+            else:
                 self._candidates.setdefault((app.app, digest), []).append(candidate)
 
     def _digest(
@@ -153,6 +162,15 @@ class VolumeMatching:
         if volume is None or volume.content_tree is None:
             return None
         return self._config.content_trees.get(volume.content_tree)
+
+    def _suspected(self, name: OldName) -> Mismatch:
+        found = [self._resolve(candidate) for candidate in self._unknown[name.app]]
+        return Mismatch(
+            Unmatched.NO_DIGEST,
+            f"no drive of app {name.app} is known to have an image with digest {name.digest}, but "
+            "of some nobody knows the digest",
+            tuple(match.volume for match in found if isinstance(match, Match)),
+        )
 
     def _resolve(self, candidate: _Candidate) -> Match | Mismatch:
         reference = candidate.reference

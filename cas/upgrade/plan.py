@@ -112,7 +112,8 @@ class Planner:
         match = self._matching.find(name)
         if isinstance(match, Match):
             return self._move(found, match.volume, self._target(found, match), _told(match, name))
-        return _left(found, Reason(match.reason), match.explanation)
+        left = _left(found, Reason(match.reason), match.explanation)
+        return replace(left, suspects=match.suspects)
 
     def _target(self, found: Found, match: Match) -> Path:
         # A container's files lie in the store, and that is always encrypted.

@@ -127,7 +127,12 @@ def _statuses(outcomes: Iterable[Outcome]) -> Iterator[int]:
             yield outcome.error.exit_code
         elif outcome.planned.action is Action.LEAVE:
             match outcome.planned.reason:
-                case Reason.FOREIGN_TARGET | Reason.VOLUME_TAKEN | Reason.STORE_NOT_CONVERTED:
+                case (
+                    Reason.FOREIGN_TARGET
+                    | Reason.VOLUME_TAKEN
+                    | Reason.STORE_NOT_CONVERTED
+                    | Reason.NO_DIGEST
+                ):
                     yield ConflictError.exit_code
                 case Reason.NO_CONFIG:
                     yield CheckpointError.exit_code

@@ -244,3 +244,18 @@ def test_latch_is_asked_with_the_purge_of_the_drive() -> None:
     assert isinstance(found, Match)
     assert found.drive == 1
     assert isinstance(matching.find(OldName(digest, app, 7, "raw")), Mismatch)
+
+
+def test_plan_without_the_latch_suspects_the_drives_without_a_digest(device: OldDevice) -> None:
+    """Which of them the file is cannot be told, and an empty volume must take none's name."""
+    app = device.add(OldApp("a", drives=("one", "two", "three")))
+    for drive in device.response.config.apps[0].drives[:2]:
+        drive.image.sha256 = ""
+    device.write_checkpoint()
+    device.disk(f"{app.old_name(0)}.raw")
+    third = device.disk(f"{app.old_name(2)}.raw")
+    left, moved = sorted(device.plan(), key=lambda each: each.found.path == third)
+    assert left.reason.value == "no-digest"
+    assert {str(each) for each in left.suspects} == {_volume(app, 0), _volume(app, 1)}
+    assert moved.volume is not None
+    assert not moved.suspects
