@@ -39,8 +39,8 @@ def command(
 
     URL may be of http, https, s3, azure, gs, sftp or file. Credentials and keys come from tables
     [datastore."URL"] of the configuration. With --unverified the file stays in the downloader's
-    directory, for "cas verify". With --service always the service downloads, by its own
-    configuration, and no files of its machine.
+    directory, for "cas verify". With --service always, and for users other than root, the service
+    downloads, by its own configuration, and no files of its machine.
 
     JSON: an object of digest, size, created; with --unverified of path, size, received.
 

@@ -100,8 +100,8 @@ def pull(
 
     Downloaded and verified by two confined processes, blobs in parallel; what the store has is not
     downloaded, and what an interrupted pull had is gone on with. Credentials are those of
-    "docker login"; mirrors and certificates come from containerd's certs.d. With --service always
-    the service pulls, with its own credentials.
+    "docker login"; mirrors and certificates come from containerd's certs.d. With --service always,
+    and for users other than root, the service pulls, with its own credentials.
 
     JSON: an object as of "cas image ls", with size, downloaded (bytes) and signed_by.
 

@@ -127,10 +127,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0 done, else as documented in ``cas --help``. Nothing is raised.
     """
-    # SIGTERM unwinds like Ctrl-C, so that leases, mounts and partial files are put away.
-    signal.signal(signal.SIGTERM, _interrupt)
     invocation = Invocation()
     try:
+        # Both unwind, so that leases, mounts and partial files are put away.
+        if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+            signal.signal(signal.SIGINT, _interrupt)
+        signal.signal(signal.SIGTERM, _interrupt)
         status = cli.main(
             args=None if argv is None else list(argv),
             prog_name="cas",

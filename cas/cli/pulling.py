@@ -1,7 +1,8 @@
-"""Pulling: by this process, or by the service where that must be used."""
+"""Pulling: by this process, or by the service where it must be used or this one cannot."""
 
 __all__ = ["pull_file", "pull_image"]
 
+import os
 from typing import TYPE_CHECKING
 
 from cas.cli.service import connect_service
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from cas.model.descriptor import Platform
     from cas.model.digest import Digest
     from cas.model.records import PulledImage
+    from cas.model.settings import Settings
     from cas.store.content.intake import Ingested
 
 
@@ -24,13 +26,13 @@ def pull_image(
     name: str | None = None,
     platform: "Platform | None" = None,
 ) -> "PulledImage":
-    """Pull with the caller's credentials; with ``--service always``, with those of the service.
+    """Pull with the caller's credentials; with those of the service where that has to do it.
 
     See :meth:`cas.pull.pull.Pull.image` for the errors.
     """
     settings = invocation.settings()
     with invocation.progress() as progress:
-        client = connect_service(settings) if settings.service is ServiceUse.ALWAYS else None
+        client = connect_service(settings) if _needs_service(settings) else None
         if client is not None:
             with client:
                 return client.images.pull(
@@ -59,7 +61,7 @@ def pull_file(
     """
     settings = invocation.settings()
     with invocation.progress() as progress:
-        client = connect_service(settings) if settings.service is ServiceUse.ALWAYS else None
+        client = connect_service(settings) if _needs_service(settings) else None
         if client is not None:
             with client:
                 return client.blobs.pull(
@@ -69,3 +71,8 @@ def pull_file(
             return case.pull.file(
                 url, digest, size=size, media_type=media_type, image=image, progress=progress
             )
+
+
+def _needs_service(settings: "Settings") -> bool:
+    """Whether it must be used, or this user can neither open the store nor start the agents."""
+    return settings.service is ServiceUse.ALWAYS or os.geteuid() != 0

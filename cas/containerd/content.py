@@ -54,7 +54,7 @@ class ContentStore:
             BlobNotFoundError: There is no record.
         """
         request = content_pb2.InfoRequest(digest=str(digest))
-        with translated(f"find blob {digest}", nearer=_NO_BLOB):
+        with translated(f"find blob {digest}", nearer=_NO_BLOB, digest=digest):
             return blob_info(self._transport.unary(self._stub.Info, request).info)
 
     def iter_blobs(self, filters: Sequence[str] = ()) -> Iterator[BlobInfo]:
@@ -86,7 +86,7 @@ class ContentStore:
         request = content_pb2.UpdateRequest(
             info=content_pb2.Info(digest=str(digest), labels=changed), update_mask=mask
         )
-        with translated(f"label blob {digest}", nearer=_NO_BLOB):
+        with translated(f"label blob {digest}", nearer=_NO_BLOB, digest=digest):
             return blob_info(self._transport.unary(self._stub.Update, request).info)
 
     def delete(self, digest: Digest) -> bool:
@@ -120,7 +120,7 @@ class ContentStore:
         """
         request = content_pb2.ReadContentRequest(digest=str(digest), offset=offset, size=size)
         try:
-            with translated(f"read blob {digest}", nearer=_NO_BLOB):
+            with translated(f"read blob {digest}", nearer=_NO_BLOB, digest=digest):
                 for answer in self._transport.stream(self._stub.Read, request):
                     if answer.data:
                         yield answer.data

@@ -74,13 +74,17 @@ class RefLockedError(LockTimeoutError):
 
 @contextmanager
 def translated(
-    action: str, *, nearer: Mapping[grpc.StatusCode, type[CasError]] | None = None
+    action: str,
+    *,
+    nearer: Mapping[grpc.StatusCode, type[CasError]] | None = None,
+    **details: object,
 ) -> Iterator[None]:
     """Turn every gRPC error inside into a :class:`CasError`.
 
     Args:
         action: What is being done, on which object, such as ``read blob sha256:...``.
         nearer: Classes that go before :data:`TRANSLATIONS` for this call.
+        details: Of the error, such as the digest.
 
     Raises:
         CasError: The class that the status code stands for, with containerd's words.
@@ -89,7 +93,7 @@ def translated(
     try:
         yield
     except grpc.RpcError as error:
-        raise _counterpart(error, action, nearer or {}) from error
+        raise _counterpart(error, action, nearer or {}, details) from error
     except grpc.FutureCancelledError as error:
         raise InterruptedOperationError(
             f"cannot {action}: the operation was stopped by its caller, and containerd does not "
@@ -100,7 +104,10 @@ def translated(
 
 
 def _counterpart(
-    error: grpc.RpcError, action: str, nearer: Mapping[grpc.StatusCode, type[CasError]]
+    error: grpc.RpcError,
+    action: str,
+    nearer: Mapping[grpc.StatusCode, type[CasError]],
+    details: Mapping[str, object],
 ) -> CasError:
     if not isinstance(error, grpc.Call):
         return DaemonError(f"cannot {action}: {error}")
@@ -113,7 +120,8 @@ def _counterpart(
         kind = InterruptedOperationError
     else:
         kind = nearer.get(code, TRANSLATIONS.get(code, DaemonError))
-    return kind(f"cannot {action}: {_advice(kind)}{text or code.name}", code=code.name)
+    words = f"cannot {action}: {_advice(kind)}{text or code.name}"
+    return kind(words, **{**details, "code": code.name})
 
 
 def _advice(kind: type[CasError]) -> str:

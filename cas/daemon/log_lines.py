@@ -3,8 +3,14 @@
 __all__ = ["ServiceFormatter"]
 
 import logging
+from types import TracebackType
 
+from cas.model.printable import printable
 from cas.rpc.server.request_number import current_request
+
+_ExceptionInfo = (
+    tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
+)
 
 
 class ServiceFormatter(logging.Formatter):
@@ -17,4 +23,9 @@ class ServiceFormatter(logging.Formatter):
         """Give the line, without a traceback that may follow."""
         number = current_request()
         line = super().formatMessage(record)
-        return line if number is None else f"{line} request={number}"
+        # What is logged may quote callers and containerd; none of them may forge a line.
+        return printable(line if number is None else f"{line} request={number}")
+
+    def formatException(self, ei: _ExceptionInfo) -> str:  # noqa: N802 (the library's name)
+        """Give the lines of a traceback, whose last one quotes as well."""
+        return "\n".join(map(printable, super().formatException(ei).splitlines()))

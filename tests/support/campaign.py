@@ -199,8 +199,13 @@ class Caller(threading.Thread):
         """Others work meanwhile, but nothing is wrong with what we were promised."""
         with suppress(UnavailableError):
             client.usage.measure()
-        promised = self.promises.blobs | self.promises.images
-        wrong = [found for found in client.check_store().findings if found.object in promised]
+        volumes = {name for name, there in self.promises.volumes.items() if there}
+        promised = self.promises.blobs | self.promises.images | volumes
+        wrong = [
+            found
+            for found in client.check_store().findings
+            if not promised.isdisjoint({found.object, *found.images, *found.volumes})
+        ]
         assert not wrong, wrong
 
     def _any_volume(self) -> str:

@@ -91,7 +91,8 @@ def connect(socket: Path) -> grpc.Channel:
 @contextmanager
 def serve(case: Case, allowed: Path, **options: Any) -> Iterator[Service]:
     """Serve a store as long as the context lasts."""
-    socket = case.settings.persist / f"{case.settings.namespace}.sock"
+    own = case.settings.persist / f"{case.settings.namespace}.sock"
+    socket = case.settings.service_address or own
     with (
         server_of(case, socket, **options) as server,
         connect(socket) as channel,

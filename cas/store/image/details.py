@@ -81,7 +81,7 @@ class ImageDetails:
             "target_size": record.target.size,
             "created": _instant(record.created),
             "updated": _instant(record.updated),
-            "labels": dict(record.labels),
+            "labels": dict(sorted(record.labels.items())),
             "size": self.size,
             "platforms": [_platform_form(each) for each in self.platforms],
             "manifest": None if resolved is None else str(resolved.manifest.digest),

@@ -1,7 +1,11 @@
 """Pulling through the service."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -14,15 +18,18 @@ from cas.errors import (
     UsageError,
 )
 from cas.model.digest import Digest
+from cas.model.settings import Settings
 from cas.rpc.client.client import Client
 from tests.integration.pull.conftest import NOTHING, left_by
-from tests.support.command import Cas
+from tests.support.command import Cas, write_configuration
 from tests.support.hostile_registry import HostileRegistry
 from tests.support.hostile_server import resource
 from tests.support.images import layered_image
 from tests.support.rpc import Service, serve
 
 DISK = b"a disk of some kind"
+_USER = _GROUP = 65534
+"""Nobody, who shall be a member of the service's group."""
 
 
 class Told:
@@ -149,3 +156,24 @@ def test_command_that_must_use_the_service_pulls_through_it(
 
     assert (pulled.status, pulled.out) == (0, f"{reference}\n"), pulled
     assert case.images.exists(reference)
+
+
+def test_pull_by_somebody_else_than_root_goes_through_the_service(
+    pull_settings: Settings, registry: HostileRegistry
+) -> None:
+    """He can neither open the store nor start the agents; nothing has to be told to the command."""
+    reference = registry.publish(layered_image())
+    with TemporaryDirectory() as name:
+        place = Path(name)
+        place.chmod(0o755)
+        settings = replace(pull_settings, service_address=place / "cas.sock")
+        config = write_configuration(place, settings)
+        config.write_text(f'service_address = "{place}/cas.sock"\n{config.read_text()}')
+        with Case.open(settings) as case, serve(case, place, gid=_GROUP):
+            done = subprocess.run(
+                ["setpriv", f"--reuid={_USER}", f"--regid={_GROUP}", "--clear-groups",
+                 sys.executable, "-m", "cas", "--config", config, "image", "pull", reference],
+                capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert (done.returncode, done.stdout) == (0, f"{reference}\n"), done.stderr
+            assert case.images.exists(reference)

@@ -1,6 +1,7 @@
 """Images through the client: archives wherever they lie, and everything there is to ask."""
 
 import io
+import json
 import os
 import shutil
 from dataclasses import replace
@@ -176,7 +177,9 @@ def test_answers_are_the_librarys(client: Client, case: Case, imported: BuiltIma
     filters = parse_image_filters(["reference=example.com/*"], now=case.now())
 
     assert client.images.get(imported.name) == case.images.get(imported.name)
-    assert client.images.inspect(imported.name) == case.images.inspect(imported.name)
+    told, known = client.images.inspect(imported.name), case.images.inspect(imported.name)
+    assert told == known
+    assert json.dumps(told.as_document()) == json.dumps(known.as_document())
     assert list(client.images.iter_images()) == list(case.images.iter_images())
     assert [record.name for record in client.images.iter_images(filters)] == [imported.name]
     assert client.images.platform == case.images.platform

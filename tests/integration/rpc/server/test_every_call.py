@@ -23,7 +23,7 @@ from cas._gen.cas.v1 import (
 from cas.model.digest import Digest
 from cas.rpc.limits import MESSAGE_BYTES, PIECE_BYTES
 from tests.support.images import BuiltImage, layered_image
-from tests.support.rpc import Service, failing, last
+from tests.support.rpc import Service, error_info, failing, last
 
 DATA = b"content of a blob" * 100_000
 DIGEST = str(Digest.of(DATA))
@@ -535,3 +535,11 @@ def test_what_is_not_there_is_not_found(
     """With the reference of just what is missing."""
     with failing(grpc.StatusCode.NOT_FOUND, reference):
         ask(service)
+
+
+def test_blob_that_is_not_there_is_named_in_the_details(service: Service) -> None:
+    """So that nobody has to read the message for it."""
+    with failing(grpc.StatusCode.NOT_FOUND, "blob-not-found") as error:
+        service.blobs.Get(blobs_pb2.GetBlobRequest(digest=DIGEST))
+
+    assert error_info(error()).metadata["digest"] == DIGEST
