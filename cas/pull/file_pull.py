@@ -124,6 +124,7 @@ class FilePull:
                 digest=request.digest,
                 size=request.size,
                 media_type=request.media_type,
+                cancel=request.cancel,
             )
         except ContentMissingError:
             return None

@@ -20,6 +20,7 @@ from cas.errors import (
     VolumeNotFoundError,
 )
 from cas.fsops.mounts import find_mount
+from cas.model.cancellation import check_operation
 from cas.model.volume_history import find_snapshot, freeze, roll_back
 from cas.model.volume_layers import FrozenLayer, check_snapshot_name
 from cas.model.volume_name import VolumeName
@@ -197,6 +198,7 @@ class VolumeSnapshots:
         """Hold the locks of volumes and give their records, what was interrupted being ended."""
         self._backing.check_writable()
         self._sentinel.require()
+        check_operation()
         names = list(dict.fromkeys(names))
         for _ in self._groups.end_interrupted():
             pass
@@ -204,6 +206,7 @@ class VolumeSnapshots:
             records = [self._record(name) for name in names]
             for record in records:
                 self._changes.settle(record)
+            check_operation()  # from here on it is done or undone
             yield records
 
     @contextmanager

@@ -137,6 +137,8 @@ class Ingest:
         """
         if move and not isinstance(source, FileSource):
             raise UsageError(f"{source.name} is not a file and cannot be moved")
+        if cancel is not None:
+            cancel.check()
         self._prepare()
         intake = Intake(
             source=source,
@@ -149,7 +151,6 @@ class Ingest:
         )
         wanted = {**({MEDIA_TYPE: media_type} if media_type else {}), **(labels or {})}
         task = _Task(intake, wanted, way, move=move, take=move)
-        intake.cancel.check()
         for _ in range(_ATTEMPTS):
             try:
                 return self._counted(self._ingest(task))
