@@ -1,9 +1,10 @@
 """Joins two neighbouring layers of an overlay into the upper one, without copying a byte.
 
-Whoever looks through both sees the same before, during and after it: each step moves or removes
-what the other layer hides, or does not have. So it may be killed anywhere and repeated, and no
-journal is needed. What each step relies on is the kernel's documentation of overlayfs (whiteouts
-and opaque directories). Neither layer may be mounted meanwhile.
+Whoever looks through both sees the same before, during and after it (but for times of directories,
+during it): each step moves or removes what the other layer hides, or does not have. So it may be
+killed anywhere and repeated, and no journal is needed. What each step relies on is the kernel's
+documentation of overlayfs (whiteouts and opaque directories). Neither layer may be mounted
+meanwhile.
 """
 
 __all__ = ["can_merge", "merge_layer"]
@@ -11,6 +12,8 @@ __all__ = ["can_merge", "merge_layer"]
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from cas.fsops.cursor import Cursor
@@ -22,6 +25,8 @@ from cas.fsops.trees import remove_tree
 _OPAQUE = "trusted.overlay.opaque"
 _FORWARD = ("trusted.overlay.redirect", "trusted.overlay.metacopy")
 """On what takes its content from another name of the layers below."""
+_TIMES = "trusted.overlay.cas_times"
+"""On a directory that is being merged into: its times before. Overlays show no such attribute."""
 _YES = b"y"
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -105,11 +110,9 @@ class _Merge:
     def _merge_entries(self) -> list[str]:
         """Deal with the names of one directory; gives those of directories that both have."""
         low, high = self._low.fileno(), self._high.fileno()
-        before = os.fstat(high)
         opaque = _is_opaque(high)
-        both = [name for name in os.listdir(low) if self._merge_entry(name, opaque=opaque)]
-        os.utime(high, ns=(before.st_atime_ns, before.st_mtime_ns))
-        return both
+        with _times_kept(high):
+            return [name for name in os.listdir(low) if self._merge_entry(name, opaque=opaque)]
 
     def _merge_entry(self, name: str, *, opaque: bool) -> bool:
         low, high = self._low.fileno(), self._high.fileno()
@@ -133,6 +136,22 @@ class _Merge:
         self._discarded += 1
         effect(Effect.RENAME, f"{self._low.path}/{name}")
         os.rename(name, hidden, src_dir_fd=self._low.fileno())
+
+
+@contextmanager
+def _times_kept(descriptor: int) -> Iterator[None]:
+    """Give a directory its times back, also those that an interrupted merge had noted."""
+    noted = _attribute(descriptor, _TIMES)
+    if noted is None:
+        status = os.fstat(descriptor)
+        noted = f"{status.st_atime_ns} {status.st_mtime_ns}".encode()
+        effect(Effect.ACCESS, _TIMES)
+        os.setxattr(descriptor, _TIMES, noted)
+    yield
+    accessed, modified = map(int, noted.split())
+    effect(Effect.ACCESS, _TIMES)
+    os.utime(descriptor, ns=(accessed, modified))
+    os.removexattr(descriptor, _TIMES)
 
 
 def _directories(cursor: Cursor) -> list[str]:

@@ -1,28 +1,40 @@
 """Snapshots of container volumes: taken, returned to, removed."""
 
+import platform
 import random
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cas.containerd.daemon import Daemon
 from cas.errors import (
     InUseError,
     InvalidNameError,
     NoSpaceError,
+    UnavailableError,
     VolumeConflictError,
     VolumeNotFoundError,
     VolumeSnapshotNotFoundError,
 )
 from cas.fsops.effects import Effect, observed
+from cas.model.platforms import host_platform
 from cas.model.volume_name import VolumeName
+from cas.store.account.usage import Usage
+from cas.store.account.why import Why
+from cas.store.check.check import Check
+from cas.store.check.findings import Problem
 from cas.volumes.snapshots import VolumeSnapshots
 from cas.volumes.volumes import VolumeState
-from tests.support.images import BuiltImage, build_image
+from tests.support.daemon import connect
+from tests.support.images import BuiltImage, build_image, layered_image
 from tests.support.layers import directory, file, symlink
 from tests.support.trees import Tree, read_tree
-from tests.support.volumes import Store, add_image, snapshot_directories, volume_name
+from tests.support.volumes import Store, add_image, open_store, snapshot_directories, volume_name
+
+_MANY = 105
 
 
 @pytest.fixture
@@ -363,3 +375,103 @@ def test_volume_that_another_mount_namespace_still_has_is_refused(
     assert (root / "data").read_text() == "1"
     assert _names(snapshots, name) == []
     snapshots.create([name], "one", quiesced=True)
+
+
+@pytest.mark.slow
+def test_chain_of_many_snapshots_is_mounted_accounted_for_and_gone_again(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName
+) -> None:
+    """Deeper than one page of mount options; the first state and the account are right."""
+    for number in range(_MANY):
+        _write(store, name, data=f"{number}", **{f"own-{number}": "x" * 50_000})
+        snapshots.create([name], f"s{number}")
+    (mount,) = store.backing.snapshots.mounts(store.volumes.activate(name).record.snapshot_key)  # type: ignore[union-attr]
+    assert len(",".join(mount.options)) > 4096
+    store.volumes.deactivate(name)
+    assert len(_tree(store, name)) >= _MANY
+    _assert_account_adds_up(store)
+    snapshots.roll_back([name], "s3", drop_later=True)
+    tree = _tree(store, name)
+    assert "own-3" in tree
+    assert "own-4" not in tree
+    for number in (1, 3, 0, 2):
+        assert snapshots.remove(name, f"s{number}")
+    assert _tree(store, name) == tree
+    assert len([key for key in store.snapshots() if "#" in key]) == 1
+    _assert_account_adds_up(store)
+
+
+def _assert_account_adds_up(store: Store) -> None:
+    """Volumes' parts are what the files of their layers take, and all is what du finds."""
+    store.backing.leases.collect_garbage()
+    usage = Usage(store.backing).measure()
+    written = sum(volume.own_bytes + volume.snapshot_bytes for volume in usage.volumes)
+    [entry] = [each for each in usage.entries if (each.owner, each.part) == ("volumes", "written")]
+    assert entry.size == written
+    assert entry.objects == len([key for key in store.snapshots() if "#" in key])
+    persist = store.settings.persist
+    found = subprocess.run(
+        ["du", "-sB1", "--one-file-system", persist], check=True, capture_output=True, text=True
+    )
+    assert abs(usage.size - int(found.stdout.split()[0])) < 512 * 1024
+
+
+def test_check_and_why_know_the_layers_of_snapshots(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName
+) -> None:
+    """Whole, nothing is found; a layer is kept by its volume; one that is lost is named."""
+    for snapshot in ("one", "two"):
+        _write(store, name, data=snapshot)
+        snapshots.create([name], snapshot)
+    snapshots.roll_back([name], "one")
+    record = store.volumes.get(name).record
+    assert record is not None
+    assert record.history is not None
+    lost = record.history.layers[1].key
+    [explained] = Why(store.backing).explain(lost)
+    assert str(name) in {root.name for root in explained.roots}
+    check = Check(
+        store.backing, platform=host_platform(platform.machine()), judge=store.volumes.iter_volumes
+    )
+    assert list(check.run()) == []
+    store.backing.snapshots.remove(lost)
+    [finding] = check.run()
+    assert (finding.problem, finding.volumes) == (Problem.VOLUME_SNAPSHOT, (str(name),))
+    assert lost in finding.message
+
+
+@pytest.mark.parametrize("action", ["create", "roll back"])
+def test_containerd_killed_in_the_middle_is_made_up_for(
+    restartable_daemon: Daemon, action: str
+) -> None:
+    """The record was replaced and containerd dies then: the next recovery completes the change."""
+    settings = replace(restartable_daemon.settings, namespace="t")
+    with connect(settings) as containerd:
+        store, name = open_store(containerd, settings), volume_name()
+        store.volumes.prepare(name, add_image(store, layered_image(2)))
+        _write(store, name, data="1")
+        store.volume_snapshots.create([name], "one")
+        _write(store, name, data="2")
+        directory = str(store.settings.layout.volume(name))
+
+        def kill(kind: Effect, path: str) -> None:
+            if kind is Effect.FSYNC and path == directory:
+                restartable_daemon.kill()
+
+        act = store.volume_snapshots.create
+        arguments = ([name], "two")
+        if action == "roll back":
+            act, arguments = store.volume_snapshots.roll_back, ([name], "one")
+        with pytest.raises(UnavailableError), observed(kill):
+            act(*arguments)
+    restartable_daemon.start()
+    with connect(settings) as containerd:
+        store = open_store(containerd, settings)
+        store.leasing.reap()
+        store.volumes.recover()
+        assert store.volumes.recover() == []
+        names = _names(store.volume_snapshots, name)
+        assert names == (["one", "two"] if action == "create" else ["one"])
+        data = store.volumes.activate(name).rootfs / "data"
+        assert data.read_text() == ("2" if action == "create" else "1")
+        store.volumes.deactivate(name)
