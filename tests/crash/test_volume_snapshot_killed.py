@@ -39,9 +39,9 @@ def _worker(store: Store, *arguments: str) -> list[str]:
     return [sys.executable, "-m", "tests.support.volume_worker", *place, *arguments]
 
 
-def _killed_at_each_step(store: Store, *arguments: str) -> Iterator[int]:
-    """Run the operation, each time one step further, until it ends by itself."""
-    for step in range(_STEPS):
+def _killed_at_each_step(store: Store, *arguments: str, stride: int = 1) -> Iterator[int]:
+    """Run the operation, each time so many steps further, until it ends by itself."""
+    for step in range(0, _STEPS, stride):
         done = subprocess.run(
             [*_worker(store, *arguments), "--die", str(step)], check=False, timeout=_WAIT_SECONDS
         )
@@ -95,7 +95,7 @@ def test_taking_killed_at_any_step_is_done_or_not_after_recovery(
     first = _write(store, name, "first")
     store.volume_snapshots.create([name], "base")
     tree = _write(store, name, "second")
-    for _ in _killed_at_each_step(store, "snapshot-create", str(name), "new"):
+    for _ in _killed_at_each_step(store, "snapshot-create", "new", str(name)):
         _recover(store)
         assert _tree(store, name) == tree
         assert _names(store, name) in (["base"], ["base", "new"])
@@ -117,24 +117,21 @@ def test_rollback_killed_at_any_step_is_done_or_not_after_recovery(
     """The old state with the later snapshots, or the new one without them."""
     first = _write(store, name, "first")
     store.volume_snapshots.create([name], "base")
-    done = False
-    while not done:
-        second = _write(store, name, "second")
+
+    def go_on() -> Tree:
+        _write(store, name, "second")
         store.volume_snapshots.create([name], "later")
-        tree = _write(store, name, "third")
-        done = True
-        for _ in _killed_at_each_step(store, "snapshot-rollback", str(name), "base"):
-            _recover(store)
-            if "later" not in _names(store, name):
-                assert _tree(store, name) == first
-                assert _own(store) == 2
-                store.volume_snapshots.roll_back([name], "base")
-                _write(store, name, "second")
-                store.volume_snapshots.create([name], "later")
-                assert _write(store, name, "third") == tree
-            assert _tree(store, name) == tree
-        assert _tree(store, name) == first
-        assert second != first
+        return _write(store, name, "third")
+
+    tree = go_on()
+    for _ in _killed_at_each_step(store, "snapshot-rollback", "base", str(name)):
+        _recover(store)
+        if "later" not in _names(store, name):
+            assert _tree(store, name) == first
+            assert _own(store) == 2
+            assert go_on() == tree
+        assert _tree(store, name) == tree
+    assert _tree(store, name) == first
 
 
 @pytest.mark.slow
@@ -148,7 +145,8 @@ def test_removal_killed_at_any_step_is_done_or_not_after_recovery(
     second = _write(store, name, "second")
     store.volume_snapshots.create([name], "later")
     tree = _write(store, name, "third")
-    for _ in _killed_at_each_step(store, "snapshot-rm", str(name), "gone"):
+    # Half of the many steps: tests of the merge itself stop it at each.
+    for _ in _killed_at_each_step(store, "snapshot-rm", "gone", str(name), stride=2):
         _recover(store)
         assert _tree(store, name) == tree
         if "gone" not in _names(store, name):
@@ -170,3 +168,36 @@ def _recreate(store: Store, name: VolumeName) -> None:
     _write(store, name, "second")
     store.volume_snapshots.create([name], "later")
     _write(store, name, "third")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("operation", ["snapshot-create", "snapshot-rollback"])
+def test_group_killed_at_any_step_is_done_to_all_or_none(store: Store, operation: str) -> None:
+    """After a recovery, or when a volume is used before any."""
+    names = [volume_name() for _ in range(2)]
+    for name in names:
+        store.volumes.prepare(name, layered_image(2).name)
+        _write(store, name, "first")
+    if operation == "snapshot-rollback":
+        store.volume_snapshots.create(names, "all")
+    before = {name: _write(store, name, "second") for name in names}
+    # A third of the steps: those of a single volume are all tested above.
+    for step in _killed_at_each_step(store, operation, "all", *map(str, names), stride=3):
+        if step % 2:
+            _recover(store)
+        else:
+            store.volumes.activate(names[step // 2 % 2])
+            store.volumes.deactivate_all()
+        if operation == "snapshot-create":
+            done = [_names(store, name) == ["all"] for name in names]
+        else:
+            done = [_tree(store, name) != before[name] for name in names]
+        assert done in ([True, True], [False, False])
+        for name in names if done[0] else []:
+            if operation == "snapshot-create":
+                store.volume_snapshots.remove(name, "all")
+            else:
+                _write(store, name, "second")
+        assert {name: _tree(store, name) for name in names} == before
+    _recover(store)

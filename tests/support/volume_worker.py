@@ -36,6 +36,10 @@ def _killer(last: int) -> Callable[[str], None]:
     return announce
 
 
+def _names(texts: list[str]) -> list[VolumeName]:
+    return [VolumeName.parse(text) for text in texts]
+
+
 def _run(store: Store, operation: str, arguments: list[str]) -> None:
     match operation, arguments:
         case "unpack", [reference]:
@@ -52,13 +56,13 @@ def _run(store: Store, operation: str, arguments: list[str]) -> None:
             store.volumes.prepare_disk(VolumeName.parse(name), request)
         case "remove", [name]:
             store.volumes.remove(VolumeName.parse(name))
-        case "snapshot-create", [name, snapshot]:
-            store.volume_snapshots.create([VolumeName.parse(name)], snapshot, quiesced=True)
-        case "snapshot-rollback", [name, snapshot]:
+        case "snapshot-create", [snapshot, *names]:
+            store.volume_snapshots.create(_names(names), snapshot, quiesced=True)
+        case "snapshot-rollback", [snapshot, *names]:
             store.volume_snapshots.roll_back(
-                [VolumeName.parse(name)], snapshot, drop_later=True, quiesced=True
+                _names(names), snapshot, drop_later=True, quiesced=True
             )
-        case "snapshot-rm", [name, snapshot]:
+        case "snapshot-rm", [snapshot, name]:
             store.volume_snapshots.remove(VolumeName.parse(name), snapshot, quiesced=True)
         case _:
             message = f"unknown operation {operation} {arguments}"
