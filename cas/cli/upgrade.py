@@ -183,14 +183,14 @@ def _print_plan(invocation: Invocation, *, adopt_suffixed: bool, remove_recreate
 
 def _run(invocation: Invocation, *, adopt_suffixed: bool, remove_recreated: bool) -> int:
     from cas.upgrade.plan import PlanOptions
-    from cas.upgrade.report import document_of, status_of
+    from cas.upgrade.report import Tally, document_of
 
     options = PlanOptions(adopt_suffixed=adopt_suffixed, remove_recreated=remove_recreated)
-    seen: list[Outcome] = []
+    tally = Tally()
 
     def heeded(outcomes: "Iterator[Outcome]") -> "Iterator[Outcome]":
         for outcome in outcomes:
-            seen.append(outcome)
+            tally.add(outcome)
             yield outcome
             if outcome.error is not None:
                 invocation.report(outcome.error)
@@ -203,7 +203,7 @@ def _run(invocation: Invocation, *, adopt_suffixed: bool, remove_recreated: bool
             line=lambda outcome: f"{outcome.result.value} {_told(outcome.planned)}",
             document=document_of,
         )
-    return status_of(seen)
+    return tally.status
 
 
 def _source(planned: "Planned") -> str:

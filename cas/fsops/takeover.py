@@ -5,7 +5,7 @@ for writing, and tells at the end that none tried. Where the proof is not to be 
 not taken, and the caller copies.
 """
 
-__all__ = ["ExclusiveInode"]
+__all__ = ["ExclusiveInode", "has_writer"]
 
 import errno
 import logging
@@ -227,6 +227,25 @@ class ExclusiveInode:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def has_writer(path: Path) -> bool:
+    """Whether anybody has a regular file open for writing; False where that cannot be told.
+
+    Raises:
+        SourceNotFoundError: There is no such file.
+        StorageError: A system call failed.
+    """
+    with translated("open", path, source=True):
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            if descriptors.take_lease(descriptor):
+                descriptors.drop_lease(descriptor)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def _open(path: Path) -> tuple[int, str | None]:

@@ -14,6 +14,7 @@ from cas.containerd.root_directory import find_root_holder
 from cas.errors import DigestMismatchError, InUseError
 from cas.fsops.durable import make_directory, publish, set_owner_and_mode, write_file
 from cas.fsops.inode import ExclusiveInode
+from cas.fsops.takeover import has_writer
 from cas.fsops.trees import remove_empty_directories
 from cas.model.digest import Digest
 from cas.upgrade.items import Found, Kind
@@ -28,11 +29,16 @@ _VERIFIED_MODE = 0o440
 
 
 def require_idle(found: Found, target: Path) -> None:
-    """See that no containerd runs on a store, old or new.
+    """See that nobody works on a thing: no virtual machine on a disk, no containerd on a store.
 
     Raises:
-        InUseError: One does.
+        InUseError: Somebody does.
     """
+    if found.kind is Kind.DISK and has_writer(found.path):
+        raise InUseError(
+            f"{str(found.path)!r} is open for writing; stop who uses it, and run the upgrade again",
+            path=found.path,
+        )
     if found.kind is not Kind.STORE:
         return
     for store in (found.path, target):

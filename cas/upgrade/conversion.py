@@ -12,11 +12,8 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
-
-import msgspec
 
 from cas.errors import (
     CasError,
@@ -34,9 +31,9 @@ from cas.model.cancellation import Cancellation
 from cas.model.layout import Layout
 from cas.model.progress import Progress
 from cas.upgrade.completion import complete, give_name, require_idle
-from cas.upgrade.device import Device
+from cas.upgrade.intents import Intents
 from cas.upgrade.items import Action, Outcome, Planned, Result
-from cas.upgrade.journal import Entry, Journal, Step, as_numbers
+from cas.upgrade.journal import Entry
 from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.scan import identity_of
 
@@ -49,9 +46,7 @@ class Conversion:
     """Converts one thing after the other.
 
     Args:
-        device: Where.
-        journal: Open for writing.
-        clock: Gives the current time, aware.
+        intents: Tells the journal.
         min_free_bytes: Room that a copy leaves.
         progress: Told of what is copied.
         cancel: Ends it between two chunks.
@@ -59,17 +54,13 @@ class Conversion:
 
     def __init__(
         self,
-        device: Device,
-        journal: Journal,
+        intents: Intents,
         *,
-        clock: Callable[[], datetime],
         min_free_bytes: int,
         progress: Progress,
         cancel: Cancellation,
     ) -> None:
-        self._device = device
-        self._journal = journal
-        self._clock = clock
+        self._intents = intents
         self._min_free_bytes = min_free_bytes
         self._progress = progress
         self._cancel = cancel
@@ -96,7 +87,7 @@ class Conversion:
             case Action.COPY:
                 return self._copy(planned)
             case Action.FINISH:
-                entry = self._entry(planned)
+                entry = self._intents.find(planned)
                 self._remove_original(planned, entry)
                 before, after = entry.digest_before, entry.digest_after
                 return Outcome(planned, Result.MOVED, digest_before=before, digest_after=after)
@@ -112,19 +103,16 @@ class Conversion:
         with translated("inspect", source):
             status = source.lstat()
         found = replace(planned.found, identity=identity_of(status))
-        entry = self._intend(replace(planned, found=found), status.st_ino)
+        entry = self._intents.intend(replace(planned, found=found), status.st_ino)
         try:
-            give_name(planned.found, source, target)
+            with self._intents.naming(entry, target):
+                give_name(planned.found, source, target)
         except StorageError as error:
-            self._note(entry, Step.UNDONE)
             if error.details.get("errno") != "EXDEV":
                 raise
             # For example another mount of the same file system.
             return self._copy(replace(planned, action=Action.COPY, found=found))
-        except CasError:
-            self._note(entry, Step.UNDONE)
-            raise
-        self._note(entry, Step.DONE)
+        self._intents.done(entry)
         _log.info("converted path=%s target=%s action=rename", source, target)
         return Outcome(planned, Result.MOVED)
 
@@ -139,12 +127,9 @@ class Conversion:
             complete(planned.found, temporary, target)
             with translated("inspect", temporary):
                 inode = temporary.lstat().st_ino
-            entry = self._intend(planned, inode, replica.digest)
-            try:
+            entry = self._intents.intend(planned, inode, replica.digest)
+            with self._intents.naming(entry, target):
                 give_name(planned.found, temporary, target)
-            except CasError:
-                self._note(entry, Step.UNDONE)
-                raise
         except BaseException:
             with suppress(CasError):  # the next run removes it
                 remove_tree(temporary)
@@ -218,47 +203,15 @@ class Conversion:
         remove_tree(aside)
         rename_aside(source, aside)
         remove_tree(aside)
-        self._note(entry, Step.DONE)
+        self._intents.done(entry)
         _log.info("converted path=%s target=%s action=copy", source, entry.target)
 
     def _discard(self, planned: Planned) -> Outcome:
-        entry = self._intend(replace(planned, target=None), 0)
+        entry = self._intents.intend(replace(planned, target=None))
         remove_tree(planned.found.path)
-        self._note(entry, Step.DONE)
+        self._intents.done(entry)
         _log.info("discarded path=%s reason=%s", planned.found.path, planned.reason)
         return Outcome(planned, Result.DISCARDED)
-
-    def _intend(self, planned: Planned, inode: int, digest: str = "") -> Entry:
-        target = planned.target
-        entry = Entry(
-            step=Step.INTENDED,
-            time=self._now(),
-            kind=planned.found.kind,
-            source=self._device.told(planned.found.path),
-            target="" if target is None else self._device.told(target),
-            action=planned.action,
-            reason=planned.reason,
-            identity=as_numbers(planned.found.identity),
-            inode=inode,
-            size=planned.found.size,
-            digest_before=digest,
-            digest_after=digest,
-        )
-        self._journal.add(entry)
-        return entry
-
-    def _entry(self, planned: Planned) -> Entry:
-        source, target = planned.found.path, _target(planned)
-        entry = self._journal.find(self._device.told(source), self._device.told(target))
-        if entry is None:
-            raise StorageError(f"the journal has nothing about {str(source)!r}", path=source)
-        return entry
-
-    def _note(self, entry: Entry, step: Step) -> None:
-        self._journal.add(msgspec.structs.replace(entry, step=step, time=self._now()))
-
-    def _now(self) -> str:
-        return self._clock().isoformat(timespec="seconds")
 
 
 def _target(planned: Planned) -> Path:

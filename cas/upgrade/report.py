@@ -3,25 +3,30 @@
 It accounts for earlier runs as well: what they converted is taken from the journal.
 """
 
-__all__ = [
-    "Summary",
-    "document_of",
-    "encode_report",
-    "entry_document",
-    "plan_document",
-    "status_of",
-]
+__all__ = ["ReportFile", "Summary", "Tally", "document_of", "entry_document", "plan_document"]
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
-from cas.errors import CheckpointError, ConflictError
+from cas.errors import CasError, CheckpointError, ConflictError, StorageError
+from cas.fsops.durable import publish
+from cas.fsops.inode import StagedInode
 from cas.upgrade.items import Action, Outcome, Planned, Reason, Result
 from cas.upgrade.journal import Entry, as_text
 
 _FORMAT_VERSION = 1
+_BUFFER_BYTES = 64 * 1024
+_IN_THE_WAY = frozenset(
+    {
+        Reason.FOREIGN_TARGET,
+        Reason.VOLUME_TAKEN,
+        Reason.STORE_NOT_CONVERTED,
+        Reason.NO_DIGEST,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,48 +96,113 @@ def entry_document(entry: Entry) -> dict[str, object]:
     }
 
 
-def encode_report(
-    summary: Summary, outcomes: Iterable[Outcome], earlier: Iterable[Entry], status: int
-) -> bytes:
-    """Give the bytes of the report."""
-    items = [document_of(outcome) for outcome in outcomes]
-    document = {
-        "format_version": _FORMAT_VERSION,
+class Tally:
+    """Counts what became of everything, and derives the exit status."""
+
+    def __init__(self) -> None:
+        self.counts = dict.fromkeys(Result, 0)
+        self.status = 0
+        """That of the last failure, or of what stands in the way; else 0."""
+
+    def add(self, outcome: Outcome) -> None:
+        """Count one."""
+        self.counts[outcome.result] += 1
+        self.status = _status_of(outcome) or self.status
+
+
+def _status_of(outcome: Outcome) -> int:
+    if outcome.error is not None:
+        return outcome.error.exit_code
+    if outcome.planned.action is not Action.LEAVE:
+        return 0
+    if outcome.planned.reason is Reason.NO_CONFIG:
+        return CheckpointError.exit_code
+    return ConflictError.exit_code if outcome.planned.reason in _IN_THE_WAY else 0
+
+
+class ReportFile:
+    """The report, written as the run goes on, under its name when it is whole.
+
+    A failure to write is kept until the end: it must not keep anything from being converted.
+
+    Args:
+        path: Its name; its directory exists.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._partial = path.with_name(f"{path.name}.partial")
+        self._pending = bytearray(b'{"format_version": %d,\n"items": [' % _FORMAT_VERSION)
+        self._separator = b"\n"
+        self._error: CasError | None = None
+        self._file: StagedInode | None = None
+
+    def add(self, outcome: Outcome) -> None:
+        """Add what became of something."""
+        self._pending += self._separator + msgspec.json.encode(document_of(outcome))
+        self._separator = b",\n"
+        if len(self._pending) >= _BUFFER_BYTES:
+            self._flush()
+
+    def finish(self, summary: Summary, tally: Tally, earlier: Iterable[Entry]) -> None:
+        """Complete it and give it its name, durably.
+
+        Raises:
+            NoSpaceError: No room; the report of the run before is there.
+            StorageError: Any other failed system call.
+        """
+        self._pending += b'],\n"earlier": ['
+        self._separator = b"\n"
+        for entry in earlier:
+            self._pending += self._separator + msgspec.json.encode(entry_document(entry))
+            self._separator = b",\n"
+            if len(self._pending) >= _BUFFER_BYTES:
+                self._flush()
+        rest = msgspec.json.encode({**_summary_document(summary), **_tally_document(tally)})
+        self._pending += b"],\n" + rest[1:] + b"\n"
+        self._flush()
+        self._publish()
+
+    def _flush(self) -> None:
+        data, self._pending = bytes(self._pending), bytearray()
+        if self._error is not None:
+            return
+        try:
+            if self._file is None:
+                self._file = StagedInode.open_partial(self._partial)
+                self._file.restart()
+            self._file.write(data)
+        except CasError as error:
+            self._error = error
+
+    def _publish(self) -> None:
+        if self._file is None or self._error is not None:
+            self.close()
+            raise self._error or StorageError("the report was not written", path=self._path)
+        self._file.sync()
+        self.close()
+        publish(self._partial, self._path, replace=True)
+
+    def close(self) -> None:
+        """Close it; what is not finished is begun anew by the next run. Idempotent."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _summary_document(summary: Summary) -> dict[str, object]:
+    return {
         "phase": summary.phase,
         "started": summary.started,
         "finished": summary.finished,
         "interrupted": summary.interrupted,
-        "exit_code": status,
         "checkpoint": summary.checkpoint or None,
         "problem": summary.problem or None,
         "needed": summary.needed,
         "free": summary.free,
-        "counts": {
-            result.value: sum(item["result"] == result.value for item in items) for result in Result
-        },
-        "items": items,
-        "earlier": [entry_document(entry) for entry in earlier],
     }
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-def status_of(outcomes: Iterable[Outcome]) -> int:
-    """Give the exit status: that of the last failure, or of what stands in the way; else 0."""
-    return next(reversed(list(_statuses(outcomes))), 0)
-
-
-def _statuses(outcomes: Iterable[Outcome]) -> Iterator[int]:
-    for outcome in outcomes:
-        if outcome.error is not None:
-            yield outcome.error.exit_code
-        elif outcome.planned.action is Action.LEAVE:
-            match outcome.planned.reason:
-                case (
-                    Reason.FOREIGN_TARGET
-                    | Reason.VOLUME_TAKEN
-                    | Reason.STORE_NOT_CONVERTED
-                    | Reason.NO_DIGEST
-                ):
-                    yield ConflictError.exit_code
-                case Reason.NO_CONFIG:
-                    yield CheckpointError.exit_code
+def _tally_document(tally: Tally) -> dict[str, object]:
+    counts = {result.value: count for result, count in tally.counts.items()}
+    return {"exit_code": tally.status, "counts": counts}

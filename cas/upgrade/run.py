@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import datetime
 
 from cas.errors import CheckpointError
-from cas.fsops.durable import write_file
 from cas.fsops.trees import free_bytes
 from cas.model.cancellation import Cancellation
 from cas.model.progress import Progress
@@ -17,11 +16,12 @@ from cas.upgrade.conversion import Conversion
 from cas.upgrade.device import Device
 from cas.upgrade.emptied import remove_emptied
 from cas.upgrade.holding import Holding
+from cas.upgrade.intents import Intents
 from cas.upgrade.items import Action, Kind, Outcome, Planned, Reason, Result
 from cas.upgrade.journal import Journal, Step
 from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.order import arrange, peak_bytes
-from cas.upgrade.report import Summary, encode_report, status_of
+from cas.upgrade.report import ReportFile, Summary, Tally
 
 
 class Run:
@@ -57,16 +57,15 @@ class Run:
         self._checkpoint = checkpoint
         self._clock = clock
         self._conversion = Conversion(
-            device,
-            journal,
-            clock=clock,
+            Intents(device, journal, clock),
             min_free_bytes=self._min_free_bytes,
             progress=progress,
             cancel=cancel,
         )
         self._holding = Holding(self._layout)
         self._earlier = [entry for entry in journal.entries() if entry.step is Step.DONE]
-        self._outcomes: list[Outcome] = []
+        self._tally = Tally()
+        self._report = ReportFile(self._layout.upgrade_report)
         self._started = self._now()
         self._needed = 0
         self._free = 0
@@ -103,7 +102,8 @@ class Run:
         return moves
 
     def _heeded(self, outcome: Outcome) -> Outcome:
-        self._outcomes.append(outcome)
+        self._tally.add(outcome)
+        self._report.add(outcome)
         self._holding.heed(outcome)
         if outcome.result is Result.FAILED and outcome.planned.found.kind is Kind.STORE:
             self._store_stays = True
@@ -136,9 +136,7 @@ class Run:
             needed=self._needed,
             free=self._free,
         )
-        status = status_of(self._outcomes)
-        report = encode_report(summary, self._outcomes, self._earlier, status)
-        write_file(self._layout.upgrade_report, report)
+        self._report.finish(summary, self._tally, self._earlier)
 
     def _now(self) -> str:
         return self._clock().isoformat(timespec="seconds")

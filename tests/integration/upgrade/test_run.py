@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cas.app import open_upgrade
-from cas.errors import InterruptedOperationError, NoSpaceError, VolumeHeldError
+from cas.errors import InterruptedOperationError, InUseError, NoSpaceError, VolumeHeldError
 from cas.fsops.locks import lock
 from cas.model.cancellation import Cancellation
 from cas.model.volume_name import VolumeName
@@ -303,3 +303,15 @@ def test_recovery_removes_a_copy_that_a_killed_run_left(together: OldDevice) -> 
         assert sweep_temporary_copies(layout) == 0
     assert sweep_temporary_copies(layout) == 1
     assert not copy.exists()
+
+
+def test_run_leaves_a_disk_that_somebody_writes_to(device: OldDevice) -> None:
+    """What is copied, or is about to be used under another name, must not change under its user."""
+    app = device.add(OldApp("a"))
+    device.write_checkpoint()
+    old = device.disk(f"{app.old_name()}.raw")
+    with old.open("r+b"):
+        [outcome] = device.run()
+    assert isinstance(outcome.error, InUseError)
+    assert [name for name, _ in iter_held(device.settings.layout)] == [device.new(app).name]
+    assert _results(device.run()) == {old.name: "moved"}
