@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from cas.model.volume_name import VolumeName
+from hack.bench_disks import disks
 from hack.bench_pull import pulling
 from hack.bench_service import latency, rate
 from hack.bench_setting import (
@@ -323,6 +324,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "import": image_import,
     "pull": pulling,
     "volumes": volumes,
+    "disks": disks,
     "list": listing,
     "prune": pruning,
     "start-up": start_up,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
-from cas.fsops import descriptors
+from cas.fsops import descriptors, kernel
 from cas.fsops.effects import Effect, effect
 from cas.fsops.sparse import iter_data
 from cas.fsops.translation import translated
@@ -162,5 +162,7 @@ def _write_sparse(target: int, offset: int, data: bytes) -> None:
         rest, at = view[start:end], offset + start
         while rest:
             written = os.pwrite(target, rest, at)
+            # The device begins now, so that the sync at the end has less to wait for.
+            kernel.start_writeback(target, at, written)
             rest, at = rest[written:], at + written
         start = end
