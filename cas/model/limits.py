@@ -43,5 +43,7 @@ class Limits:
     """Layers that unpack to no more than this are never called bombs."""
     disk_bytes: int = 64 * 1024 * _GIB
     """The disk in a disk image, and a disk volume."""
+    thin_disks: bool = False
+    """Disk volumes may together become larger than their file system."""
     min_free_bytes: int = 64 * _MIB
     """Room that new work always leaves on the file system."""

@@ -103,10 +103,10 @@ class Space:
             remove_file(path, sync=False)
             held.release()
 
-    def available(self) -> int:
-        """Bytes that could be reserved now, 0 or more."""
+    def available(self, *, at: Path | None = None) -> int:
+        """Bytes that could be reserved now, 0 or more; see :meth:`reserve` for ``at``."""
         with self._locks.ledger():
-            return max(0, self._uncommitted(self._place()))
+            return max(0, self._uncommitted(at or self._place()))
 
     def sweep(self) -> None:
         """Drop the promises to dead processes; part of recovery, else done by the next promise."""

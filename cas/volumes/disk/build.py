@@ -25,6 +25,7 @@ from cas.store.backing import Backing
 from cas.store.image.disks import ResolvedDisk
 from cas.store.leasing import Lease
 from cas.store.space import Space
+from cas.volumes.disk.looking import pending_growth
 from cas.volumes.disk.qemu_img import QemuImg
 from cas.volumes.disk.source import BlobFile, DiskSource, ImageFile
 from cas.volumes.disk.work import DiskWork
@@ -103,6 +104,7 @@ class DiskBuilder:
     def _blank(self, work: DiskWork) -> BuiltDisk:
         size = plan_disk(DiskHeader(DiskFormat.RAW, 0), work.request).size
         disk_format = work.request.format or DiskFormat.RAW
+        self._require_room(work, size, allocated=0)
         with (
             work.reserved(_BLANK_BYTES),
             DraftFile(work.paths.preparing) as draft,
@@ -118,6 +120,7 @@ class DiskBuilder:
         """Copy or convert an image that lies in the store as it is."""
         header = self._examined(blob, resolved)
         plan = plan_disk(header, work.request)
+        self._require_room(work, plan.size, allocated=0)
         allocated = allocated_bytes_of(blob.fileno())
         path = work.paths.preparing
         with DraftFile(path) as draft:
@@ -140,6 +143,7 @@ class DiskBuilder:
                 digest = self._source.unpack(resolved.artifact, draft, meter)
             header = self._examined(draft, resolved)
             plan = plan_disk(header, work.request)
+            self._require_room(work, plan.size, allocated=draft.allocated)
             if not plan.converts:
                 self._grow(draft, plan)
                 return self._sealed(work, draft, work.paths.preparing, plan.format, digest)
@@ -154,6 +158,13 @@ class DiskBuilder:
                 built = self._sealed(work, target, work.paths.reformatting, plan.format, digest)
         remove_file(work.paths.preparing)
         return built
+
+    def _require_room(self, work: DiskWork, size: int, *, allocated: int) -> None:
+        """Refuse what could not be written full, unless that is allowed."""
+        limits = self._backing.limits
+        if not limits.thin_disks and not work.request.read_only:
+            growth = pending_growth(self._backing.layout, limits, work.paths.directory)
+            work.require_room(max(0, size - allocated), growth)
 
     def _examined(self, image: ImageFile, resolved: ResolvedDisk) -> DiskHeader:
         """Look at an image with two pairs of eyes, which must see the same."""

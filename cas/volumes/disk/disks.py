@@ -2,29 +2,19 @@
 
 __all__ = ["DiskVolumes"]
 
-import os
 from collections.abc import Iterator
 
 from cas.errors import CasError, CorruptVolumeError, VolumeNotFoundError
-from cas.fsops.draft import allocated_bytes_of
 from cas.fsops.record_locks import has_record_lock
-from cas.fsops.translation import translated
-from cas.model.disk.format import DiskFormat
-from cas.model.disk.header import DiskHeader, read_disk_header
-from cas.model.disk.record import DiskRecord
 from cas.model.layout import DiskPaths
 from cas.model.volume_name import VolumeName
 from cas.store.backing import Backing
 from cas.store.locking import Locks
-from cas.volumes.disk.records import read_disk_record
+from cas.volumes.disk.looking import look_at_disk
 from cas.volumes.disk.recovery import DiskRecovery
 from cas.volumes.disk.removal import DiskRemoval, require_unused
 from cas.volumes.disk.scan import find_disk, iter_disks
-from cas.volumes.status import DiskStatus, Recovered, VolumeState, VolumeStatus, VolumeUsage
-
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_TELLS_NOTHING = frozenset({DiskFormat.RAW, DiskFormat.ISO})
-"""Formats whose whole content is the guest's, so that nothing in it is believed."""
+from cas.volumes.status import Recovered, VolumeState, VolumeStatus, VolumeUsage
 
 
 class DiskVolumes:
@@ -88,7 +78,7 @@ class DiskVolumes:
     def usage(self, name: VolumeName) -> VolumeUsage:
         """Measure one that exists: allocated blocks, those that a reflink shares included."""
         paths = self._paths(name)
-        disk = self._look(paths, read_disk_record(paths))
+        disk = look_at_disk(paths, self._backing.limits)
         return VolumeUsage(own_bytes=disk.allocated, shared_bytes=0, inodes=1)
 
     def recover(self) -> Iterator[Recovered]:
@@ -103,47 +93,9 @@ class DiskVolumes:
 
     def _status(self, paths: DiskPaths) -> VolumeStatus:
         try:
-            record = read_disk_record(paths)
-            disk = self._look(paths, record)
+            disk = look_at_disk(paths, self._backing.limits)
             used = has_record_lock(paths.file)
         except CasError as error:
             return VolumeStatus(paths.name, VolumeState.CORRUPT, paths.file, None, error.message)
         state = VolumeState.ACTIVE if used else VolumeState.INACTIVE
         return VolumeStatus(paths.name, state, paths.file, None, None, disk)
-
-    def _look(self, paths: DiskPaths, record: DiskRecord | None) -> DiskStatus:
-        with translated("open", paths.file):
-            descriptor = os.open(paths.file, _READ)
-        try:
-            with translated("read", paths.file):
-                header = self._header(paths, record, descriptor)
-                allocated = allocated_bytes_of(descriptor)
-        finally:
-            os.close(descriptor)
-        return DiskStatus(
-            path=paths.file,
-            clear=paths.clear,
-            format=header.format,
-            virtual_size=header.virtual_size,
-            allocated=allocated,
-            record=record,
-        )
-
-    def _header(self, paths: DiskPaths, record: DiskRecord | None, descriptor: int) -> DiskHeader:
-        size = os.fstat(descriptor).st_size
-        if record is not None and record.format in _TELLS_NOTHING:
-            return DiskHeader(record.format, size)
-        try:
-            return read_disk_header(
-                lambda offset, length: os.pread(descriptor, length, offset),
-                size,
-                self._backing.limits,
-                claimed=None if record is None else record.format,
-                what=f"disk volume {paths.name}",
-            )
-        except CasError as error:
-            raise CorruptVolumeError(
-                f"{error.message}; remove the volume and prepare it again",
-                name=paths.name,
-                path=paths.file,
-            ) from error

@@ -26,7 +26,7 @@ from tests.support.volumes import Store, open_store, volume_name
 def store(loop_ext4: Callable[[int], LoopFileSystem], containerd_binary: str) -> Iterator[Store]:
     """A store on a disk of 96 MiB, of which work leaves 1."""
     settings = settings_for(loop_ext4(96 * MIB).path, containerd_binary)
-    limits = replace(settings.limits, min_free_bytes=MIB)
+    limits = replace(settings.limits, min_free_bytes=MIB, thin_disks=True)
     owners = {**settings.owners, "verifier": "nobody"}
     settings = replace(settings, limits=limits, namespace="t", owners=owners)
     with private_daemon(settings), connect(settings) as containerd:
@@ -108,6 +108,24 @@ def _prepared_when_full_from(store: Store, step: int, name: object, request: Dis
     except (NoSpaceError, QemuImgError):
         return False
     return True
+
+
+def test_disks_that_could_not_all_be_full_are_refused_unless_allowed(
+    store: Store, containerd_binary: str
+) -> None:
+    """What others may still grow by counts, and what is read-only does not."""
+    first = DiskRequest(None, size=48 * MIB)
+    store.volumes.prepare_disk(volume_name(), first)
+    limits = replace(store.settings.limits, thin_disks=False)
+
+    with connect(store.settings) as containerd:
+        strict = open_store(containerd, replace(store.settings, limits=limits)).volumes
+        for request in (first, replace(first, format=DiskFormat.QCOW2, clear=True)):
+            with pytest.raises(NoSpaceError, match="the other disks 50331648 more"):
+                strict.prepare_disk(volume_name(), request)
+            store.assert_nothing_is_running()
+        strict.prepare_disk(volume_name(), replace(first, read_only=True))
+    store.volumes.prepare_disk(volume_name(), first)
 
 
 def test_removal_works_on_a_full_disk(store: Store) -> None:
