@@ -187,6 +187,7 @@ class DiskBuilder:
                     expected=header.virtual_size,
                     actual=seen,
                 )
+            self._qemu.check(image, header.format)
         return header
 
     def _convert(

@@ -6,11 +6,13 @@ import os
 import stat
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from backports import zstd
 
+from cas.containerd.client import Containerd
 from cas.errors import (
     AmbiguousDiskError,
     BlobNotFoundError,
@@ -19,6 +21,8 @@ from cas.errors import (
     DiskImageError,
     DiskNotFoundError,
     ImageNotFoundError,
+    LimitExceededError,
+    MalformedArchiveError,
     UsageError,
     VolumeConflictError,
     VolumeNotFoundError,
@@ -28,6 +32,7 @@ from cas.model.digest import Digest
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
 from cas.model.media_types import OCI_LAYER_GZIP
+from cas.model.settings import Settings
 from cas.store.check.check import Check
 from cas.volumes.volumes import VolumeState
 from tests.support.disks import (
@@ -39,7 +44,7 @@ from tests.support.disks import (
     virtual_size,
 )
 from tests.support.images import BuiltImage
-from tests.support.volumes import Recorder, Store, volume_name
+from tests.support.volumes import Recorder, Store, open_store, volume_name
 
 PATH = {"org.lfedge.eci.artifact.root": "/disk/root.img"}
 ROLE = {"org.lfedge.eci.role": "disk-root"}
@@ -375,6 +380,69 @@ def test_image_that_is_no_usable_disk_is_refused_and_leaves_nothing(
 
     store.assert_nothing_is_running()
     assert list(store.volumes.iter_volumes()) == []
+
+
+@pytest.mark.parametrize("disk_format", ["qcow2", "vmdk", "vhdx"])
+@pytest.mark.parametrize("converted", [False, True])
+def test_image_whose_data_are_cut_off_is_refused(
+    store: Store, images: Callable[..., bytes], disk_format: str, converted: bool
+) -> None:
+    """Qemu by itself would read zeros there."""
+    data = images(disk_format)
+    reference = add_disk(store, data[: len(data) - 128 * 1024])
+    request = DiskRequest(reference, format=DiskFormat.RAW if converted else None)
+
+    with pytest.raises(DiskImageError, match=r"tables do not lead|cannot read"):
+        store.volumes.prepare_disk(volume_name(), request)
+
+    store.assert_nothing_is_running()
+
+
+def test_bomb_is_stopped_at_the_limit(containerd: Containerd, settings: Settings) -> None:
+    """Compressed zeros take no room, and still there is an end to them."""
+    limits = replace(settings.limits, layer_expansion=20, layer_expansion_floor_bytes=8 * MIB)
+    store = open_store(containerd, replace(settings, limits=limits))
+    reference = add_disk(store, gzip.compress(bytes(64 * MIB)))
+
+    with pytest.raises(LimitExceededError, match="expands"):
+        store.volumes.prepare_disk(volume_name(), DiskRequest(reference))
+
+    store.assert_nothing_is_running()
+
+
+@pytest.mark.parametrize(
+    ("damage", "error"),
+    [
+        (lambda data: data[:-20], MalformedArchiveError),
+        (lambda data: data[:1000] + bytes(50) + data[1050:], MalformedArchiveError),
+    ],
+)
+def test_damaged_compression_is_refused(
+    store: Store, damage: Callable[[bytes], bytes], error: type[CasError]
+) -> None:
+    """Cut off, or with other bytes inside."""
+    reference = add_disk(store, damage(gzip.compress(os.urandom(MIB))))
+
+    with pytest.raises(error):
+        store.volumes.prepare_disk(volume_name(), DiskRequest(reference))
+
+    store.assert_nothing_is_running()
+
+
+def test_layer_without_the_named_file_is_refused(store: Store) -> None:
+    """The label promises what no layer has; a link of the name is no disk."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as tar:
+        link = tarfile.TarInfo("disk/root.img")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/shadow"
+        tar.addfile(link)
+    layers = (tarred(("other", b"x")), stream.getvalue())
+    reference = add_disk(store, *layers, media_type=OCI_LAYER_GZIP, labels=PATH)
+
+    with pytest.raises(DiskNotFoundError, match="no layer of the image has a file"):
+        store.volumes.prepare_disk(volume_name(), DiskRequest(reference))
+
+    store.assert_nothing_is_running()
 
 
 def test_size_smaller_than_the_image_is_refused(store: Store, images: Callable[..., bytes]) -> None:

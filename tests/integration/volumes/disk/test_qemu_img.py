@@ -105,7 +105,9 @@ def test_hanging_qemu_img_is_ended(tmp_path: Path) -> None:
 def test_cancelling_ends_qemu_img(fake: Fake, images: Callable[..., bytes], tmp_path: Path) -> None:
     """At once, and undoes everything."""
     stop = Cancellation()
-    store = fake('case $1 in info) exec qemu-img "$@";; esac; echo "(1.00/100%)"; exec sleep 600')
+    store = fake(
+        'case $1 in info|check) exec qemu-img "$@";; esac; echo "(1.00/100%)"; exec sleep 600'
+    )
     reference = add_disk(store, images("raw"))
     progress = Recorder()
     progress.advance = lambda *_: stop.set()  # type: ignore[method-assign]
