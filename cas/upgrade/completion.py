@@ -12,7 +12,13 @@ from pathlib import Path
 
 from cas.containerd.root_directory import find_root_holder
 from cas.errors import DigestMismatchError, InUseError
-from cas.fsops.durable import make_directory, publish, set_owner_and_mode, write_file
+from cas.fsops.durable import (
+    make_directory,
+    publish,
+    remove_temporaries,
+    set_owner_and_mode,
+    write_file,
+)
 from cas.fsops.inode import ExclusiveInode
 from cas.fsops.takeover import has_writer
 from cas.fsops.trees import remove_empty_directories
@@ -71,6 +77,7 @@ def complete(found: Found, place: Path, target: Path) -> None:
     elif found.kind is Kind.VERIFIED:
         _verify(place, Digest.parse_foreign(found.path.parent.name), target.parent.lstat())
     elif found.kind is Kind.CONTAINER or found.path.name.endswith(_CONTAINER_SUFFIX):
+        remove_temporaries(place)  # of a run that was killed right here
         key = place / _SNAPSHOT_KEY
         if key.is_symlink() or not key.is_file():
             write_file(key, found.path.name.encode(), mode=_SNAPSHOT_KEY_MODE)

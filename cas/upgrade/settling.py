@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from cas.errors import InvalidNameError, LockTimeoutError
+from cas.fsops.durable import remove_temporaries
 from cas.fsops.locks import lock
 from cas.fsops.translation import translated
 from cas.fsops.trees import remove_tree
@@ -72,6 +73,9 @@ def remove_temporary_copies(layout: Layout) -> int:
         StorageError: A system call failed.
     """
     count = 0
+    for directory in _written(layout):
+        if directory.is_dir():
+            count += remove_temporaries(directory)
     for directory in (layout.volumes, layout.clear_volumes):
         with translated("list", directory):
             paths = list(directory.iterdir()) if directory.is_dir() else []
@@ -79,6 +83,12 @@ def remove_temporary_copies(layout: Layout) -> int:
             if _is_temporary(path.name):
                 count += remove_tree(path)
     return count + remove_tree(layout.converting(layout.case))
+
+
+def _written(layout: Layout) -> set[Path]:
+    """The directories that a run writes small files and directories into."""
+    made = {directory.path.parent for directory in layout.directories()}
+    return made | {layout.upgrade, layout.held_volumes}
 
 
 def _is_temporary(name: str) -> bool:

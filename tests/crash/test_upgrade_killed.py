@@ -21,7 +21,8 @@ from tests.support.old_device import OldApp, OldDevice, mounted_tmpfs
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
-_STEPS = 400
+_STEPS = 500
+_FILES = ("image-config.json",)
 
 MakeDevice = Callable[[], AbstractContextManager[OldDevice]]
 
@@ -50,6 +51,7 @@ def _fill(device: OldDevice) -> dict[Path, tuple[Path, str]]:
     app = device.add(OldApp("a", drives=("one", "two")))
     clear = device.add(OldApp("clear"), clear=True)
     boxed = device.add(OldApp("boxed", purge=2))
+    bare = device.add(OldApp("bare"))
     device.write_checkpoint()
     disks = {
         device.disk(f"{app.old_name(n)}.raw", os.urandom(5000)): device.new(app, n) for n in (0, 1)
@@ -61,29 +63,43 @@ def _fill(device: OldDevice) -> dict[Path, tuple[Path, str]]:
     # What the conversion adds is there already, so that old and new are the same.
     (container / "snapshotid.txt").write_text(boxed.old_name())
     disks[container] = device.new(boxed)
+    container = device.container(bare.old_name())
+    (container / "rootfs").rmdir()
+    disks[container] = device.new(bare)
     store = device.persist / "containerd"
     (store / "io.containerd.metadata.v1.bolt").mkdir(parents=True)
     (store / "io.containerd.metadata.v1.bolt" / "meta.db").write_text("metadata")
     store.chmod(0o700)
     disks[store] = device.settings.layout.case
-    return {old: (new, _digest(old)) for old, new in disks.items()}
+    digests = {old: (new, _digest(old)) for old, new in disks.items()}
+    return {**digests, container: (device.new(bare), "")}
 
 
 def _digest(path: Path) -> str:
     return content_digest(path, advance=lambda _: None)
 
 
+def _assert_whole(path: Path, digest: str) -> None:
+    """One without a digest is the container that gets something: all that a volume needs."""
+    if digest:
+        assert _digest(path) == digest
+    else:
+        assert {each.name for each in path.iterdir()} == {*_FILES, "rootfs", "snapshotid.txt"}
+
+
 def _assert_nothing_is_lost(volumes: dict[Path, tuple[Path, str]]) -> None:
     for old, (new, digest) in volumes.items():
         if new.exists() and not is_vacant(new):
-            assert _digest(new) == digest, "what has its new name is whole"
-        else:
+            _assert_whole(new, digest)
+        elif digest:
             assert _digest(old) == digest
+        else:
+            assert (old / _FILES[0]).exists()
 
 
 def _assert_done(device: OldDevice, volumes: dict[Path, tuple[Path, str]]) -> None:
     for old, (new, digest) in volumes.items():
-        assert _digest(new) == digest
+        _assert_whole(new, digest)
         assert not old.exists()
     layout = device.settings.layout
     left = {*layout.volumes.iterdir(), *layout.clear_volumes.iterdir()}
@@ -92,6 +108,8 @@ def _assert_done(device: OldDevice, volumes: dict[Path, tuple[Path, str]]) -> No
     old_places = {"img", "runx", "containerd", "downloads"}
     assert old_places.isdisjoint(path.name for path in device.persist.iterdir())
     assert list(layout.held_volumes.glob("*")) == []
+    temporary = device.persist.rglob("*.cas-temporary")
+    assert [path for path in temporary if path.parent != layout.run] == []
     report = json.loads(layout.upgrade_report.read_bytes())
     told = {each["source"] for each in report["earlier"]}
     told |= {str(Path(each["source"]).relative_to(device.persist)) for each in report["items"]}
