@@ -8,7 +8,7 @@ unchanged, and nowhere else, so a kill or power cut costs at most what was not s
 Nothing here hashes: the digest is the verifier's to prove, on its own copy of the name.
 """
 
-__all__ = ["Fetched", "discard", "fetch", "held_bytes"]
+__all__ = ["FETCHED_MODE", "Fetched", "discard", "fetch", "held_bytes"]
 
 import os
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ from cas.fsops.locks import FileLock
 from cas.fsops.translation import translated
 from cas.fsops.trees import allocated_bytes
 
+FETCHED_MODE = 0o640
+"""For the directory's group to measure."""
 _PARTIAL = ".partial"
 _PROGRESS = ".progress"
 _DIGEST = "digest"
@@ -58,8 +60,8 @@ def fetch(source: Source, wanted: Wanted, destination: Path, terms: Terms | None
     """Bring an object into the file ``destination``, going on with what an earlier call left.
 
     On success the file has the wanted size (or the one that the source announced), is durable,
-    readable by its owner only, and nothing else is left; that it has the wanted digest is not
-    known. A destination that exists is success and not fetched again. After a failure the
+    readable by its owner and its group, and nothing else is left; that it has the wanted digest is
+    not known. A destination that exists is success and not fetched again. After a failure the
     destination does not exist; what a later call can go on with lies beside it, and nothing does
     where the object is gone, wrong or not to be trusted. One caller per destination.
 
@@ -94,7 +96,7 @@ def fetch(source: Source, wanted: Wanted, destination: Path, terms: Terms | None
         if size is not None:
             _remove_work(destination)
             return Fetched(size, received=0, kept=size)
-        with StagedInode.open_partial(partial) as file:
+        with StagedInode.open_partial(partial, mode=FETCHED_MODE) as file:
             known = _restore(file, progress, source, wanted)
             kept = file.size
             transfer = Transfer(

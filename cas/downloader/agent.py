@@ -11,7 +11,7 @@ import msgspec
 
 import cas.datastores.registry.registry  # noqa: F401 - most ask for one; loaded while nobody waits
 from cas.agent.serving import CallContext, Confinable, serve
-from cas.datastores.fetch import fetch
+from cas.datastores.fetch import FETCHED_MODE, fetch
 from cas.datastores.opening import open_source
 from cas.datastores.port import Registry, Source
 from cas.datastores.retry import Pace, retrying
@@ -137,7 +137,7 @@ class _Session:
 
     def _fetch_document(self, asked: Fetch, name: TransferName, context: CallContext) -> Fetched:
         raw = self._registry.manifest(asked.path, name.digest, limit=asked.max_bytes)
-        write_file(_HERE / str(name), raw)
+        write_file(_HERE / str(name), raw, mode=FETCHED_MODE)
         context.progress(len(raw), len(raw))
         return Fetched(len(raw), len(raw))
 

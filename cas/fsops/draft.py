@@ -118,14 +118,17 @@ class DraftFile:
             os.fchown(self._descriptor, user, group)
 
     def seal(self, *, mode: int) -> None:
-        """Make it root's, with this mode, and durable; its name is not.
+        """Make it root's and durable, for the group of its directory; its name is not durable.
+
+        Args:
+            mode: Permission bits.
 
         Raises:
             StorageError: The sync failed; discard the file.
         """
         with translated("sync", self._path):
             effect(Effect.ACCESS, self._path)
-            os.fchown(self._descriptor, 0, 0)
+            os.fchown(self._descriptor, 0, self._path.parent.stat().st_gid)
             os.fchmod(self._descriptor, mode)
             effect(Effect.FSYNC, self._path)
             os.fsync(self._descriptor)

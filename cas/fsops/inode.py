@@ -85,12 +85,16 @@ class StagedInode:
             return cls(descriptor, directory, path, 0)
 
     @classmethod
-    def open_partial(cls, path: Path) -> Self:
+    def open_partial(cls, path: Path, *, mode: int = _STAGED_MODE) -> Self:
         """Open the partial file ``path`` to go on with it, or begin it.
 
         Whatever has the name but cannot be a partial file of ours (symbolic link, second hard
         link, other owner) is removed first, unread. One caller at a time, which is the caller's
         to see to.
+
+        Args:
+            path: Its name.
+            mode: Its permission bits, whatever the umask.
 
         Raises:
             NoSpaceError: No room.
@@ -105,6 +109,7 @@ class StagedInode:
                 path.unlink(missing_ok=True)
                 effect(Effect.WRITE_FILE, path)
                 descriptor = _create(path)
+            os.fchmod(descriptor, mode)
             size = os.lseek(descriptor, 0, os.SEEK_END)
             staged = cls(descriptor, path.parent, path, size)
             staged._kept = True
@@ -307,7 +312,6 @@ def _reopen(path: Path) -> int | None:
             return None
         raise
     if _is_ours(os.fstat(descriptor)):
-        os.fchmod(descriptor, _STAGED_MODE)
         return descriptor
     os.close(descriptor)
     return None

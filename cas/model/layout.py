@@ -332,7 +332,8 @@ class Layout:
             LayoutDirectory(self.vault, "root", "volumemgr", 0o750),
             LayoutDirectory(self.case, "root", "root", 0o700),
             LayoutDirectory(self.volumes, "root", "volumemgr", 0o750),
-            LayoutDirectory(self.downloader, "downloader", "volumemgr", 0o750),
+            # Its files get the directory's group, to which their owner cannot give them.
+            LayoutDirectory(self.downloader, "downloader", "volumemgr", 0o2750),
             LayoutDirectory(self.verifier, "verifier", "volumemgr", 0o750),
             LayoutDirectory(self.pending, "verifier", "volumemgr", 0o750),
             LayoutDirectory(self.verified, "verifier", "volumemgr", 0o750),

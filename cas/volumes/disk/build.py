@@ -30,8 +30,9 @@ from cas.volumes.disk.qemu_img import QemuImg
 from cas.volumes.disk.source import BlobFile, DiskSource, ImageFile
 from cas.volumes.disk.work import DiskWork
 
-_WRITABLE_MODE = 0o600
-_READ_ONLY_MODE = 0o400
+_WRITABLE_MODE = 0o660
+_READ_ONLY_MODE = 0o440
+"""For the group of the directory, whose members hand disks to virtual machines."""
 _WITH_TABLES = frozenset({DiskFormat.QCOW2, DiskFormat.VMDK, DiskFormat.VHDX})
 _BLANK_BYTES = 1024 * 1024
 """More than an empty qcow2 of any size takes at first."""

@@ -64,7 +64,7 @@ def tarred(*members: tuple[str, bytes]) -> bytes:
 def test_prepare_copies_an_image_of_every_format(
     store: Store, images: Callable[..., bytes], disk: bytes, tmp_path: Path, disk_format: str
 ) -> None:
-    """The volume is one file with the disk's bytes, root's alone, and needs the image no more."""
+    """The volume is one file with the disk's bytes, root's, and needs the image no more."""
     reference = add_disk(store, images(disk_format), annotations=ROLE)
     name = volume_name()
 
@@ -77,7 +77,7 @@ def test_prepare_copies_an_image_of_every_format(
     assert status.state is VolumeState.INACTIVE
     assert content_of(status.disk.path, disk_format, tmp_path) == disk
     found = status.disk.path.stat()
-    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o600)
+    assert (found.st_uid, stat.S_IMODE(found.st_mode)) == (0, 0o660)
     store.assert_nothing_is_running()
 
 
@@ -265,7 +265,7 @@ def test_read_only_disk_cannot_be_written_by_others(store: Store, disk: bytes) -
     assert status.disk is not None
     assert status.disk.record is not None
     assert status.disk.record.read_only
-    assert stat.S_IMODE(status.disk.path.stat().st_mode) == 0o400
+    assert stat.S_IMODE(status.disk.path.stat().st_mode) == 0o440
 
 
 def test_prepare_again_leaves_the_data_alone_also_without_the_image(
