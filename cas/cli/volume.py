@@ -19,7 +19,7 @@ from cas.cli.output import (
 from cas.cli.parameters import SIZE, VOLUME_NAME, expand_dash
 from cas.cli.pulling import pull_image
 from cas.cli.volume_snapshot import command as snapshot_command
-from cas.errors import VolumeNotFoundError
+from cas.errors import CasError, VolumeNotFoundError
 from cas.model.volume_name import VolumeName
 
 if TYPE_CHECKING:
@@ -310,6 +310,14 @@ def _named(names: tuple[str, ...]) -> "Iterator[VolumeName]":
     return map(VOLUME_NAME.parse, expand_dash(names))
 
 
+def _state_document(
+    name: VolumeName, status: "VolumeStatus | CasError | None", expected: str
+) -> dict[str, object]:
+    """A disk is active while a virtual machine has it, whatever was asked for."""
+    state = expected if status is None or isinstance(status, CasError) else str(status.state)
+    return {"name": str(name), "state": state}
+
+
 def _all_or_names(names: tuple[str, ...], everything: bool) -> None:
     if bool(names) == everything:
         raise click.UsageError("give volume names or --all")
@@ -335,7 +343,7 @@ def activate(invocation: Invocation, names: tuple[str, ...], everything: bool) -
         return print_outcomes(
             invocation,
             volumes.activate_all() if everything else attempt(_named(names), volumes.activate),
-            document=lambda name, _: {"name": str(name), "state": "active"},
+            document=lambda name, done: _state_document(name, done, "active"),
         )
 
 
@@ -359,7 +367,7 @@ def deactivate(invocation: Invocation, names: tuple[str, ...], everything: bool)
         return print_outcomes(
             invocation,
             volumes.deactivate_all() if everything else attempt(_named(names), volumes.deactivate),
-            document=lambda name, _: {"name": str(name), "state": "inactive"},
+            document=lambda name, done: _state_document(name, done, "inactive"),
         )
 
 

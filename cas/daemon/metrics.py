@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from prometheus_client import (
@@ -29,6 +30,7 @@ from cas import __version__
 from cas.errors import CasError
 from cas.fsops.trees import free_bytes
 from cas.model.layout import Layout
+from cas.volumes.disk.scan import iter_disks
 from cas.volumes.scan import iter_names
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -137,9 +139,8 @@ class _StoreCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield what can be told now; what cannot be looked at is left out."""
         try:
-            yield GaugeMetricFamily(
-                "cas_volumes", "Volumes", sum(1 for _ in iter_names(self._layout))
-            )
+            volumes = chain(iter_names(self._layout), iter_disks(self._layout))
+            yield GaugeMetricFamily("cas_volumes", "Volumes", sum(1 for _ in volumes))
             yield GaugeMetricFamily(
                 "cas_free_bytes",
                 "Free bytes of the store's file system",

@@ -2,6 +2,7 @@
 
 __all__ = ["Cas", "CasProcess", "Result", "write_configuration"]
 
+import json
 import signal
 import subprocess
 import sys
@@ -117,7 +118,10 @@ class CasProcess:
 def write_configuration(directory: Path, settings: Settings) -> Path:
     """Write the settings as a file of the command."""
     path = directory / "cas.toml"
-    limits = "".join(f"{key} = {value}\n" for key, value in asdict(settings.limits).items())
+    # JSON writes numbers and booleans as TOML does.
+    limits = "".join(
+        f"{key} = {json.dumps(value)}\n" for key, value in asdict(settings.limits).items()
+    )
     owners = "".join(f'{role} = "{name}"\n' for role, name in settings.owners.items())
     path.write_text(
         f'persist = "{settings.persist}"\naddress = "{settings.socket}"\n'

@@ -119,7 +119,7 @@ class DiskBuilder:
 
     def _from_file(self, work: DiskWork, resolved: ResolvedDisk, blob: BlobFile) -> BuiltDisk:
         """Copy or convert an image that lies in the store as it is."""
-        header = self._examined(blob, resolved)
+        header = self._examined(work, blob, resolved)
         plan = plan_disk(header, work.request)
         self._require_room(work, plan.size, allocated=0)
         allocated = allocated_bytes_of(blob.fileno())
@@ -142,7 +142,7 @@ class DiskBuilder:
             with work.reserved(expected) as promise, work.told(size):
                 meter = work.meter(promise, draft)
                 digest = self._source.unpack(resolved.artifact, draft, meter)
-            header = self._examined(draft, resolved)
+            header = self._examined(work, draft, resolved)
             plan = plan_disk(header, work.request)
             self._require_room(work, plan.size, allocated=draft.allocated)
             if not plan.converts:
@@ -167,7 +167,7 @@ class DiskBuilder:
             growth = pending_growth(self._backing.layout, limits, work.paths.directory)
             work.require_room(max(0, size - allocated), growth)
 
-    def _examined(self, image: ImageFile, resolved: ResolvedDisk) -> DiskHeader:
+    def _examined(self, work: DiskWork, image: ImageFile, resolved: ResolvedDisk) -> DiskHeader:
         """Look at an image with two pairs of eyes, which must see the same."""
         what = f"disk image {resolved.image!r}"
         header = read_disk_header(
@@ -180,7 +180,7 @@ class DiskBuilder:
         if header.format in _WITH_TABLES:
             if isinstance(image, DraftFile):
                 self._lend(image)
-            seen = self._qemu.virtual_size(image, header.format)
+            seen = self._qemu.virtual_size(image, header.format, cancel=work.cancel)
             if seen != header.virtual_size:
                 raise DiskImageError(
                     f"{what} says in its header that it holds {header.virtual_size} bytes, and "
@@ -188,7 +188,7 @@ class DiskBuilder:
                     expected=header.virtual_size,
                     actual=seen,
                 )
-            self._qemu.check(image, header.format)
+            self._qemu.check(image, header.format, cancel=work.cancel)
         return header
 
     def _convert(

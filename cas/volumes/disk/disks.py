@@ -48,8 +48,15 @@ class DiskVolumes:
                 yield status
 
     def status(self, name: VolumeName) -> VolumeStatus:
-        """Look at one that exists."""
-        return self._status(self._paths(name))
+        """Look at one that exists.
+
+        Raises:
+            VolumeNotFoundError: It was removed while we looked.
+        """
+        status = self._status(self._paths(name))
+        if status.state is VolumeState.CORRUPT:
+            self._paths(name)  # one that is gone by now is not damaged
+        return status
 
     def activate(self, name: VolumeName) -> VolumeStatus:
         """Look whether one that exists can be used; there is nothing to mount.

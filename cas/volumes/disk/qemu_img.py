@@ -82,7 +82,9 @@ class QemuImg:
         """
         return self._account()
 
-    def virtual_size(self, file: OpenFile, disk_format: DiskFormat) -> int:
+    def virtual_size(
+        self, file: OpenFile, disk_format: DiskFormat, *, cancel: Cancellation | None = None
+    ) -> int:
         """Let qemu read an image's tables; gives the bytes of the disk in it.
 
         Raises:
@@ -93,7 +95,7 @@ class QemuImg:
         target = _opened(file, disk_format, writing=False)
         arguments = ["info", "--output=json", "--force-share", "--image-opts", target]
         try:
-            raw = self._program().run(arguments, files=[file.fileno()], limits=_LOOK)
+            raw = self._program().run(arguments, files=[file.fileno()], limits=_LOOK, cancel=cancel)
             found = msgspec.json.decode(raw, type=_Info)
         except (QemuImgError, msgspec.MsgspecError) as error:
             raise DiskImageError(
@@ -103,7 +105,9 @@ class QemuImg:
             raise DiskImageError("the image refers to a backing file or is encrypted")
         return found.virtual_size
 
-    def check(self, file: OpenFile, disk_format: DiskFormat) -> None:
+    def check(
+        self, file: OpenFile, disk_format: DiskFormat, *, cancel: Cancellation | None = None
+    ) -> None:
         """Let qemu follow an image's tables to their ends; clusters that nobody uses are no harm.
 
         Without it, what a cut-off image lacks would read as zeros.
@@ -117,7 +121,7 @@ class QemuImg:
         arguments = ["check", "-q", "--force-share", "--image-opts", target]
         limits = replace(_LOOK, silence_seconds=self._silence_seconds, cpu_seconds=0)
         try:
-            self._program().run(arguments, files=[file.fileno()], limits=limits)
+            self._program().run(arguments, files=[file.fileno()], limits=limits, cancel=cancel)
         except QemuImgError as error:
             if error.details.get("status") != _LEAKS:
                 raise DiskImageError(
