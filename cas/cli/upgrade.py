@@ -10,7 +10,7 @@ import click
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import NounGroup, output_options
 from cas.cli.outcomes import print_outcomes
-from cas.cli.output import Column, print_acts, print_rows
+from cas.cli.output import Column, print_acts, print_document, print_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,6 +96,8 @@ def run(
       cas upgrade run --phase post-vault
     """
     if phase == "pre-vault":
+        if invocation.as_json:
+            print_document([])
         return 0
     if dry_run:
         _print_plan(invocation, adopt_suffixed=adopt_suffixed, remove_recreated=remove_recreated)

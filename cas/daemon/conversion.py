@@ -87,7 +87,11 @@ def convert_old_layout(settings: Settings, manager: ServiceManager, stop: thread
         return
     except CasError as error:
         _log.error("conversion of the old layout failed error=%s", error)
-        hold(settings.layout, ALL_VOLUMES, error.message)
+        try:
+            hold(settings.layout, ALL_VOLUMES, error.message)
+        except CasError as second:
+            error.add_note(f"nor can volumes be held: {second}")
+            raise error from second
 
 
 def ingest_old_content(case: Case) -> None:

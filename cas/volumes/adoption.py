@@ -7,7 +7,7 @@ it and say whose it is, and the volume a record. Until then the volume can be us
 __all__ = ["adopt_converted"]
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import replace
 
@@ -24,21 +24,33 @@ _LOGGER = logging.getLogger(__name__)
 _LOCK_SECONDS = 0.2
 
 
-def adopt_converted(backing: Backing, locks: Locks) -> Iterator[VolumeName]:
+def adopt_converted(
+    backing: Backing, locks: Locks, names: Collection[VolumeName] | None = None
+) -> list[VolumeName]:
     """Adopt what was not adopted yet; what fails is left for the next time.
 
-    Yields:
+    Args:
+        backing: The store.
+        locks: Its locks; the caller holds none of a volume.
+        names: Of these volumes only.
+
+    Returns:
         The volumes that were adopted.
     """
+    adopted = []
     for record in list(iter_records(backing.layout)):
         if not record.converted or record.history is not None:
+            continue
+        if names is not None and record.name not in names:
             continue
         try:
             with locks.volume(record.name, timeout_seconds=_LOCK_SECONDS):
                 if _adopt(backing, record.name):
-                    yield record.name
+                    _LOGGER.info("converted volume adopted volume=%s", record.name)
+                    adopted.append(record.name)
         except CasError as error:
             _LOGGER.warning("volume not adopted volume=%s error=%s", record.name, error)
+    return adopted
 
 
 def _adopt(backing: Backing, name: VolumeName) -> bool:

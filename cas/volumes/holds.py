@@ -50,7 +50,8 @@ def hold(layout: Layout, key: str, reason: str) -> None:
         NoSpaceError: No room.
         StorageError: Any other failed system call.
     """
-    make_directory(layout.held_volumes, mode=0o700)
+    for directory in (layout.upgrade, layout.held_volumes):
+        make_directory(directory, mode=0o700)
     encoded = reason.encode("utf-8", "backslashreplace")[:_MAX_REASON_BYTES]
     if _read(layout.held_volumes / key) != encoded.decode(errors="replace"):
         write_file(layout.held_volumes / key, encoded)

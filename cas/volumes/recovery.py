@@ -65,8 +65,7 @@ class Recovery:
             InterruptedOperationError: The operation that this belongs to was stopped; the rest is
                 left to the next run.
         """
-        for name in adopt_converted(self._backing, self._locks):
-            _LOGGER.info("converted volume adopted volume=%s", name)
+        adopt_converted(self._backing, self._locks)
         found = [
             *self._leftover_directories(),
             *self._leftover_snapshots(),

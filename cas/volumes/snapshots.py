@@ -31,6 +31,7 @@ from cas.store.locking import Locks
 from cas.store.prune.reserve import room_to_remove
 from cas.store.sentinel import Sentinel
 from cas.volumes.activation import Activation
+from cas.volumes.adoption import adopt_converted
 from cas.volumes.disk.scan import find_disk
 from cas.volumes.group_journal import Group, GroupAction, note_group, remove_group
 from cas.volumes.records import read_record
@@ -93,6 +94,8 @@ class VolumeSnapshots:
             NoSpaceError: No room for the record.
         """
         check_snapshot_name(snapshot)
+        names = tuple(names)
+        adopt_converted(self._backing, self._locks, names)
         with self._held(names) as records:
             changes = []
             for record in records:

@@ -60,6 +60,15 @@ def test_old_store_after_a_run_serves_its_images_and_containers(
         root = case.volumes.activate(name).rootfs
         assert (root / "written").read_text() == "by the app"
         assert (root / "top").read_text() == "1\n"
+        (root / "more").write_text("after the upgrade")
+        case.volumes.deactivate(name)
+        case.volume_snapshots.create([name], "before")
+        (case.volumes.activate(name).rootfs / "written").write_text("spoilt")
+        case.volumes.deactivate(name)
+        case.volume_snapshots.roll_back([name], "before")
+        root = case.volumes.activate(name).rootfs
+        assert (root / "written").read_text() == "by the app"
+        assert (root / "more").read_text() == "after the upgrade"
         case.volumes.deactivate(name)
         case.collect_garbage()
         assert case.volumes.prepare(name, container.image.name).state is VolumeState.INACTIVE
@@ -203,3 +212,20 @@ def test_container_of_an_app_without_a_store_is_a_volume_that_says_what_is_missi
         status = case.volumes.get(VolumeName.parse(together.new(app).name))
         assert status.state is VolumeState.CORRUPT
         assert app.old_name() in str(status.problem)
+
+
+def test_snapshot_of_a_container_that_no_recovery_has_met_is_one_of_its_data(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """Without its record its layers would be lost from under it."""
+    container = make_old_store(together, together.persist / "containerd", containerd_binary)
+    together.write_checkpoint()
+    together.run()
+    name = _name(together, container)
+    settings = replace(together.settings, containerd_binary=containerd_binary)
+    with private_daemon(settings), Case.open(settings) as case:
+        case.volume_snapshots.create([name], "first")
+        assert (case.volumes.activate(name).rootfs / "written").read_text() == "by the app"
+        case.volumes.deactivate(name)
+        case.recover()
+        assert case.check_store().findings == ()
