@@ -2,8 +2,9 @@
 
 Invariants: a tag is resolved once, and everything after goes by digest; what a signature policy
 asks for is checked before anything is ingested; the name appears when all content is there and
-durable. After an error or a kill no name has changed; whole blobs stay for up to a day, and partial
-ones until they are gone on with or two recoveries have met them.
+durable. After an error or a kill no name has changed, and blobs of the store stay for up to a day.
+What is on its way stays, until it is gone on with or two recoveries have met it, where the same call
+may succeed later, and not at all where it cannot.
 """
 
 __all__ = ["ImagePull"]
@@ -22,6 +23,7 @@ from cas.errors import (
 )
 from cas.model.cancellation import Cancellation, JointCancellation
 from cas.model.descriptor import Descriptor
+from cas.model.digest import Digest
 from cas.model.labels import SIGNATURE, SIGNED_BY
 from cas.model.media_types import is_index, is_manifest
 from cas.model.progress import NO_PROGRESS, Progress
@@ -31,6 +33,7 @@ from cas.model.signature_policy import PublicKey, Requirement
 from cas.model.transfer_name import image_uuid
 from cas.pull.fetched_content import FetchedContent
 from cas.pull.image_request import ImageRequest
+from cas.pull.remains import clearing
 from cas.pull.room import Room
 from cas.pull.signature_check import check_image
 from cas.pull.total_progress import TotalProgress
@@ -70,12 +73,13 @@ class ImagePull:
         signed = request.rule.require is not Requirement.NOTHING
         with (
             self._leasing.hold(_PULL, resumes=f"{_PULL} {image}") as lease,
+            # Around the agents: when it clears, they write no more.
+            clearing(self._backing.layout, image) as begun,
             Downloader(self._settings, request.source, launch=request.launch) as downloader,
             Verifier(self._settings, signatures=signed, launch=request.launch) as verifier,
         ):
-            run = _Run(
-                self._backing, self._settings, request, image, lease, Agents(downloader, verifier)
-            )
+            agents = Agents(downloader, verifier)
+            run = _Run(self._backing, self._settings, request, image, lease, agents, begun)
             with run.looked_after():
                 root, key = run.root()
                 size = run.bring_all(root)
@@ -104,11 +108,13 @@ class _Run:
         image: UUID,
         lease: Lease,
         agents: Agents,
+        begun: set[Digest],
     ) -> None:
         self._backing = backing
         self._request = request
         self._lease = lease
         self._agents = agents
+        self._begun = begun
         self._ingest = Ingest(backing)
         self._room = Room(Space(backing))
         self._parallel = settings.download.parallel
@@ -159,6 +165,7 @@ class _Run:
         request = self._request
         _, manifest = ImageResolution(content, limits).choose(request.name, root, request.platform)
         blobs = list(dict.fromkeys([manifest.config, *manifest.layers]))
+        self._begun.update(blob.digest for blob in blobs)
         size = sum(blob.size for blob in blobs)
         needed = self._room_needed(blobs)
         with self._progress.of(size), self._room.of(needed, f"image {request.name}"):

@@ -2,7 +2,8 @@
 
 Invariants: one transfer per digest at a time, whoever asks, and later ones find its result; what an
 interrupted transfer left is gone on with at the step that it had reached; bytes that are not what
-they claim are removed and fetched again, a bounded number of times.
+they claim are removed and fetched again, a bounded number of times; a verified file that is refused
+for good does not stay.
 """
 
 __all__ = ["Agents", "RemoteBlob", "Transfer", "Watch", "told"]
@@ -16,9 +17,9 @@ from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
 
-from cas.datastores.fetch import discard, held_bytes
+from cas.datastores.fetch import held_bytes
 from cas.downloader.downloader import Downloader
-from cas.errors import DigestMismatchError, SizeMismatchError
+from cas.errors import CasError, DigestMismatchError, SizeMismatchError
 from cas.fsops.durable import remove_file
 from cas.fsops.reading import open_regular
 from cas.fsops.trees import allocated_bytes
@@ -27,6 +28,7 @@ from cas.model.digest import Digest
 from cas.model.layout import Layout
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.transfer_name import TransferName
+from cas.pull.remains import drop_remains, is_final, places
 from cas.store.locking import Locks
 from cas.verifier.verifier import Verifier
 
@@ -125,25 +127,12 @@ class Transfer:
             found = present()
             if found is None:
                 return self._persist(blob, take, cancel)
-            self._drop_remains(blob)
+            # Of a run that was killed when the blob had just been taken in.
+            drop_remains(self._layout, TransferName(self._image, blob.digest))
             return found
 
     def _places(self, blob: RemoteBlob) -> tuple[Path, Path, Path]:
-        """Where the blob is on its way, last place first."""
-        name = TransferName(self._image, blob.digest)
-        layout = self._layout
-        return (
-            layout.verified / blob.digest.hex,
-            layout.pending / str(name),
-            layout.download(name),
-        )
-
-    def _drop_remains(self, blob: RemoteBlob) -> None:
-        """Remove what a run left that was killed when the blob had just been taken in."""
-        verified, pending, download = self._places(blob)
-        remove_file(verified)
-        remove_file(pending)
-        discard(download)
+        return places(self._layout, TransferName(self._image, blob.digest))
 
     def room_needed(self, blob: RemoteBlob) -> int:
         """Tell how many bytes a transfer will still allocate; 0 where the size is unknown."""
@@ -180,8 +169,9 @@ class Transfer:
             self._obtain(blob, cancel)
         try:
             return take(verified)
-        except (DigestMismatchError, SizeMismatchError):
-            remove_file(verified)  # damaged since it was verified
+        except CasError as error:
+            if is_final(error):  # damaged since it was verified, or not wanted
+                remove_file(verified)
             raise
 
     def _is_left_whole(self, blob: RemoteBlob, cancel: Cancellation) -> bool:

@@ -1,23 +1,29 @@
 """Servers at their worst, through the command and both agents.
 
 Whatever they do: the status of a family, words for people, no name in the store, no byte that is
-not what its digest says, and no file but one that a later call goes on with.
+not what its digest says, and no file: but where the same call may succeed later, what it goes on
+with.
 """
 
 import gzip
 import json
 import random
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from cas.app import Case
+from cas.errors import DigestMismatchError
 from cas.model.digest import Digest
 from cas.model.media_types import OCI_MANIFEST
+from cas.model.settings import Settings
+from cas.model.transfer_name import TransferName, image_uuid
 from tests.integration.pull.conftest import left_by
 from tests.support.command import Cas
+from tests.support.daemon import WAIT_SECONDS
 from tests.support.hostile_registry import HostileRegistry
 from tests.support.hostile_server import (
     Behaviour,
@@ -54,6 +60,11 @@ class Hostile:
     status: int
     reference: str
     kept: bool = False
+
+    @property
+    def temporary(self) -> bool:
+        """Whether what came of other blobs is good for a later call."""
+        return self.reference in ("source-unavailable", "source-stalled", "rate-limited")
 
 
 def dripping(head: bytes, drop: bytes) -> Behaviour:
@@ -146,36 +157,45 @@ DOCUMENTS = {
 
 @pytest.fixture
 def cas(case: Case, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Cas:
-    """The command, without patience, and one blob after the other: a blob that is whole when
-    another one fails is kept to go on with.
-    """
+    """The command, without patience."""
     cas = Cas(case.settings, tmp_path, capsys)
     with (tmp_path / "cas.toml").open("a") as stream:
         stream.write(
-            "[download]\nattempts = 1\ndigest_attempts = 1\nparallel = 1\n"
+            "[download]\nattempts = 1\ndigest_attempts = 1\n"
             f"idle_seconds = {PATIENCE}\nstall_seconds = {PATIENCE}\n"
         )
     return cas
 
 
-def assert_nothing_is_seen(case: Case, good: set[Digest], *, kept: bool) -> None:
-    """What the store has is whole, and what lies about is for a later call."""
+def assert_nothing_is_seen(
+    case: Case, good: set[Digest], *, kept: bool, others: bool = False
+) -> None:
+    """What the store has is whole, and what lies about is for a later call.
+
+    Args:
+        case: The store.
+        good: Blobs that it may have.
+        kept: A part of the bad one may lie about.
+        others: The good ones may be on their way.
+    """
     assert own_blobs(case.backing) <= good
     left = left_by(case)
-    assert [name for name in left.files if not kept or not name.endswith(KEPT)] == []
+    of_good = tuple(digest.hex for digest in good) if others else ()
+    stray = [name for name in left.files if not any(each in name for each in of_good)]
+    assert [name for name in stray if not kept or not name.endswith(KEPT)] == []
     assert left.reservations == []
 
 
-def image_of(body: bytes) -> BuiltImage:
-    return build_image([build_layer([file("data", body)])])
+def image_of(*bodies: bytes) -> BuiltImage:
+    return build_image([build_layer([file("data", body)]) for body in bodies])
 
 
 @pytest.mark.parametrize("kind", CASES)
 def test_layer_from_a_hostile_registry_ends_the_pull(
     kind: str, cas: Cas, case: Case, registry: HostileRegistry
 ) -> None:
-    """Each way has its family of errors."""
-    image = image_of(BODY)
+    """Each way has its family of errors; another layer and the configuration come beside it."""
+    image = image_of(BODY, BODY[:200_000])
     reference = registry.publish(image)
     layer = image.layers[0]
     hostile = CASES[kind]
@@ -187,7 +207,55 @@ def test_layer_from_a_hostile_registry_ends_the_pull(
     assert f"[{hostile.reference}]" in result.err
     assert not case.images.exists(reference)
     good = {Digest.parse(digest) for digest in image.blobs} - {Digest.parse(layer.digest)}
-    assert_nothing_is_seen(case, good, kept=hostile.kept)
+    assert_nothing_is_seen(case, good, kept=hostile.kept, others=hostile.temporary)
+
+
+def test_blob_half_here_when_another_one_fails_for_good_does_not_stay(
+    case: Case, registry: HostileRegistry
+) -> None:
+    """Nobody would go on with it."""
+    image = image_of(BODY, BODY[:200_000])
+    reference = registry.publish(image)
+    bad, good = image.layers
+    half_sent = threading.Event()
+
+    def half(_: Request, line: Line) -> None:
+        line.send(HEAD + b"Content-Length: %d\r\n\r\n" % len(good.blob) + good.blob[:100_000])
+        half_sent.set()
+        line.hold()
+
+    def wrong(request: Request, line: Line) -> None:
+        half_sent.wait(WAIT_SECONDS)
+        resource(bytes(len(bad.blob)))(request, line)
+
+    registry.behave(bad.digest, wrong)
+    registry.behave(good.digest, half)
+    with pytest.raises(DigestMismatchError):
+        case.pull.image(reference)
+
+    assert left_by(case).files == []
+
+
+def test_blob_that_an_earlier_call_left_whole_goes_when_another_one_fails_for_good(
+    pull_settings: Settings, registry: HostileRegistry
+) -> None:
+    """Wherever it is on its way, and although this call does not come to it."""
+    image = image_of(BODY, BODY[:200_000], BODY[:100_000])
+    reference = registry.publish(image)
+    bad, first, second = image.layers
+    registry.behave(bad.digest, resource(bytes(len(bad.blob))))
+    with Case.open(
+        replace(pull_settings, download=replace(pull_settings.download, parallel=1))
+    ) as case:
+        layout, uuid = case.settings.layout, image_uuid(reference)
+        digest = Digest.parse(first.digest)
+        layout.download(TransferName(uuid, digest)).write_bytes(first.blob)
+        (layout.verified / Digest.parse(second.digest).hex).write_bytes(second.blob)
+        with pytest.raises(DigestMismatchError):
+            case.pull.image(reference)
+
+        assert left_by(case).files == []
+        assert registry.blob_requests([first.digest, second.digest]) == 0
 
 
 @pytest.mark.parametrize(

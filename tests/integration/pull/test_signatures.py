@@ -220,6 +220,7 @@ def test_file_without_its_signature_is_refused(
         registry.on("/a.img.sig", resource(Signer().sign(DATA)))
         with pytest.raises(SignatureError, match="not made by a key of the policy"):
             case.pull.file(url, Digest.of(DATA))
+        assert left_by(case).files == []
 
 
 def test_key_of_no_known_kind_is_a_wrong_configuration(
