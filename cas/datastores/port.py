@@ -129,11 +129,14 @@ class Registry(Source, Protocol):
     def find_tag(self, repository: str, tag: str, /) -> Descriptor | None:
         """Say what a tag points to; None if there is none."""
 
-    def referrers(self, repository: str, digest: Digest, /) -> tuple[Descriptor, ...]:
+    def referrers(
+        self, repository: str, digest: Digest, /, *, artifact_type: str = ""
+    ) -> tuple[Descriptor, ...]:
         """List the manifests that name ``digest`` as their subject.
 
         From the referrers API where the registry has it, page after page, else from the tag that
-        stands for it. There is a limit to their number.
+        stands for it. There is a limit to their number; those of the artifact type come first, and
+        are not hidden by others.
         """
 
     def blob_path(self, repository: str, digest: Digest, /) -> str:

@@ -85,8 +85,10 @@ class _Session:
             case FindTag(repository=repository, tag=tag):
                 found = self._registry.find_tag(repository, tag)
                 return Descriptors([] if found is None else [DescriptorForm.of(found)])
-            case Referrers(repository=repository, digest=digest):
-                listed = self._registry.referrers(repository, Digest.parse(digest))
+            case Referrers(repository=repository, digest=digest, artifact_type=kind):
+                listed = self._registry.referrers(
+                    repository, Digest.parse(digest), artifact_type=kind
+                )
                 return Descriptors([DescriptorForm.of(each) for each in listed])
             case _:
                 assert_never(asked)

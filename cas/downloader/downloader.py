@@ -148,10 +148,15 @@ class Downloader:
         return _read(found[0]) if found else None
 
     def referrers(
-        self, repository: str, digest: Digest, *, cancel: Cancellation | None = None
+        self,
+        repository: str,
+        digest: Digest,
+        *,
+        artifact_type: str = "",
+        cancel: Cancellation | None = None,
     ) -> list[Descriptor]:
-        """List the manifests that name ``digest`` as their subject."""
-        asked = Referrers(repository, str(digest))
+        """List the manifests that name ``digest`` as their subject, those of a type first."""
+        asked = Referrers(repository, str(digest), artifact_type)
         return [_read(each) for each in self._process.call(asked, Descriptors, cancel=cancel).found]
 
 

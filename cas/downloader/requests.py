@@ -134,10 +134,12 @@ class Referrers(msgspec.Struct, frozen=True, tag="referrers", forbid_unknown_fie
     Args:
         repository: In the registry.
         digest: Of the subject.
+        artifact_type: Of those that come first.
     """
 
     repository: str
     digest: str
+    artifact_type: str
 
 
 class DescriptorForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

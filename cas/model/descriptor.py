@@ -36,6 +36,7 @@ class Descriptor:
         platform: Only on the entries of an index.
         annotations: As in the document.
         urls: Where the blob can be had if neither registry nor archive has it.
+        artifact_type: What a manifest is of; only on the entries of an index.
 
     Raises:
         MalformedDocumentError: Empty media type or negative size.
@@ -49,6 +50,7 @@ class Descriptor:
     platform: Platform | None = None
     annotations: Mapping[str, str] = field(default_factory=lambda: _NO_ANNOTATIONS, compare=False)
     urls: tuple[str, ...] = field(default=(), compare=False)
+    artifact_type: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         if not self.media_type or self.size < 0:

@@ -44,6 +44,7 @@ class DescriptorForm(msgspec.Struct, rename="camel"):
     platform: PlatformForm | None = None
     annotations: dict[str, str] | None = None
     urls: list[str] | None = None
+    artifact_type: str | None = None
 
 
 class ManifestForm(msgspec.Struct, rename="camel"):

@@ -323,6 +323,7 @@ def _descriptor(form: DescriptorForm, what: str, limits: Limits) -> Descriptor:
         platform,
         form.annotations or {},
         tuple(form.urls or ()),
+        form.artifact_type or "",
     )
 
 

@@ -3,8 +3,8 @@
 Invariants: a tag is resolved once, and everything after goes by digest; what a signature policy
 asks for is checked before anything is ingested; the name appears when all content is there and
 durable. After an error or a kill no name has changed, and blobs of the store stay for up to a day.
-What is on its way stays, until it is gone on with or two recoveries have met it, where the same call
-may succeed later, and not at all where it cannot.
+What is on its way stays where the same call may succeed later, until it is gone on with or two
+recoveries have met it; where it cannot, nothing stays.
 """
 
 __all__ = ["ImagePull"]

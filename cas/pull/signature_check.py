@@ -17,11 +17,12 @@ from cas.pull.transfer import Agents, RemoteBlob, Transfer
 from cas.verifier.verifier import Verifier
 
 _SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
+_ARTIFACT = "application/vnd.dev.cosign.artifact.sig.v1+json"
 _SIGNATURE = "dev.cosignproject.cosign/signature"
 _PAYLOAD_BYTES = 64 * 1024
-_MOST_MANIFESTS = 20
+_MOST_MANIFESTS = 100
 _MOST_SIGNATURES = 100
-"""What comes after that many is not looked at."""
+"""What comes after that many is not looked at; whoever may publish more can keep an image away."""
 _SIGNATURE_LENGTH = 8 * 1024
 """Characters of base64; an RSA key of 16384 bits needs a third."""
 _UNUSABLE = (IntegrityError, LimitExceededError, SourceNotFoundError)
@@ -138,7 +139,9 @@ class _Search:
         )
         if tagged is not None:
             yield tagged
-        referring = self._downloader.referrers(self._repository, image, cancel=self._cancel)
+        referring = self._downloader.referrers(
+            self._repository, image, artifact_type=_ARTIFACT, cancel=self._cancel
+        )
         for descriptor in referring[:_MOST_MANIFESTS]:
             if is_manifest(descriptor.media_type) and descriptor != tagged:
                 yield descriptor

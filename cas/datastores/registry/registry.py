@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from itertools import chain, islice
+from itertools import chain
 from typing import Self, TypeVar
 from urllib.parse import urlsplit
 
@@ -129,8 +129,10 @@ class OCIRegistry:
         except SourceNotFoundError:
             return None
 
-    def referrers(self, repository: str, digest: Digest, /) -> tuple[Descriptor, ...]:
-        """List the manifests that name ``digest`` as their subject; the first thousand."""
+    def referrers(
+        self, repository: str, digest: Digest, /, *, artifact_type: str = ""
+    ) -> tuple[Descriptor, ...]:
+        """List a thousand manifests that name ``digest`` as their subject, of the type first."""
         limit = self._limits.document_bytes
         pages = self._ask(lambda host: documents.read_referrers(host, repository, digest, limit))
         if pages is None:
@@ -139,7 +141,8 @@ class OCIRegistry:
                 return ()
             pages = [self.manifest(repository, found.digest, limit=limit)]
         listed = chain.from_iterable(map(self._listed, pages))
-        return tuple(islice(listed, _MOST_REFERRERS))
+        ordered = sorted(listed, key=lambda each: each.artifact_type != artifact_type)
+        return tuple(ordered[:_MOST_REFERRERS])
 
     def _listed(self, raw: bytes) -> tuple[Descriptor, ...]:
         described_by = Descriptor(OCI_INDEX, Digest.of(raw), len(raw))
