@@ -64,7 +64,8 @@ class Transport:
     ) -> Iterator[Answer]:
         """Send a request and give the answer, whatever its status, after redirects.
 
-        The authorization goes to the origin of ``url`` only, the settings' headers to their own.
+        The authorization goes to the origin of ``url`` only, the settings' headers to their own;
+        both are taken for credentials.
 
         Args:
             url: http or https, without user.
@@ -98,6 +99,8 @@ class Transport:
             headers = {**_COMMON, **request.headers}
             if origin_of(url) == self._home:
                 own = self._settings.headers
+                if own:
+                    self._refuse_plain_credentials(url)
                 headers.update({name: value.reveal() for name, value in own.items()})
             if request.authorization and origin_of(url) == first:
                 headers["Authorization"] = request.authorization.reveal()
@@ -129,8 +132,8 @@ class Transport:
         if scheme == "https" or self._settings.insecure or is_loopback(host):
             return
         raise DeniedError(
-            f"credentials for {redact_url(url)} would cross the network in clear; use https, or "
-            "allow it by the datastore's insecure setting"
+            f"credentials or headers for {redact_url(url)} would cross the network in clear; use "
+            "https, or allow it by the datastore's insecure setting"
         )
 
     def _redirected(self, url: str, answer: Answer) -> str:

@@ -169,10 +169,18 @@ def test_signature_in_a_query_reaches_the_server_as_it_was_given(
     assert server.requests[0].target == f"/a/b?{query}&own=1"
 
 
-def test_credentials_do_not_cross_a_network_in_clear() -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        SourceSettings(url="http://192.0.2.1/", credentials=BOB),
+        SourceSettings(
+            url="http://192.0.2.1/", transport=TransportSettings(headers={"X-Key": Secret("s")})
+        ),
+    ],
+    ids=["password", "headers"],
+)
+def test_credentials_do_not_cross_a_network_in_clear(settings: SourceSettings) -> None:
     """Refused before anything is sent; the setting that allows it is named."""
-    settings = SourceSettings(url="http://192.0.2.1/", credentials=BOB)
-
     with open_source(settings) as source, pytest.raises(DeniedError, match="insecure"):
         source.stat("blob")
 
