@@ -12,6 +12,7 @@ import msgspec
 
 from cas.errors import ConfigError
 from cas.model.datastore_settings import DatastoreSettings
+from cas.model.url_place import UrlPlace
 
 _PASSWORD = frozenset({"username", "password_file", "credential_helper"})
 _CLOUD = _PASSWORD | {"endpoint", "ca_file"}
@@ -31,9 +32,17 @@ def datastore_settings(tables: Mapping[str, dict[str, Any]]) -> dict[str, Datast
 
     Raises:
         ConfigError: A prefix is no URL of a datastore that has settings, or a table has a key
-            that its kind of datastore does not have, or a value that makes no sense.
+            that its kind of datastore does not have, or a value that makes no sense; or two
+            prefixes mean the same.
     """
-    return {prefix: _settings(prefix, table) for prefix, table in tables.items()}
+    read = {prefix: _settings(prefix, table) for prefix, table in tables.items()}
+    named: dict[UrlPlace, str] = {}
+    for prefix in read:
+        other = named.setdefault(UrlPlace.of(prefix), prefix)
+        if other != prefix:
+            message = f"datastores {other!r} and {prefix!r} are the same place; leave one table"
+            raise ConfigError(message)
+    return read
 
 
 def _settings(prefix: str, table: dict[str, Any]) -> DatastoreSettings:

@@ -11,17 +11,16 @@ import stat
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import SplitResult, urlsplit
 
 from cas.datastores.credential_helper import ask_helper
 from cas.datastores.secret import Secret
 from cas.datastores.settings import Credentials, SourceSettings
 from cas.errors import ConfigError
 from cas.model.datastore_settings import DatastoreSettings
+from cas.model.url_place import UrlPlace
 
 _MAX_BYTES = 4 * 1024 * 1024
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_DEFAULT_PORTS = {"http": 80, "https": 443, "sftp": 22}
 _HEADER = re.compile(
     r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(?P<value>[^\x00-\x08\x0a-\x1f]*)"
 )
@@ -44,10 +43,11 @@ def configured_settings(
         ConfigError: A file cannot be read, may be read by others, or does not parse; or a
             credential helper fails.
     """
-    fitting = [prefix for prefix in datastores if _is_prefix(urlsplit(prefix), url)]
+    place = UrlPlace.of(url)
+    fitting = [prefix for prefix in datastores if UrlPlace.of(prefix).holds(place)]
     if not fitting:
         return settings
-    prefix = max(fitting, key=lambda each: len(urlsplit(each).path.rstrip("/")))
+    prefix = max(fitting, key=lambda each: len(UrlPlace.of(each).path))
     table = datastores[prefix]
     own = settings.credentials
     headers = {} if table.headers_file is None else _headers(table.headers_file)
@@ -65,18 +65,6 @@ def configured_settings(
         path_style=table.path_style,
         host_keys=_text(table.host_keys_file),
     )
-
-
-def _is_prefix(prefix: SplitResult, url: str) -> bool:
-    asked = urlsplit(url)
-    directory = prefix.path.rstrip("/")
-    return _server(prefix) == _server(asked) and (
-        asked.path == directory or asked.path.startswith(f"{directory}/")
-    )
-
-
-def _server(parts: SplitResult) -> tuple[str, str, int | None]:
-    return parts.scheme, parts.hostname or "", parts.port or _DEFAULT_PORTS.get(parts.scheme)
 
 
 def _credentials(table: DatastoreSettings, prefix: str) -> Credentials:

@@ -45,6 +45,7 @@ def test_table_of_a_datastore_is_read_by_its_prefix(tmp_path: Path) -> None:
         ('[datastore."https://h"]\nca_file = "ca.pem"', ["ca_file", "absolute"]),
         ('[datastore."https://h"]\nusername = 7', ["https://h", "username"]),
         ('[datastore."https://h"]\npassword_file = "/p"\ncredential_helper = "x"', ["leave one"]),
+        ('[datastore."https://h/a"]\n[datastore."HTTPS://H:443/a/"]', ["same place", ":443"]),
         ('[datastore."docker://h"]\nusername = "u"', ["docker_config"]),
         ('[datastore."h"]\nusername = "u"', ["sftp"]),
         ('[datastore."https://h:port"]\nusername = "u"', ["no URL"]),
