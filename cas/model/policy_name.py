@@ -3,7 +3,7 @@
 What reaches the same server and the same object has the same name, however it is written.
 """
 
-__all__ = ["REGISTRY", "canonical_host", "canonical_scheme", "policy_name"]
+__all__ = ["REGISTRY", "canonical_host", "canonical_scheme", "identity_name", "policy_name"]
 
 import re
 from urllib.parse import urlsplit
@@ -35,6 +35,20 @@ def policy_name(source: ImageReference | str) -> str:
         tag = f":{source.tag}" if source.tag else f"@{source.digest}"
         return f"{canonical_host(REGISTRY, source.domain)}/{source.path}{tag}"
     return _url_name(source)
+
+
+def identity_name(text: str) -> str:
+    """Give the form of :func:`policy_name` of the name that was signed with an image.
+
+    Signers leave the tag out or not, which stays so, and call docker's hub by its other names. What
+    is no reference stays as it is.
+    """
+    try:
+        name = policy_name(ImageReference.parse(text))
+    except InvalidNameError:
+        return text
+    tagged = ":" in text.rpartition("/")[2] or "@" in text
+    return name if tagged else name.removesuffix(":latest")
 
 
 def _url_name(url: str) -> str:

@@ -3,12 +3,18 @@
 A rule that can match nothing protects nothing, and looks as if it did.
 """
 
-__all__ = ["check_pattern"]
+__all__ = ["check_identity", "check_pattern"]
 
 import re
 
 from cas.errors import InvalidNameError
-from cas.model.policy_name import REGISTRY, canonical_host, canonical_scheme, policy_name
+from cas.model.policy_name import (
+    REGISTRY,
+    canonical_host,
+    canonical_scheme,
+    identity_name,
+    policy_name,
+)
 from cas.model.reference import ImageReference
 
 _GLOB = re.compile(r"[*?\[]")
@@ -30,6 +36,23 @@ def check_pattern(pattern: str) -> None:
         normal = _of_url(canonical_scheme(scheme), rest)
     else:
         normal = _of_reference(rest if separator else pattern)
+    _require_same(pattern, normal)
+
+
+def check_identity(pattern: str) -> None:
+    """Do the same for names of :func:`cas.model.policy_name.identity_name`; empty asks for none.
+
+    Raises:
+        InvalidNameError: As :func:`check_pattern`.
+    """
+    if not pattern:
+        return
+    rest = pattern.partition("://")[2] or pattern
+    normal = _of_reference(rest)
+    _require_same(pattern, normal if _GLOB.search(rest) else identity_name(rest))
+
+
+def _require_same(pattern: str, normal: str) -> None:
     if normal != pattern:
         raise InvalidNameError(
             f"the pattern {pattern[:200]!r} can match no name; write {normal[:200]!r}",

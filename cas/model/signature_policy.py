@@ -47,7 +47,8 @@ class Rule:
             anything, slashes too.
         require: What is asked for.
         keys: One of them must have signed.
-        identity: Pattern that the name inside a cosign signature must match; empty takes any.
+        identity: Pattern that the name inside a cosign signature, in the form of
+            :func:`cas.model.policy_name.identity_name`, must match; empty takes any.
     """
 
     pattern: str

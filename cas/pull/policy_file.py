@@ -11,7 +11,7 @@ from typing import Literal
 import msgspec
 
 from cas.errors import ConfigError, InvalidNameError
-from cas.model.policy_pattern import check_pattern
+from cas.model.policy_pattern import check_identity, check_pattern
 from cas.model.signature_policy import PublicKey, Requirement, Rule, SignaturePolicy
 
 _MAX_BYTES = 1024 * 1024
@@ -53,6 +53,7 @@ def load_policy(path: Path) -> SignaturePolicy:
 def _rule(table: _RuleTable, path: Path) -> Rule:
     try:
         check_pattern(table.match)
+        check_identity(table.identity)
     except InvalidNameError as error:
         message = f"signature policy {path} is wrong: {error.message}"
         raise ConfigError(message, path=path, rule=table.match) from error

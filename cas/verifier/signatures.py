@@ -37,6 +37,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cas.errors import ConfigError, SignatureError
 from cas.fsops.reading import open_regular
 from cas.model.digest import Digest
+from cas.model.policy_name import identity_name
 from cas.verifier.verification import VERIFIED
 
 _TYPES = ("cosign container image signature", "atomic container signature")
@@ -134,7 +135,7 @@ def _check_one(
         signed = critical.image.docker_manifest_digest
         raise SignatureError(f"the signature is for another content ({signed[:100]})")
     name = critical.identity.docker_reference
-    if identity and not fnmatchcase(name, identity):
+    if identity and not fnmatchcase(identity_name(name), identity):
         raise SignatureError(f"it was signed as {name[:200]!r}, which {identity!r} does not match")
     return number
 

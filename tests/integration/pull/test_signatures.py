@@ -96,6 +96,29 @@ def test_signature_that_refers_to_the_image_is_found(
         assert case.pull.image(reference).signed_by == "0.pub"
 
 
+def test_signature_behind_many_other_referrers_is_found(
+    pull_settings: Settings, registry: HostileRegistry, tmp_path: Path, signer: Signer
+) -> None:
+    """Of what is known to be something else, no number hides it; those are not even asked for."""
+    image = layered_image()
+    reference = registry.publish(image)
+    payload = simple_signing(image.digest, NAME)
+    signature = signature_image(payload, signer.sign(payload))
+    registry.publish(signature, tag="unused")
+    others = [
+        {**signature.root, "digest": f"sha256:{number:064x}", "artifactType": "application/spdx"}
+        for number in range(1200)
+    ]
+    good = {**signature.root, "artifactType": "application/vnd.dev.cosign.artifact.sig.v1+json"}
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*others, good]}
+    path = f"/v2/app/referrers/{image.digest}"
+    registry.on(path, resource(encode(index), headers={"Content-Type": OCI_INDEX}))
+
+    with case_with(pull_settings, tmp_path, COSIGN, signer) as case:
+        assert case.pull.image(reference).signed_by == "0.pub"
+    assert registry.asked(f"/v2/app/manifests/{others[0]['digest']}") == []
+
+
 @pytest.mark.parametrize("wrong", ["nothing", "key", "image", "bytes", "base64", "payload"])
 def test_image_without_an_acceptable_signature_is_refused(
     wrong: str, pull_settings: Settings, registry: HostileRegistry, tmp_path: Path, signer: Signer
@@ -124,6 +147,19 @@ def test_image_without_an_acceptable_signature_is_refused(
         assert own_blobs(case.backing) == set()
         assert left_by(case).files == []
     assert registry.blob_requests(layer.digest for layer in image.layers) == 0
+
+
+def test_identity_is_compared_in_the_one_form_of_names(
+    pull_settings: Settings, registry: HostileRegistry, tmp_path: Path, signer: Signer
+) -> None:
+    """Whatever the signer called the same repository."""
+    image = layered_image()
+    reference = registry.publish(image)
+    sign(registry, image, signer, name="Registry.example.com:443/app")
+
+    policy = rule("cosign", "0.pub", identity=NAME)
+    with case_with(pull_settings, tmp_path, policy, signer) as case:
+        assert case.pull.image(reference).signed_by == "0.pub"
 
 
 def test_identity_in_the_signature_must_match_where_the_policy_says_so(

@@ -1,12 +1,13 @@
 """Which patterns of a signature policy can match anything."""
 
+import re
 from fnmatch import fnmatchcase
 
 import pytest
 
 from cas.errors import InvalidNameError
-from cas.model.policy_name import policy_name
-from cas.model.policy_pattern import check_pattern
+from cas.model.policy_name import identity_name, policy_name
+from cas.model.policy_pattern import check_identity, check_pattern
 from cas.model.reference import ImageReference
 
 DIGEST = "sha256:" + "a" * 64
@@ -96,3 +97,46 @@ def test_pattern_that_is_the_name_of_nothing_is_refused(pattern: str) -> None:
 def test_pattern_that_some_name_can_match_is_accepted(pattern: str) -> None:
     """Nobody is told that a good policy is wrong."""
     check_pattern(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "normal"),
+    [
+        ("R.example/*", "r.example/*"),
+        ("r.example:443/app", "r.example/app"),
+        ("docker://r.example/*", "r.example/*"),
+        ("index.docker.io/library/alpine", "docker.io/library/alpine"),
+        ("index.docker.io/team/*", "docker.io/team/*"),
+        ("alpine", "docker.io/library/alpine"),
+    ],
+)
+def test_identity_that_no_signed_name_can_match_is_refused_with_one_that_can(
+    pattern: str, normal: str
+) -> None:
+    """As a pattern of images is."""
+    with pytest.raises(InvalidNameError, match=re.escape(f"write {normal!r}")):
+        check_identity(pattern)
+
+    check_identity(normal)
+
+
+@pytest.mark.parametrize(
+    ("signed", "identity"),
+    [
+        ("index.docker.io/library/alpine", "docker.io/library/alpine"),
+        ("r.example:443/app", "r.example/app"),
+        ("r.example/app:1", "r.example/app:1"),
+        ("r.example/app:latest", "r.example/app:latest"),
+        ("r.example/app", "r.example/*"),
+        ("of a pipeline", "*"),
+    ],
+)
+def test_name_that_was_signed_is_compared_in_one_form(signed: str, identity: str) -> None:
+    """cosign calls docker's hub by the name of its server, and leaves tags out."""
+    check_identity(identity)
+    assert fnmatchcase(identity_name(signed), identity)
+
+
+def test_rule_without_an_identity_takes_any() -> None:
+    """There is nothing to check."""
+    check_identity("")

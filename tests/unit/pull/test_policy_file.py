@@ -71,6 +71,7 @@ def test_empty_policy_is_open(policy: Path) -> None:
         "[[rule]]\nmatch = '*'\nrequire = 'nothing'\nkeys = ['prod.pub']",
         "[[rule]]\nmatch = '*'\nrequire = 'cosign'\nkeys = ['absent.pub']",
         "[[rule]]\nmatch = 'Registry.example.com/*'\nrequire = 'refuse'",
+        "[[rule]]\nmatch = '*'\nrequire = 'cosign'\nkeys = ['prod.pub']\nidentity = 'R.example/*'",
         "not toml",
     ],
 )
