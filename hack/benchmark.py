@@ -39,6 +39,7 @@ from hack.bench_setting import (
     run,
     wipe,
 )
+from hack.bench_snapshot import snapshots
 
 _START = (
     "each call of cas starts Python and loads gRPC, 0.2 s of CPU; a process that stays, with the "
@@ -325,6 +326,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "pull": pulling,
     "volumes": volumes,
     "disks": disks,
+    "snapshots": snapshots,
     "list": listing,
     "prune": pruning,
     "start-up": start_up,
