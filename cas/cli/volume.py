@@ -410,9 +410,10 @@ def rm(invocation: Invocation, names: tuple[str, ...], force: bool, ignore: bool
 @output_options
 @pass_invocation
 def usage(invocation: Invocation, name: VolumeName) -> None:
-    """Show the bytes that a volume uses: its own layer, its snapshots', and layers it shares.
+    """Show the bytes that a volume uses, and who uses it.
 
-    JSON: name, own_bytes, shared_bytes, inodes, snapshot_bytes.
+    Its own layer or disk, its snapshots, and layers that it shares. JSON: name, own_bytes,
+    shared_bytes, inodes, snapshot_bytes, users (pid, name).
 
     \b
     Example:
@@ -430,6 +431,7 @@ def usage(invocation: Invocation, name: VolumeName) -> None:
                 "shared_bytes": found.shared_bytes,
                 "inodes": found.inodes,
                 "snapshot_bytes": found.snapshot_bytes,
+                "users": [{"pid": pid, "name": user} for pid, user in found.users],
             }
         )
         return
@@ -437,3 +439,5 @@ def usage(invocation: Invocation, name: VolumeName) -> None:
     click.echo(f"snapshots  {format_size(found.snapshot_bytes)}")
     click.echo(f"shared     {format_size(found.shared_bytes)}")
     click.echo(f"inodes     {found.inodes}")
+    users = ", ".join(f"{user} ({pid})" for pid, user in found.users)
+    click.echo(f"used by    {users or 'nobody'}")

@@ -61,6 +61,9 @@ def volume_usage(value: VolumeUsage) -> volumes_pb2.VolumeUsageResponse:
         shared_bytes=value.shared_bytes,
         inodes=value.inodes,
         snapshot_bytes=value.snapshot_bytes,
+        users=[
+            volumes_pb2.VolumeUser(pid=pid, name=messages.text(name)) for pid, name in value.users
+        ],
     )
 
 

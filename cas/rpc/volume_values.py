@@ -71,6 +71,7 @@ def volume_usage(message: volumes_pb2.VolumeUsageResponse) -> VolumeUsage:
         shared_bytes=message.shared_bytes,
         inodes=message.inodes,
         snapshot_bytes=message.snapshot_bytes,
+        users=tuple((user.pid, user.name) for user in message.users),
     )
 
 

@@ -5,7 +5,7 @@ __all__ = ["ContainerVolumes"]
 from collections.abc import Iterator
 
 from cas.errors import CorruptVolumeError, LockTimeoutError, MountPointError
-from cas.fsops.mounts import MountPoint, find_mount, mounts_below
+from cas.fsops.mounts import MountPoint, find_mount, holders, mounts_below
 from cas.model.cancellation import check_operation
 from cas.model.layout import Layout
 from cas.model.volume_name import VolumeName
@@ -119,6 +119,7 @@ class ContainerVolumes:
             shared_bytes=sum(self._backing.snapshots.usage(key).size for key in below),
             inodes=own.inodes,
             snapshot_bytes=sum(sizes),
+            users=self._users(name),
         )
 
     def recover(self) -> Iterator[Recovered]:
@@ -130,6 +131,10 @@ class ContainerVolumes:
         record = self._record(name)
         self._settling.require(record)
         return record
+
+    def _users(self, name: VolumeName) -> tuple[tuple[int, str], ...]:
+        rootfs = self._backing.layout.volume_rootfs(name)
+        return () if find_mount(rootfs) is None else tuple(holders(rootfs))
 
     def _parents(self, key: str) -> Iterator[str]:
         while key := self._backing.snapshots.stat(key).parent:

@@ -103,12 +103,14 @@ class VolumeUsage:
         shared_bytes: Allocated bytes of the image's layers below, which other volumes may share.
         inodes: Inodes of its writable layer.
         snapshot_bytes: Allocated bytes of layers that its snapshots froze.
+        users: Processes that have something of it open, by id and short name; 0 is the kernel.
     """
 
     own_bytes: int
     shared_bytes: int
     inodes: int
     snapshot_bytes: int = 0
+    users: tuple[tuple[int, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ __all__ = ["DiskVolumes"]
 from collections.abc import Iterator
 
 from cas.errors import CasError, CorruptVolumeError, VolumeNotFoundError
+from cas.fsops.mounts import holders
 from cas.fsops.record_locks import has_record_lock
 from cas.model.layout import DiskPaths
 from cas.model.volume_name import VolumeName
@@ -86,7 +87,8 @@ class DiskVolumes:
         """Measure one that exists: allocated blocks, those that a reflink shares included."""
         paths = self._paths(name)
         disk = look_at_disk(paths, self._backing.limits)
-        return VolumeUsage(own_bytes=disk.allocated, shared_bytes=0, inodes=1)
+        users = tuple(holders(paths.file))
+        return VolumeUsage(own_bytes=disk.allocated, shared_bytes=0, inodes=1, users=users)
 
     def recover(self) -> Iterator[Recovered]:
         """Finish or undo what killed operations left."""

@@ -1,5 +1,6 @@
 """Snapshots of container volumes: taken, returned to, removed."""
 
+import os
 import platform
 import random
 import shutil
@@ -225,6 +226,9 @@ def test_active_volume_is_refused_unless_quiesced(
     for quiesced in (False, True):
         with (root / "data").open(), pytest.raises(InUseError):
             snapshots.create([name], "one", quiesced=quiesced)
+    with (root / "data").open():
+        assert os.getpid() in dict(store.volumes.usage(name).users)
+    assert store.volumes.usage(name).users == ()
     assert store.volumes.get(name).state is VolumeState.ACTIVE
     assert _names(snapshots, name) == []
     snapshots.create([name], "one", quiesced=True)
