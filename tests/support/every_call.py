@@ -153,6 +153,9 @@ REQUESTS: dict[str, Callable[[Stock], Any]] = {
     "Images.Tag": lambda held: images_pb2.TagImageRequest(
         name=held.image.name, new_name="example.com/new:1"
     ),
+    "Images.WrapDisk": lambda held: images_pb2.WrapDiskRequest(
+        name="example.com/disk:1", digest=str(held.blob)
+    ),
     "Images.Remove": lambda held: images_pb2.RemoveImageRequest(name=held.image.name, force=True),
     "Images.Import": lambda held: images_pb2.ImportImageRequest(path=str(held.other)),
     "Images.Upload": _archive,
@@ -171,6 +174,7 @@ REQUESTS: dict[str, Callable[[Stock], Any]] = {
     "Volumes.DeactivateAll": lambda _held: volumes_pb2.DeactivateAllVolumesRequest(),
     "Volumes.Remove": lambda held: volumes_pb2.RemoveVolumeRequest(name=str(held.volume)),
     "Volumes.List": lambda _held: volumes_pb2.ListVolumesRequest(),
+    "Volumes.ListForeign": lambda _held: volumes_pb2.ListForeignRequest(),
     "Volumes.Get": lambda held: volumes_pb2.GetVolumeRequest(name=str(held.volume)),
     "Volumes.Usage": lambda held: volumes_pb2.VolumeUsageRequest(name=str(held.volume)),
     "VolumeSnapshots.Create": lambda held: volumes_pb2.CreateVolumeSnapshotRequest(

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Literal
 
 from cas.errors import UsageError
-from cas.model.cancellation import Cancellation
+from cas.model.cancellation import Cancellation, check_operation
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import Digest
 from cas.model.disk.wrapping import wrap_disk
@@ -189,6 +189,7 @@ class Images(ImageCatalogue):
         """
         blob = self._backing.content.info(digest)
         bare_disk(blob)
+        check_operation()  # from here on it is done
         wrapped = wrap_disk(digest, blob.size)
         target = wrapped.target
         return self.load(
