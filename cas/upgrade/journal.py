@@ -137,8 +137,8 @@ class Journal:
             self._converted.add(entry.target)
 
 
-def as_text(path: Path) -> str:
-    """Give a path as text that any file can hold, also where its name is none."""
+def as_text(path: Path | str) -> str:
+    """Give a path, or what has one in it, as text that any file can hold; not all names are."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

@@ -76,9 +76,15 @@ def document_of(outcome: Outcome) -> dict[str, object]:
         "result": outcome.result.value,
         "digest_before": outcome.digest_before or None,
         "digest_after": outcome.digest_after or None,
-        "sockets": list(outcome.sockets),
-        "error": None if outcome.error is None else outcome.error.as_document(),
+        "sockets": [as_text(path) for path in outcome.sockets],
+        "error": None if outcome.error is None else _error_document(outcome.error),
     }
+
+
+def _error_document(error: CasError) -> dict[str, object]:
+    """Give its form with names that are no text escaped: JSON has no other place for them."""
+    details = {key: as_text(str(value)) for key, value in error.details.items()}
+    return {**error.as_document(), "details": details}
 
 
 def entry_document(entry: Entry) -> dict[str, object]:

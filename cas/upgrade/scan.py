@@ -78,6 +78,8 @@ def _is_volume_name(text: str) -> bool:
 
 
 def _entries(kind: Kind, directory: Path) -> Iterator[Found]:
+    if directory.is_symlink():  # it is told of, and not followed
+        yield from _look(kind, directory)
     for name in _names(directory):
         yield from _look(kind, directory / name)
 

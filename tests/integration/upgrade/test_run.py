@@ -315,3 +315,51 @@ def test_run_leaves_a_disk_that_somebody_writes_to(device: OldDevice) -> None:
     assert isinstance(outcome.error, InUseError)
     assert [name for name, _ in iter_held(device.settings.layout)] == [device.new(app).name]
     assert _results(device.run()) == {old.name: "moved"}
+
+
+def test_run_of_a_container_with_hostile_names_ends_in_a_report(apart: OldDevice) -> None:
+    """Names that are no text, deeper than a path may be, links out: copied, or a failure told."""
+    hostile, mounted = apart.add(OldApp("hostile")), apart.add(OldApp("mounted"))
+    apart.write_checkpoint()
+    path = apart.container(hostile.old_name())
+    name = os.fsdecode(b"\xff\x1b[2J")
+    (path / name).write_text("x")
+    (path / "out").symlink_to("/etc")
+    with socket.socket(socket.AF_UNIX) as bound, pytest.MonkeyPatch.context() as patch:
+        patch.chdir(path)
+        bound.bind(b"s\xff")
+        for _ in range(150):
+            Path("d" * 40).mkdir()
+            patch.chdir("d" * 40)
+        Path("deepest").write_text("deep")
+    busy = apart.container(mounted.old_name()) / name
+    busy.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", busy], check=True)
+    try:
+        results = _results(apart.run())
+    finally:
+        subprocess.run(["umount", busy], check=True)
+    assert results == {hostile.old_name(): "moved", mounted.old_name(): "failed"}
+    assert (apart.new(hostile) / name).read_text() == "x"
+    assert (apart.new(hostile) / "out").readlink() == Path("/etc")
+    told = {Path(item["source"]).name: item for item in _report(apart)["items"]}
+    assert told[hostile.old_name()]["sockets"][0].endswith("s\\xff")
+    assert told[mounted.old_name()]["error"]["reference"] == "in-use"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(apart.new(hostile))
+        for _ in range(150):
+            patch.chdir("d" * 40)
+        assert Path("deepest").read_text() == "deep"
+
+
+def test_run_tells_of_an_old_place_that_is_a_link_and_does_not_follow_it(
+    together: OldDevice, tmp_path: Path
+) -> None:
+    """What lies behind it belongs to somebody else."""
+    app = together.add(OldApp("a"))
+    together.write_checkpoint()
+    (tmp_path / f"{app.old_name()}.raw").write_text("elsewhere")
+    (together.persist / "img").rmdir()
+    (together.persist / "img").symlink_to(tmp_path)
+    assert _results(together.run()) == {"img": "left"}
+    assert not together.new(app).exists()
