@@ -88,7 +88,8 @@ class Volumes:
         self._backing = backing
         self._locks = locks
         self._activation = Activation(backing)
-        removal, disk_removal = Removal(backing, self._activation), DiskRemoval(backing)
+        self._removal, self._disk_removal = Removal(backing, self._activation), DiskRemoval(backing)
+        removal, disk_removal = self._removal, self._disk_removal
         self._preparation = Preparation(backing, leasing, images, unpack, removal)
         self._disk_preparation = DiskPreparation(backing, leasing, images, disk_removal, qemu)
         self._replacement = Replacement(backing, leasing, images, unpack)
@@ -149,6 +150,7 @@ class Volumes:
         self._end_interrupted()
         earlier = self._earlier(name) if replace else []
         with self._locks.volumes([name, *earlier]):
+            self._disk_removal.finish(name)  # of a disk that had the name
             stood = self._containers.exists(name)
             if stood:
                 self._containers.usable(name)
@@ -248,7 +250,9 @@ class Volumes:
         """
         if not request.clear:
             self._backing.check_writable()
+        self._backing.check_writable()
         with self._locks.volume(name):
+            self._removal.finish(name)  # of a container that had the name
             self._disk_preparation.prepare(
                 name, request, cancel=cancel or Cancellation(), progress=progress
             )

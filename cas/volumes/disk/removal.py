@@ -8,6 +8,7 @@ volume's lock.
 __all__ = ["DiskRemoval", "require_unused"]
 
 import logging
+import os
 import stat
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from cas.fsops.durable import remove_file, rename_aside
 from cas.fsops.mounts import holders
 from cas.fsops.record_locks import has_record_lock
 from cas.fsops.translation import translated
+from cas.fsops.trees import remove_tree
 from cas.model.events import EventKind
 from cas.model.layout import DiskPaths
 from cas.model.volume_name import VolumeName
@@ -85,9 +87,12 @@ class DiskRemoval:
         Returns:
             Whether there was anything.
         """
-        there = [path for path in (paths.preparing, paths.reformatting) if _is_file(path)]
+        hidden = (paths.preparing, paths.reformatting)
+        # Also a directory, which a killed preparation of a container left under the same name; its
+        # snapshot is left to recovery.
+        there = [path for path in hidden if os.path.lexists(path)]
         for path in there:
-            remove_file(path)
+            remove_tree(path)
         # A failure after the rename leaves a complete volume, which keeps its record.
         forgotten = not _is_file(paths.file) and remove_disk_record(paths)
         return bool(there) or forgotten

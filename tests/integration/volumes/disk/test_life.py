@@ -18,6 +18,7 @@ from cas.store.check.check import Check
 from cas.store.check.findings import Finding, Problem
 from cas.volumes.volumes import RecoveryAction, VolumeState
 from tests.support.disks import MIB, add_disk
+from tests.support.images import BuiltImage
 from tests.support.volumes import Recorder, Store, volume_name
 
 BLANK = DiskRequest(None, size=MIB)
@@ -128,6 +129,24 @@ def test_recovery_undoes_and_finishes_what_was_left(store: Store, clear: bool) -
     assert list(store.volumes.iter_volumes()) == [kept]
     assert list(_findings(store)) == []
     store.assert_nothing_is_running()
+
+
+def test_leftovers_of_the_other_kind_are_in_nobodys_way(store: Store, image: BuiltImage) -> None:
+    """A killed preparation or removal of a container, or of a disk, under the same name."""
+    name = volume_name()
+    layout, request = store.settings.layout, DiskRequest(None, size=MIB)
+    for _ in range(2):
+        store.volumes.prepare_disk(name, request).rootfs.rename(layout.volume_removing(name))
+        (layout.volumes / f".{name}.preparing").write_bytes(b"half")
+        root = store.volumes.prepare(name, image.name).rootfs
+        assert root.is_dir()
+        root.parent.rename(layout.volume_removing(name))
+        layout.volume_preparing(name).mkdir()
+    assert store.volumes.prepare_disk(name, request).disk is not None
+    assert store.volumes.remove(name)
+    store.volumes.recover()
+    store.assert_nothing_is_running()
+    assert str(name) not in store.snapshots()
 
 
 def _findings(store: Store) -> list[Finding]:
