@@ -84,7 +84,9 @@ def freeze(record: VolumeRecord, snapshot: str, *, parent: str, now: datetime) -
     return replace(
         record,
         snapshot_key=writable,
-        history=VolumeHistory(frozen, (*history.layers, layer), history.next_number + 2),
+        history=VolumeHistory(
+            frozen, (*history.layers, layer), history.next_number + 2, unused=True
+        ),
     )
 
 
@@ -105,7 +107,7 @@ def roll_back(record: VolumeRecord, snapshot: str, *, drop_later: bool) -> Volum
     if drop_later:
         layers = layers[: layers.index(target) + 1]
     (writable,) = _keys(record, history.next_number, 1)
-    changed = VolumeHistory(target.key, layers, history.next_number + 1)
+    changed = VolumeHistory(target.key, layers, history.next_number + 1, unused=True)
     return _without_dead_ends(replace(record, snapshot_key=writable, history=changed))
 
 
@@ -177,6 +179,7 @@ def take_out(
         parent=renamed[history.parent],
         next_number=number + 1,
         moved_from=directories[record.snapshot_key],
+        unused=False,
     )
     return replace(record, snapshot_key=writable, history=changed)
 

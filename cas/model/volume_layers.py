@@ -60,10 +60,13 @@ class VolumeHistory:
         parent: Committed snapshot that the writable layer stands on; empty for none.
         layers: Frozen layers, in order of their freezing; parents come before children.
         next_number: Of the next key; none is used twice.
-        moved_from: As in :class:`FrozenLayer`, of the writable layer.
+        moved_from: As in :class:`FrozenLayer`, of the writable layer, until its files are there.
+        unused: The writable layer was never mounted. If it is missing it has yet to be made; one
+            that was in use is lost.
     """
 
     parent: str
     layers: tuple[FrozenLayer, ...]
     next_number: int
     moved_from: int | None = None
+    unused: bool = False

@@ -15,6 +15,7 @@ def volume_history(value: VolumeHistory) -> volumes_pb2.VolumeHistory:
         layers=map(_frozen_layer, value.layers),
         next_number=value.next_number,
         moved_from=value.moved_from,
+        unused=value.unused,
     )
 
 

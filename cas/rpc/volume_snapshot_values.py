@@ -16,6 +16,7 @@ def volume_history(message: volumes_pb2.VolumeHistory) -> VolumeHistory:
         layers=tuple(map(_frozen_layer, message.layers)),
         next_number=message.next_number,
         moved_from=message.moved_from if message.HasField("moved_from") else None,
+        unused=message.unused,
     )
 
 

@@ -9,6 +9,7 @@ __all__ = ["Activation"]
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from cas.errors import CorruptVolumeError, InUseError, MountPointError, SnapshotNotFoundError
@@ -22,6 +23,7 @@ from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
 from cas.volumes.mount_identity import is_mount_of
+from cas.volumes.records import replace_record
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -61,6 +63,19 @@ class Activation:
         _LOGGER.info("volume activated volume=%s path=%s", record.name, rootfs)
         self._backing.events.publish(EventKind.VOLUME_ACTIVATED, [str(record.name)])
         return rootfs
+
+    def used(self, record: VolumeRecord) -> VolumeRecord:
+        """Note that the volume is about to be mounted, so that its layer may hold data from now on.
+
+        Returns:
+            The record as it is now.
+        """
+        history = record.history
+        if history is None or not history.unused:
+            return record
+        changed = replace(record, history=replace(history, unused=False))
+        replace_record(self._backing.layout.volume(record.name), changed)
+        return changed
 
     def deactivate(self, record: VolumeRecord) -> bool:
         """Unmount a volume, its data synced; idempotent.

@@ -87,7 +87,7 @@ class ContainerVolumes:
 
     def activate(self, name: VolumeName) -> VolumeStatus:
         """Mount one that exists; idempotent."""
-        record = self.usable(name)
+        record = self._activation.used(self.usable(name))
         rootfs = self._activation.activate(record)
         # Known, and not asked for: a containerd that is gone by now must not make it a failure.
         return VolumeStatus(name, VolumeState.ACTIVE, rootfs, record)

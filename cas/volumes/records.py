@@ -67,6 +67,7 @@ class _History(msgspec.Struct, kw_only=True):
     layers: list[_Layer]
     next_number: _Number
     moved_from: _Number | None
+    unused: bool
 
 
 class _Document(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -127,6 +128,7 @@ def _history_document(history: VolumeHistory) -> _History:
         ],
         next_number=history.next_number,
         moved_from=history.moved_from,
+        unused=history.unused,
     )
 
 
@@ -215,7 +217,13 @@ def _history(document: _History) -> VolumeHistory:
         )
         for layer in document.layers
     )
-    return VolumeHistory(document.parent, layers, document.next_number, document.moved_from)
+    return VolumeHistory(
+        parent=document.parent,
+        layers=layers,
+        next_number=document.next_number,
+        moved_from=document.moved_from,
+        unused=document.unused,
+    )
 
 
 def _converted_record(directory: Path, name: VolumeName) -> VolumeRecord:

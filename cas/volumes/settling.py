@@ -86,6 +86,7 @@ class Settling:
                 for layer in missing:
                     self._make_frozen(record, layer, lease)
                 if unfinished:
+                    _require_makeable(record, history, present)
                     self._make_writable(record, history, lease)
         return bool(missing) or unfinished
 
@@ -154,10 +155,17 @@ def _take_files(record: VolumeRecord, upper: Path | None, number: int) -> None:
         publish(source, upper, replace=True)
 
 
+def _require_makeable(record: VolumeRecord, history: VolumeHistory, present: set[str]) -> None:
+    """Refuse an empty layer in the place of one that somebody wrote into."""
+    missing = record.snapshot_key not in present
+    if missing and not history.unused and history.moved_from is None:
+        raise _lost(record, record.snapshot_key)
+
+
 def _lost(record: VolumeRecord, key: str) -> CorruptVolumeError:
     return CorruptVolumeError(
-        f"snapshot {key!r} of volume {record.name} is gone and its data with it; remove the "
-        "volume and prepare it again",
+        f"snapshot {key!r} of volume {record.name} is gone and its data with it; roll back to "
+        "an earlier snapshot of the volume, or remove it and prepare it again",
         name=record.name,
         snapshot=key,
     )

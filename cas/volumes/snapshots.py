@@ -14,6 +14,7 @@ from functools import partial
 
 from cas.errors import (
     CasError,
+    CorruptVolumeError,
     InUseError,
     SnapshotNotFoundError,
     VolumeConflictError,
@@ -132,7 +133,8 @@ class VolumeSnapshots:
 
         What was written since the last snapshot is gone; take one before to keep it. Takes the
         same time whatever the volumes hold. After failure they are as before; killed, or where even
-        undoing fails, recovery completes the rollback of all of them if it had begun.
+        undoing fails, recovery completes the rollback of all of them if it had begun. A volume that
+        has lost its writable layer can be rolled back, too.
 
         Args:
             names: The volumes; each has such a snapshot.
@@ -151,7 +153,7 @@ class VolumeSnapshots:
             StoreMetadataLostError: containerd's database was emptied; nothing is removed.
         """
         check_snapshot_name(snapshot)
-        with self._held(names) as records:
+        with self._held(names, may_be_lost=True) as records:
             changes = [
                 (record, roll_back(record, snapshot, drop_later=drop_later)) for record in records
             ]
@@ -197,8 +199,13 @@ class VolumeSnapshots:
         return True
 
     @contextmanager
-    def _held(self, names: Iterable[VolumeName]) -> Iterator[list[VolumeRecord]]:
-        """Hold the locks of volumes and give their records, what was interrupted being ended."""
+    def _held(
+        self, names: Iterable[VolumeName], *, may_be_lost: bool = False
+    ) -> Iterator[list[VolumeRecord]]:
+        """Hold the locks of volumes and give their records, what was interrupted being ended.
+
+        With ``may_be_lost`` also of a volume whose writable layer is gone.
+        """
         self._backing.check_writable()
         self._sentinel.require()
         check_operation()
@@ -208,7 +215,8 @@ class VolumeSnapshots:
         with self._locks.volumes(names):
             records = [self._record(name) for name in names]
             for record in records:
-                self._changes.settle(record)
+                with suppress(*([CorruptVolumeError] if may_be_lost else [])):
+                    self._changes.settle(record)
             check_operation()  # from here on it is done or undone
             yield records
 
@@ -259,11 +267,13 @@ class VolumeSnapshots:
                     _require_quiesced(record, quiesced=quiesced)
                     self._activation.deactivate(record)
                     stack.callback(self._activate_again, record.name)
-                self._activation.require_unmounted(record)
+                with suppress(SnapshotNotFoundError):  # lost, and so mounted nowhere
+                    self._backing.snapshots.stat(record.snapshot_key)
+                    self._activation.require_unmounted(record)
             yield
 
     def _activate_again(self, name: VolumeName) -> None:
-        self._activation.activate(self._record(name))
+        self._activation.activate(self._activation.used(self._record(name)))
 
     def _record(self, name: VolumeName) -> VolumeRecord:
         if not stands(self._backing.layout, name):

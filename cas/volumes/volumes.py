@@ -164,6 +164,7 @@ class Volumes:
             if stood:
                 self._remove_all(earlier)
             if activate:
+                record = self._activation.used(record)
                 rootfs = self._activation.activate(record)
                 return VolumeStatus(name, VolumeState.ACTIVE, rootfs, record)
         return self.get(name) if stood else self._containers.inactive(record)

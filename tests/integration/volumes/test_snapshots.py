@@ -12,6 +12,7 @@ import pytest
 
 from cas.containerd.daemon import Daemon
 from cas.errors import (
+    CorruptVolumeError,
     InUseError,
     InvalidNameError,
     NoSpaceError,
@@ -22,11 +23,13 @@ from cas.errors import (
 )
 from cas.fsops.effects import Effect, observed
 from cas.model.platforms import host_platform
+from cas.model.volume_history import freeze, top_of
 from cas.model.volume_name import VolumeName
 from cas.store.account.usage import Usage
 from cas.store.account.why import Why
 from cas.store.check.check import Check
 from cas.store.check.findings import Problem
+from cas.volumes.records import replace_record
 from cas.volumes.snapshots import VolumeSnapshots
 from cas.volumes.volumes import VolumeState
 from tests.support.daemon import connect
@@ -479,3 +482,72 @@ def test_containerd_killed_in_the_middle_is_made_up_for(
         data = store.volumes.activate(name).rootfs / "data"
         assert data.read_text() == ("2" if action == "create" else "1")
         store.volumes.deactivate(name)
+
+
+def test_volume_that_lost_its_writable_layer_says_so_and_can_be_rolled_back(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName
+) -> None:
+    """No empty layer takes the place of one that was written into."""
+    _write(store, name, data="1")
+    snapshots.create([name], "one")
+    before = _tree(store, name)
+    _write(store, name, data="2")
+    status = store.volumes.get(name)
+    assert status.record is not None
+    store.backing.snapshots.remove(status.record.snapshot_key)
+    assert store.volumes.get(name).state is VolumeState.CORRUPT
+    with pytest.raises(CorruptVolumeError, match="roll back"):
+        store.volumes.activate(name)
+    with pytest.raises(CorruptVolumeError):
+        snapshots.create([name], "two")
+    store.volumes.recover()
+    assert store.volumes.get(name).state is VolumeState.CORRUPT
+    snapshots.roll_back([name], "one")
+    assert _tree(store, name) == before
+    assert store.volumes.recover() == []
+
+
+def test_volume_of_an_image_without_layers_has_snapshots_too(
+    store: Store, snapshots: VolumeSnapshots
+) -> None:
+    """Its first layer is a plain directory, in which nothing may show that an overlay hides."""
+    name = volume_name()
+    store.volumes.prepare(name, add_image(store, build_image([], name="example.com/empty:1")))
+    _write(store, name, data="1", gone="1")
+    snapshots.create([name], "one")
+    one = _tree(store, name)
+    (store.volumes.activate(name).rootfs / "gone").unlink()
+    store.volumes.deactivate(name)
+    snapshots.create([name], "two")
+    _write(store, name, data="3")
+    tree = _tree(store, name)
+    assert "gone" not in tree
+    snapshots.remove(name, "two")
+    assert _tree(store, name) == tree
+    snapshots.roll_back([name], "one")
+    assert _tree(store, name) == one
+    snapshots.remove(name, "one")
+    assert _tree(store, name) == one
+    assert store.volumes.recover() == []
+
+
+def test_all_volumes_are_activated_at_boot_also_one_whose_snapshot_was_interrupted(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName, image: BuiltImage
+) -> None:
+    """As after a power cut right behind the replacement of the record."""
+    other = volume_name()
+    store.volumes.prepare(other, image.name)
+    for each in (name, other):
+        _write(store, each, data="1")
+        snapshots.create([each], "one")
+        _write(store, each, data="2")
+    record = store.volumes.get(name).record
+    assert record is not None
+    after = freeze(record, "two", parent=top_of(record), now=store.backing.clock())
+    replace_record(store.settings.layout.volume(name), after)
+    assert [error for _, error in store.volumes.activate_all()] == [None, None]
+    for each in (name, other):
+        assert (store.volumes.get(each).rootfs / "data").read_text() == "2"
+    assert _names(snapshots, name) == ["one", "two"]
+    store.volumes.deactivate_all()
+    assert store.volumes.recover() == []

@@ -46,6 +46,7 @@ _WITH_SNAPSHOTS = replace(
         layers=(_LAYER, replace(_LAYER, key="key/3", parent="key/1", snapshot=None, moved_from=7)),
         next_number=5,
         moved_from=9,
+        unused=True,
     ),
 )
 
