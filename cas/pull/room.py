@@ -2,6 +2,7 @@
 
 __all__ = ["Room"]
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ from cas.datastores.room import Allotment
 from cas.errors import CasError, InterruptedOperationError
 from cas.model.cancellation import Cancellation, JointCancellation
 from cas.store.space import Space
+
+_log = logging.getLogger(__name__)
 
 
 class Room:
@@ -56,6 +59,8 @@ class Room:
             raise
         finally:
             self._consume = None
+        if self._refusal is not None:  # the work went on: what it had was promised before
+            _log.warning("space ledger not kept error=%s", self._refusal)
 
     def use(self, amount: int) -> None:
         """Tell that ``amount`` bytes more are on the disk; from one thread at a time."""
