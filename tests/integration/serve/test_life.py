@@ -5,13 +5,16 @@ import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from uuid import uuid4
 
 import grpc
 import pytest
 
 from cas._gen.cas.v1 import store_pb2, store_pb2_grpc
 from cas.containerd.daemon import Daemon
+from cas.model.digest import Digest
 from cas.model.settings import Settings
+from cas.model.transfer_name import TransferName
 from tests.support.daemon import WAIT_SECONDS
 from tests.support.service import Service, StayingProcess, code_of
 from tests.support.waiting import wait_for
@@ -65,6 +68,26 @@ def test_service_asked_to_stop_ends_in_order(service: Service) -> None:
         assert service.containerd_pid is None
         assert not service.settings.service_socket.exists()
         service.start()
+
+
+def test_leftovers_of_downloads_outlive_one_start_and_not_two(own_settings: Settings) -> None:
+    """So that a reboot does not cost what came, and what nobody goes on with does not stay."""
+    layout, name = own_settings.layout, TransferName(uuid4(), Digest.of(b"on its way"))
+    left = [
+        layout.downloader / f"{name}.partial",
+        layout.downloader / f"{name}.progress",
+        layout.pending / str(name),
+        layout.verified / name.digest.hex,
+    ]
+    for path in left:
+        path.write_bytes(b"x")
+    with Service(own_settings) as service:
+        service.start()
+        assert all(path.exists() for path in left)
+        service.process.signal(signal.SIGTERM)
+        assert service.process.wait() == 0
+        service.start()
+        assert not any(path.exists() for path in left)
 
 
 def test_second_service_on_a_persist_directory_is_refused(service: Service) -> None:
