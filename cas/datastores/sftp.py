@@ -24,7 +24,7 @@ from cas.datastores.port import Download, RemoteObject, Validator
 from cas.datastores.redaction import redact
 from cas.datastores.secret import Secret
 from cas.datastores.settings import Credentials, SourceSettings
-from cas.datastores.waiting import limited
+from cas.datastores.waiting import awaited, limited
 from cas.errors import (
     AuthenticationError,
     CasError,
@@ -38,6 +38,8 @@ from cas.errors import (
 
 _KIND = "file"
 _SSH_PORT = 22
+_TIMES_PATIENCE = 3
+"""How many limits the look-up of a name and the attempts at its addresses may take together."""
 _READ_BYTES = 32 * 1024
 """What every server answers at once."""
 _WINDOW_BYTES = 2 * 1024 * 1024
@@ -143,7 +145,11 @@ class SFTPSource:
         policy = _AnyHost() if self._transport.insecure else _KnownHostsOnly()
         client.set_missing_host_key_policy(policy)
         patience = self._transport.connect_seconds
-        self._line = socket.create_connection((self._host, self._port), patience)
+        self._line = awaited(
+            lambda: socket.create_connection((self._host, self._port), patience),
+            socket.socket.close,
+            _TIMES_PATIENCE * patience,
+        )
         try:
             client.connect(
                 self._host,

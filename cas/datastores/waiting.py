@@ -4,13 +4,18 @@ The idle limit of a socket begins anew with every byte, so that a peer could sen
 answer, or what frames its body, for ever; the limits here do not.
 """
 
-__all__ = ["limited", "watched_reads"]
+__all__ = ["awaited", "limited", "watched_reads"]
 
 import threading
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
+from functools import partial
+from typing import TypeVar
 
 from cas.model.cancellation import check_operation, current_operation
+
+_Result = TypeVar("_Result")
 
 
 @contextmanager
@@ -85,3 +90,48 @@ def watched_reads(
             yield chunk
     finally:
         done.set()
+
+
+def awaited(
+    work: Callable[[], _Result], discard: Callable[[_Result], None], seconds: float | None
+) -> _Result:
+    """Wait for what nobody can end, such as a look-up of a name, no longer than it is wanted.
+
+    It is done in a thread of its own, which is left to itself then.
+
+    Args:
+        work: Gives the result, or raises.
+        discard: Takes a result that nobody waits for any more.
+        seconds: That it may take; None for no limit.
+
+    Raises:
+        InterruptedOperationError: This context's operation was stopped.
+        TimeoutError: It took longer.
+    """
+    future: Future[_Result] = Future()
+    threading.Thread(target=_settle, args=(future, work), daemon=True).start()
+    over = threading.Event()
+    future.add_done_callback(lambda _: over.set())
+    operation = current_operation()
+    with operation.notifying(over.set) if operation is not None else nullcontext():
+        over.wait(seconds)
+    if future.done():
+        return future.result()
+    future.add_done_callback(partial(_drop, discard))
+    check_operation()
+    message = "it took too long as a whole"
+    raise TimeoutError(message)
+
+
+def _drop(discard: Callable[[_Result], None], future: Future[_Result]) -> None:
+    if future.exception() is None:
+        discard(future.result())
+
+
+def _settle(future: Future[_Result], work: Callable[[], _Result]) -> None:
+    try:
+        result = work()
+    except BaseException as error:  # noqa: BLE001 - raised by whoever waits
+        future.set_exception(error)
+    else:
+        future.set_result(result)

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, suppress
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.response import BaseHTTPResponse, HTTPResponse
 
-from cas.datastores.waiting import limited
+from cas.datastores.waiting import awaited, limited
 from cas.model.cancellation import check_operation
 
 _TIMES_STEP = 3
@@ -35,7 +35,8 @@ class _Limited(HTTPConnection):
     """The socket; TLS takes it over under another name, an answer takes it away at its end."""
 
     def _new_conn(self) -> socket.socket:
-        line = super()._new_conn()
+        # Neither the look-up of a name nor several addresses one after the other have a limit.
+        line = awaited(super()._new_conn, socket.socket.close, self._seconds())
         check_operation()
         self.line = line.dup()
         return line
@@ -55,9 +56,11 @@ class _Limited(HTTPConnection):
 
     def _limited(self) -> AbstractContextManager[None]:
         """A limit to all of what has one for each step: a proxy, a handshake, headers."""
+        return limited(lambda: _cut(self.line), self._seconds())
+
+    def _seconds(self) -> float | None:
         step = self.timeout
-        seconds = step * _TIMES_STEP if isinstance(step, int | float) else None
-        return limited(lambda: _cut(self.line), seconds)
+        return step * _TIMES_STEP if isinstance(step, int | float) else None
 
 
 class Connection(_Limited):

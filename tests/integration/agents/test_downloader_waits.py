@@ -3,13 +3,16 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from cas.datastores.settings import SourceSettings, TransportSettings
 from cas.downloader.downloader import Downloader
-from cas.errors import InterruptedOperationError, InvalidNameError
+from cas.errors import InterruptedOperationError, InvalidNameError, SourceStalledError
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.reference import ImageReference
@@ -130,6 +133,63 @@ def test_server_that_takes_the_connection_and_says_nothing_is_not_waited_for(
             stopper.join()
             with pytest.raises(InvalidNameError, match="no registry"):  # so it lives on
                 downloader.find_tag("a", "1")
+
+
+@pytest.fixture
+def deaf_port() -> Iterator[int]:
+    """A port whose queue of connections is full: it answers no SYN."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as stack:
+        port = int(listener.getsockname()[1])
+        for _ in range(8):
+            line = stack.enter_context(socket.socket())
+            line.setblocking(False)
+            line.connect_ex(("127.0.0.1", port))
+        yield port
+
+
+def unanswered(port: int) -> int:
+    """How many wait for the answer to a SYN."""
+    lines = Path("/proc/self/net/tcp").read_text().splitlines()
+    return sum(f":{port:04X} 02 " in line for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["https", "sftp"])
+def test_host_that_swallows_connections_is_not_waited_for(
+    kind: str, deaf_port: int, agent_settings: Settings
+) -> None:
+    """The caller goes away at once, and the downloader lives on."""
+    patient = TransportSettings(connect_seconds=PATIENCE)
+    source = SourceSettings(url=f"{kind}://bob@127.0.0.1:{deaf_port}/a", transport=patient)
+    cancel = Cancellation()
+    with Downloader(agent_settings, source) as downloader:
+        before = unanswered(deaf_port)
+
+        def stop() -> None:
+            wait_for(lambda: unanswered(deaf_port) > before)
+            cancel.set()
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        with pytest.raises(InterruptedOperationError):
+            downloader.stat("x", cancel=cancel)
+        stopper.join()
+        with pytest.raises(InvalidNameError, match="no registry"):  # so it lives on
+            downloader.find_tag("a", "1")
+
+
+@pytest.mark.parametrize("kind", ["https", "sftp"])
+def test_host_that_swallows_connections_is_given_up_in_time(
+    kind: str, deaf_port: int, agent_settings: Settings
+) -> None:
+    """The limit for connections reaches the downloader."""
+    impatient = TransportSettings(connect_seconds=0.05)
+    source = SourceSettings(url=f"{kind}://bob@127.0.0.1:{deaf_port}/a", transport=impatient)
+    download = replace(agent_settings.download, attempts=1)
+    with (
+        Downloader(replace(agent_settings, download=download), source) as downloader,
+        pytest.raises(SourceStalledError),
+    ):
+        downloader.stat("x")
 
 
 @pytest.mark.parametrize("behaviour", [silent, half_said])
