@@ -63,11 +63,13 @@ def command(
 def _download(
     invocation: Invocation, url: str, digest: "Digest", size: int | None, uuid: UUID | None
 ) -> None:
+    from cas.cli.vault_watch import ended_by_locking
     from cas.pull.by_hand import download_unverified
 
-    with invocation.progress() as progress:
+    settings = invocation.settings()
+    with ended_by_locking(settings), invocation.progress() as progress:
         path, fetched = download_unverified(
-            invocation.settings(), url, digest, size=size, image=uuid, progress=progress
+            settings, url, digest, size=size, image=uuid, progress=progress
         )
     if invocation.as_json:
         document = {"path": str(path), "size": fetched.size, "received": fetched.received}

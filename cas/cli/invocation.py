@@ -82,8 +82,9 @@ class Invocation:
                 yield client
             return
         from cas.app import Case
+        from cas.cli.vault_watch import ended_by_locking
 
-        with Case.open(settings, writing=writing) as case:
+        with Case.open(settings, writing=writing) as case, ended_by_locking(settings):
             yield case
 
     @contextmanager
@@ -96,6 +97,7 @@ class Invocation:
             UsageError: The service must be used.
         """
         from cas.app import Case
+        from cas.cli.vault_watch import ended_by_locking
 
         settings = self.settings()
         if settings.service is ServiceUse.ALWAYS:
@@ -103,7 +105,7 @@ class Invocation:
                 "the service has no call for this command; run it as root with --service auto or "
                 "never"
             )
-        with Case.open(settings) as case:
+        with Case.open(settings) as case, ended_by_locking(settings):
             yield case
 
     def now(self) -> datetime:

@@ -184,6 +184,7 @@ def _print_plan(invocation: Invocation, *, adopt_suffixed: bool, remove_recreate
 
 
 def _run(invocation: Invocation, *, adopt_suffixed: bool, remove_recreated: bool) -> int:
+    from cas.cli.vault_watch import ended_by_locking
     from cas.upgrade.plan import PlanOptions
     from cas.upgrade.report import Tally, document_of
 
@@ -197,8 +198,9 @@ def _run(invocation: Invocation, *, adopt_suffixed: bool, remove_recreated: bool
             if outcome.error is not None:
                 invocation.report(outcome.error)
 
-    with invocation.progress() as progress:
-        outcomes = _open(invocation).run(options, progress=progress)
+    upgrade = _open(invocation)
+    with ended_by_locking(invocation.settings()), invocation.progress() as progress:
+        outcomes = upgrade.run(options, progress=progress)
         print_acts(
             invocation,
             heeded(outcomes),

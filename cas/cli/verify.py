@@ -25,9 +25,12 @@ def command(invocation: Invocation, names: tuple[str, ...]) -> None:
     Example:
       cas verify 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34.e3b0c44298fc1c149afbf4c8996fb924...
     """
+    from cas.cli.vault_watch import ended_by_locking
     from cas.pull.by_hand import verify_downloads
 
-    paths = verify_downloads(invocation.settings(), names)
+    settings = invocation.settings()
+    with ended_by_locking(settings):
+        paths = verify_downloads(settings, names)
     if invocation.as_json:
         print_document([str(path) for path in paths])
     else:

@@ -34,6 +34,7 @@ WRITERS = [
     ("blob", "prune", "--force"),
     ("image", "import", ARCHIVE),
     ("image", "tag", "alpine:3.20", "other:1"),
+    ("image", "wrap", DIGEST, "disk:1"),
     ("image", "rm", "alpine:3.20"),
     ("image", "prune", "--force"),
     ("volume", "prepare", VOLUME, "--image", "alpine:3.20"),

@@ -187,6 +187,7 @@ class Images(ImageCatalogue):
             DiskNotFoundError: The blob is a document.
             NoSpaceError: There is too little room.
         """
+        self._backing.check_writable()
         blob = self._backing.content.info(digest)
         bare_disk(blob)
         check_operation()  # from here on it is done

@@ -19,6 +19,7 @@ from cas.errors import CasError, VaultLockedError
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
 from cas.model.disk.record import DiskRequest
+from cas.model.events import EventKind
 from cas.model.settings import Settings
 from cas.model.vault_settings import ProviderName, VaultSettings
 from cas.model.volume_name import VolumeName
@@ -81,6 +82,7 @@ WRITERS: dict[str, Call] = {
     "images.replace": lambda c, x: c.images.replace(_NAME, _TARGET),
     "images.tag": lambda c, x: c.images.tag(_NAME, "example.com/a:1"),
     "images.touch": lambda c, x: c.images.touch(_NAME),
+    "images.wrap_disk": lambda c, x: c.images.wrap_disk("example.com/a:1", _DIGEST),
     "images.remove": lambda c, x: c.images.remove(_NAME),
     "pull.image": lambda c, x: c.pull.image("localhost:1/test/image:1"),
     "pull.file": lambda c, x: c.pull.file("file:///dev/null", _DIGEST),
@@ -121,6 +123,7 @@ READERS: dict[str, Call] = {
     "images.inspect": lambda c, x: c.images.inspect(_NAME),
     "images.export": lambda c, x: c.images.export(_NAME, io.BytesIO()),
     "volumes.iter_volumes": lambda c, x: list(c.volumes.iter_volumes()),
+    "volumes.iter_disks": lambda c, x: list(c.volumes.iter_disks()),
     "volumes.iter_records": lambda c, x: list(c.volumes.iter_records()),
     "volumes.iter_foreign": lambda c, x: list(c.volumes.iter_foreign()),
     "volumes.get": lambda c, x: c.volumes.get(_VOLUME),
@@ -203,4 +206,11 @@ def test_reader_gives_an_error_and_no_empty_store(name: str, locked: Locked) -> 
     with pytest.raises(CasError) as caught:
         READERS[name](locked.case, locked)
     assert isinstance(caught.value, VaultLockedError) or caught.value.temporary, caught.value
+    assert locked.entries() == before
+
+
+def test_event_of_a_locked_store_is_told_to_nobody_and_fails_nothing(locked: Locked) -> None:
+    """The bus is containerd's memory; what has happened has happened."""
+    before = locked.entries()
+    locked.case.events.publish(EventKind.VOLUME_REMOVED, [str(_VOLUME)])
     assert locked.entries() == before
