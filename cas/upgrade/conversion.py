@@ -26,7 +26,7 @@ from cas.errors import (
 from cas.fsops.durable import rename_aside
 from cas.fsops.replica import Replica, content_digest, replicate
 from cas.fsops.translation import translated
-from cas.fsops.trees import free_bytes, remove_tree
+from cas.fsops.trees import allocated_bytes, free_bytes, remove_tree
 from cas.model.cancellation import Cancellation
 from cas.model.layout import Layout
 from cas.model.progress import Progress
@@ -111,6 +111,7 @@ class Conversion:
             if error.details.get("errno") != "EXDEV":
                 raise
             # For example another mount of the same file system.
+            found = replace(found, size=allocated_bytes(source))
             return self._copy(replace(planned, action=Action.COPY, found=found))
         self._intents.done(entry)
         _log.info("converted path=%s target=%s action=rename", source, target)

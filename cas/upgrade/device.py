@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cas.fsops.encryption import EncryptionPolicy, read_policy
 from cas.fsops.translation import translated
+from cas.fsops.trees import allocated_bytes
 from cas.model.layout import Layout
 from cas.model.volume_name import VolumeName
 from cas.upgrade.items import Identity, Planned
@@ -45,6 +46,10 @@ class Device:
             return True
         source, target = planned.found.path, planned.target
         return self._place(source.parent)[0] == self._place(target.parent)[0]
+
+    def allocated(self, path: Path) -> int:
+        """Allocated bytes of everything in a directory."""
+        return allocated_bytes(path)
 
     def copied(self, source: Path, target: Path) -> tuple[Identity, int] | None:
         """What the journal has of a copy: which file its source was, and its target's inode."""

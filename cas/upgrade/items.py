@@ -109,7 +109,7 @@ class Found:
         path: Where.
         type: What it is.
         identity: Which file.
-        size: Allocated bytes, of everything in it.
+        size: Allocated bytes; of everything in a directory only where it is to be copied.
     """
 
     kind: Kind

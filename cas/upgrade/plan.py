@@ -89,8 +89,7 @@ class Planner:
             return Planned(found, Action.FINISH, Reason.COPIED_BEFORE, text, target)
         if self._world.is_vacant(target):
             text = f"it becomes {str(target)!r}, with all images and snapshots"
-            action = Action.COPY if self._world.must_copy(found.path, target) else Action.RENAME
-            return Planned(found, action, Reason.OLD_STORE, text, target)
+            return self._transfer(Planned(found, Action.RENAME, Reason.OLD_STORE, text, target))
         self._store_stays = True
         if not self._options.remove_recreated or not self._world.converted(target):
             text = f"{str(target)!r} is a store already, and its metadata is never replaced"
@@ -152,9 +151,16 @@ class Planner:
         if found.kind is Kind.CONTAINER and self._store_stays:
             text = "its snapshot is in an old store, which stays where it is"
             return Planned(found, Action.LEAVE, Reason.STORE_NOT_CONVERTED, text, target, volume)
-        copies = self._world.must_copy(found.path, target)
-        action = Action.COPY if copies else Action.RENAME
-        return Planned(found, action, Reason.MATCHED, why, target, volume)
+        return self._transfer(Planned(found, Action.RENAME, Reason.MATCHED, why, target, volume))
+
+    def _transfer(self, planned: Planned) -> Planned:
+        """Copy what cannot be renamed, and tell what that needs; measuring takes its time."""
+        found, target = planned.found, planned.target
+        if target is None or not self._world.must_copy(found.path, target):
+            return planned
+        if found.type is FileType.DIRECTORY:
+            found = replace(found, size=self._world.allocated(found.path))
+        return replace(planned, found=found, action=Action.COPY)
 
     def _occupied(self, found: Found, volume: VolumeName, target: Path, inode: int) -> Planned:
         if self._world.copied(found.path, target) == (found.identity, inode):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from cas.errors import InvalidNameError
 from cas.fsops.translation import translated
-from cas.fsops.trees import allocated_bytes
 from cas.model.layout import Layout
 from cas.model.volume_name import VolumeName
 from cas.upgrade.items import FileType, Found, Identity, Kind
@@ -102,8 +101,6 @@ def _look(kind: Kind, path: Path) -> Iterator[Found]:
             return
     file_type = _type(status.st_mode)
     size = status.st_blocks * _BLOCK_BYTES
-    if file_type is FileType.DIRECTORY:
-        size = allocated_bytes(path)
     yield Found(kind, path, file_type, identity_of(status), size)
 
 

@@ -18,6 +18,9 @@ class World(Protocol):
     def must_copy(self, source: Path, target: Path) -> bool:
         """Whether no rename leads from one to the other."""
 
+    def allocated(self, path: Path) -> int:
+        """Allocated bytes of everything in a directory."""
+
     def copied(self, source: Path, target: Path) -> tuple[Identity, int] | None:
         """What the journal has of a copy: which file its source was, and its target's inode."""
 
