@@ -86,6 +86,8 @@ def read_disk_header(
             expected=claimed,
             actual=header.format,
         )
+    if header.virtual_size == 0:
+        raise DiskImageError(f"{what} holds a disk of no bytes")
     if header.virtual_size > limits.disk_bytes:
         raise LimitExceededError(
             f"{what} holds a disk of {header.virtual_size} bytes, more than the "

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cas.errors import DiskImageError
+from cas.errors import DiskImageError, LimitExceededError
 from cas.fsops.draft import DraftFile, allocated_bytes_of
 from cas.fsops.durable import remove_file
 from cas.model.cancellation import Cancellation
@@ -161,8 +161,15 @@ class DiskBuilder:
         return built
 
     def _require_room(self, work: DiskWork, size: int, *, allocated: int) -> None:
-        """Refuse what could not be written full, unless that is allowed."""
+        """Refuse what is beyond the limit, or could not be written full, unless that is allowed."""
         limits = self._backing.limits
+        if size > limits.disk_bytes:
+            raise LimitExceededError(
+                f"volume {work.paths.name} would be a disk of {size} bytes, more than the "
+                f"{limits.disk_bytes} that a disk may have",
+                limit=limits.disk_bytes,
+                actual=size,
+            )
         if not limits.thin_disks and not work.request.read_only:
             growth = pending_growth(self._backing.layout, limits, work.paths.directory)
             work.require_room(max(0, size - allocated), growth)

@@ -180,7 +180,7 @@ class QemuImg:
 
         self._change(
             [
-                *("convert", "-p", "-T", "none", "-O", after.driver, "--image-opts"),
+                *("convert", "-p", "-O", after.driver, "--image-opts"),
                 _opened(source, before, writing=False),
                 f"/proc/self/fd/{target.fileno()}",
             ],

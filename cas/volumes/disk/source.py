@@ -11,7 +11,12 @@ from collections.abc import Callable, Generator
 from contextlib import closing
 from typing import Protocol, Self
 
-from cas.errors import BlobNotFoundError, ContentMissingError, DiskNotFoundError
+from cas.errors import (
+    BlobNotFoundError,
+    ContentMissingError,
+    CorruptBlobError,
+    DiskNotFoundError,
+)
 from cas.fsops.draft import DraftFile
 from cas.fsops.translation import translated
 from cas.model.descriptor import Descriptor
@@ -96,12 +101,23 @@ class DiskSource:
 
         Raises:
             ContentMissingError: Its blob is not in the store.
+            CorruptBlobError: The blob's file has another size than its record says.
         """
         digest = artifact.layers[0].digest
         if artifact.path is not None or decompressor_for(self.head(artifact)) is not None:
             return None
         descriptor = self._files.open(digest)
-        return None if descriptor is None else BlobFile(descriptor, digest)
+        if descriptor is None:
+            return None
+        blob = BlobFile(descriptor, digest)
+        if blob.size != self._size(digest):
+            with blob:
+                raise CorruptBlobError(
+                    f"the file of blob {digest} has {blob.size} bytes, expected "
+                    f"{self._size(digest)}; run `cas check --fix`",
+                    digest=digest,
+                )
+        return blob
 
     def head(self, artifact: DiskArtifact) -> bytes:
         """Give the first bytes of the first blob.

@@ -17,6 +17,7 @@ from cas.errors import (
     AmbiguousDiskError,
     BlobNotFoundError,
     CasError,
+    CorruptBlobError,
     DiskFormatError,
     DiskImageError,
     DiskNotFoundError,
@@ -425,6 +426,30 @@ def test_damaged_compression_is_refused(
 
     with pytest.raises(error):
         store.volumes.prepare_disk(volume_name(), DiskRequest(reference))
+
+    store.assert_nothing_is_running()
+
+
+def test_blob_whose_file_was_cut_is_refused(store: Store) -> None:
+    """What is missing must not become zeros."""
+    data = b"disk" * 1000
+    reference = add_disk(store, data)
+    assert store.backing.blobs_directory is not None
+    os.truncate(store.backing.blobs_directory / Digest.of(data).hex, 1000)
+
+    with pytest.raises(CorruptBlobError, match="has 1000 bytes, expected 4000"):
+        store.volumes.prepare_disk(volume_name(), DiskRequest(reference))
+
+    store.assert_nothing_is_running()
+
+
+def test_disk_beyond_the_limit_is_refused(containerd: Containerd, settings: Settings) -> None:
+    """Also where nobody minds how full it may become."""
+    limits = replace(settings.limits, thin_disks=True, disk_bytes=MIB)
+    store = open_store(containerd, replace(settings, limits=limits))
+
+    with pytest.raises(LimitExceededError, match="more than the 1048576"):
+        store.volumes.prepare_disk(volume_name(), DiskRequest(None, size=MIB + 1))
 
     store.assert_nothing_is_running()
 

@@ -86,6 +86,7 @@ def test_image_of_another_format_than_claimed_is_refused(image: Image, claimed: 
         ("qcow2", 20, struct.pack(">I", 63), DiskImageError, "clusters"),
         ("qcow2", 20, struct.pack(">I", 4), DiskImageError, "clusters"),
         ("qcow2", 24, struct.pack(">Q", 2**64 - 1), DiskImageError, "do not fit"),
+        ("qcow2", 24, struct.pack(">Q", 0), DiskImageError, "no bytes"),
         ("qcow2", 32, struct.pack(">I", 2), DiskFormatError, "encrypted"),
         ("qcow2", 36, struct.pack(">I", 2**32 - 1), DiskImageError, "do not fit"),
         ("qcow2", 40, struct.pack(">Q", 2**63), DiskImageError, "beyond its end"),
