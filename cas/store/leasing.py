@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from cas.errors import CasError, InvalidNameError, LeaseNotFoundError
 from cas.fsops.processes import ProcessIdentity, is_dead
@@ -35,9 +36,15 @@ _SUPERSEDED = LIFETIME * 3 / 4
 """Age at which a predecessor is dropped: what still uses it then fails loudly, before expiry
 would make its new resources vanish silently."""
 
-_unreleased: set[LeaseID] = set()
+_Place = tuple[Path, str]
+"""A store: containerd's root and the namespace."""
+
+_unreleased: dict[LeaseID, _Place] = {}
 """Leases of this process that no work holds any more and that may still exist: making or deleting
 them failed. Their owner lives, so that nobody else can tell."""
+
+_interrupted: set[LeaseID] = set()
+"""Leases of this process that no work holds any more and that wait for whoever goes on with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,13 +116,13 @@ class Lease:
         with self._guard:
             while self._generations:
                 generation = self._generations.pop()
-                _unreleased.add(generation.id)
+                self._owe(generation.id)
                 try:
                     self._backing.leases.delete(generation.id)
                 except CasError as error:
                     _log.warning("lease not released lease=%s error=%s", generation.id, error)
                 else:
-                    _unreleased.discard(generation.id)
+                    _forget(generation.id)
 
     def abandon(self) -> None:
         """Leave what it holds to whoever goes on with the work; one that holds nothing goes.
@@ -126,8 +133,11 @@ class Lease:
             self.release()
             return
         with self._guard:
-            _unreleased.update(generation.id for generation in self._generations)
+            _interrupted.update(generation.id for generation in self._generations)
             self._generations.clear()
+
+    def _owe(self, lease_id: LeaseID) -> None:
+        _unreleased[lease_id] = _place(self._backing)
 
     def _resources(self) -> Iterator[LeaseResource]:
         with suppress(CasError):
@@ -153,7 +163,7 @@ class Lease:
         try:
             self._backing.leases.create(lease_id, marks)
         except BaseException:
-            _unreleased.add(lease_id)  # it may have been made all the same
+            self._owe(lease_id)  # it may have been made all the same
             raise
         return _Generation(lease_id, now)
 
@@ -187,6 +197,7 @@ class Leasing:
 
     def __init__(self, backing: Backing) -> None:
         self._backing = backing
+        self._missed: frozenset[LeaseID] = frozenset()
 
     @contextmanager
     def hold(self, purpose: str, *, resumes: str | None = None) -> Iterator[Lease]:
@@ -220,18 +231,22 @@ class Leasing:
         for info in list(self._backing.leases.iter_leases()):
             if info.labels.get(labels.LEASE_RESUMES) == work and is_abandoned(info):
                 self._backing.leases.delete(info.id)
-                _unreleased.discard(info.id)
+                _forget(info.id)
 
     def unreleased(self) -> frozenset[LeaseID]:
-        """Leases that this process no longer needs and has not released, or not yet."""
-        return frozenset(_unreleased)
+        """Leases that this process no longer needs and has not released, or not yet.
+
+        Those that wait for whoever goes on with interrupted work are not among them.
+        """
+        place = _place(self._backing)
+        return frozenset(lease for lease, where in _unreleased.copy().items() if where == place)
 
     def reap(self) -> list[LeaseID]:
         """Delete leases of ours that are abandoned, then collect once if any was.
 
         Leases of others, of live processes, and of processes that cannot be judged from here
-        (another PID namespace) are left alone, and until their expiry those of work that can be
-        gone on with. Idempotent.
+        (another PID namespace) are left alone, and until their expiry those that hold something of
+        work that can be gone on with. Idempotent.
 
         Returns:
             What was deleted.
@@ -241,21 +256,48 @@ class Leasing:
                 left to the next time.
         """
         reaped: list[LeaseID] = []
-        for lease in while_wanted(list(self._backing.leases.iter_leases())):
-            if not is_abandoned(lease) or is_resumable(lease, self._backing.clock()):
+        owed = self.unreleased()
+        found = list(self._backing.leases.iter_leases())
+        for lease in while_wanted(found):
+            if not is_abandoned(lease) or self._may_be_resumed(lease):
                 continue
             if self._backing.leases.delete(lease.id):
                 _log.info("abandoned lease reaped lease=%s", lease.id)
-                _unreleased.discard(lease.id)
+                _forget(lease.id)
                 reaped.append(lease.id)
+        self._settle(owed - {lease.id for lease in found})
         if reaped:
             self._backing.leases.collect_garbage()
         return reaped
 
+    def _may_be_resumed(self, info: LeaseInfo) -> bool:
+        """Whether there is something to go on with: not if the answer to its making was lost."""
+        if not is_resumable(info, self._backing.clock()):
+            return False
+        try:
+            return any(True for _ in self._backing.leases.iter_resources(info.id))
+        except LeaseNotFoundError:
+            return False
+
+    def _settle(self, absent: frozenset[LeaseID]) -> None:
+        """Forget what was not there twice: the first time its making may have been on its way."""
+        for lease in absent & self._missed:
+            _forget(lease)
+        self._missed = absent - self._missed
+
+
+def _place(backing: Backing) -> _Place:
+    return backing.layout.case, backing.namespace
+
+
+def _forget(lease: LeaseID) -> None:
+    _unreleased.pop(lease, None)
+    _interrupted.discard(lease)
+
 
 def is_abandoned(info: LeaseInfo) -> bool:
     """Whether a lease is ours and certainly nobody works under it any more."""
-    if info.id in _unreleased:
+    if info.id in _unreleased or info.id in _interrupted:
         return True
     owner = lease_owner(info.labels)
     return owner is not None and is_dead(owner)

@@ -15,10 +15,11 @@ from cas.errors import DaemonUnavailableError, LeaseNotFoundError
 from cas.fsops.processes import ProcessIdentity
 from cas.model.digest import Digest
 from cas.model.labels import GC_EXPIRE, LEASE_PID, LEASE_PURPOSE
-from cas.model.records import LeaseID, LeaseResource
+from cas.model.records import LeaseID, LeaseInfo, LeaseResource
 from cas.model.settings import Settings
 from cas.store.backing import Backing
 from cas.store.leasing import LIFETIME, Lease, Leasing, lease_owner
+from cas.store.ports import LeaseStore
 from tests.support.daemon import WAIT_SECONDS
 from tests.support.stores import ShiftedClock, backing_for, is_stored, random_bytes
 
@@ -258,3 +259,64 @@ def test_lease_of_killed_work_is_spared_until_its_time_is_over(
     clock.shift = LIFETIME + timedelta(hours=1)
     assert Leasing(backing).reap() == [lease.id]
     assert not is_stored(backing, digest)
+
+
+class Unheard:
+    """Leases of a containerd whose answers to making one get lost.
+
+    Args:
+        leases: What it does.
+        makes: Whether it makes them all the same.
+    """
+
+    def __init__(self, leases: LeaseStore, *, makes: bool) -> None:
+        self._leases = leases
+        self._makes = makes
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._leases, name)
+
+    def create(self, lease: LeaseID, labels: Mapping[str, str]) -> LeaseInfo:
+        if self._makes:
+            self._leases.create(lease, labels)
+        raise DaemonUnavailableError("no answer")
+
+
+@pytest.mark.parametrize("resumes", [None, "work"])
+def test_lease_whose_making_was_not_heard_of_is_reaped(
+    backing: Backing, resumes: str | None
+) -> None:
+    """It holds nothing that anybody could go on with; else it would stay for a day."""
+    unheard = replace(backing, leases=Unheard(backing.leases, makes=True))  # type: ignore[arg-type]
+    with pytest.raises(DaemonUnavailableError), Leasing(unheard).hold("pull", resumes=resumes):
+        pass
+    [left] = lease_ids(backing)
+
+    leasing = Leasing(backing)
+    assert left in leasing.unreleased()
+    assert leasing.reap() == [left]
+    assert lease_ids(backing) == leasing.unreleased() == set()
+
+
+def test_lease_that_was_never_made_is_forgotten_at_the_second_reaping(backing: Backing) -> None:
+    """At the first its making may be on its way; a service would recover without end for it."""
+    unheard = replace(backing, leases=Unheard(backing.leases, makes=False))  # type: ignore[arg-type]
+    with pytest.raises(DaemonUnavailableError), Leasing(unheard).hold("pull"):
+        pass
+    leasing = Leasing(backing)
+
+    assert leasing.reap() == []
+    assert len(leasing.unreleased()) == 1
+    assert leasing.reap() == []
+    assert leasing.unreleased() == set()
+
+
+def test_lease_of_work_to_go_on_with_is_owed_to_nobody(backing: Backing) -> None:
+    """A service recovers as long as it owes one, and each recovery takes what downloads left."""
+    leasing = Leasing(backing)
+    with suppress(KeyboardInterrupt), leasing.hold("pull", resumes="work") as lease:
+        put(backing, lease.id)
+        raise KeyboardInterrupt
+
+    assert len(lease_ids(backing)) == 1
+    assert leasing.unreleased() == set()
