@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from cas.errors import DeniedError
 from cas.fsops.layer_merge import can_merge, merge_layer
 from cas.fsops.overlay import Overlay
 from cas.model.records import Mount
@@ -66,7 +67,11 @@ class Compaction:
                 _LOGGER.info("layer stays in the chain volume=%s key=%s", record.name, layer.key)
                 break
             below = directories[layer.key]
-            merge_layer(below, directories[above], below.parent / _HIDDEN)
+            try:
+                merge_layer(below, directories[above], below.parent / _HIDDEN)
+            except DeniedError as error:  # such as a file that somebody made immutable
+                _LOGGER.warning("layer stays volume=%s error=%s", record.name, error)
+                break
             record = self._take_out(record, layer, directories)
         return record
 

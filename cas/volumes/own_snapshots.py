@@ -21,11 +21,8 @@ def labels_of(backing: Backing, record: VolumeRecord) -> dict[str, str]:
 
 
 def iter_own(backing: Backing, name: VolumeName) -> Iterator[SnapshotInfo]:
-    """Stream the volume's snapshots, in no order."""
-    where = str(backing.layout.volumes)
-    for info in backing.snapshots.iter_snapshots([f'labels."{VOLUME}"=="{name}"']):
-        if info.labels.get(VOLUMES_DIRECTORY) == where:
-            yield info
+    """Stream the volume's snapshots, in no order; also those labelled under another path to it."""
+    return backing.snapshots.iter_snapshots([f'labels."{VOLUME}"=="{name}"'])
 
 
 def remove_all_but(backing: Backing, name: VolumeName, keep: Collection[str]) -> list[str]:
@@ -44,7 +41,12 @@ def remove_all_but(backing: Backing, name: VolumeName, keep: Collection[str]) ->
     Raises:
         InUseError: Something else stands on one.
     """
-    left = {info.name: info.parent for info in iter_own(backing, name) if info.name not in keep}
+    where = str(backing.layout.volumes)
+    left = {
+        info.name: info.parent
+        for info in iter_own(backing, name)
+        if info.name not in keep and info.labels.get(VOLUMES_DIRECTORY) == where
+    }
     removed: list[str] = []
     while left:
         parents = set(left.values())

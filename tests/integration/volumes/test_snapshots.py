@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cas.containerd.client import Containerd
 from cas.containerd.daemon import Daemon
 from cas.errors import (
     CorruptVolumeError,
@@ -31,6 +32,7 @@ from cas.store.check.check import Check
 from cas.store.check.findings import Problem
 from cas.volumes.records import replace_record
 from cas.volumes.snapshots import VolumeSnapshots
+from cas.volumes.status import RecoveryAction
 from cas.volumes.volumes import VolumeState
 from tests.support.daemon import connect
 from tests.support.images import BuiltImage, build_image, layered_image
@@ -551,3 +553,44 @@ def test_all_volumes_are_activated_at_boot_also_one_whose_snapshot_was_interrupt
     assert _names(snapshots, name) == ["one", "two"]
     store.volumes.deactivate_all()
     assert store.volumes.recover() == []
+
+
+def test_layer_with_an_immutable_file_stays_until_it_can_be_merged(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName
+) -> None:
+    """The snapshot is gone, the volume is the same, and a later recovery gives the space back."""
+    _write(store, name, data="1", fixed="1")
+    upper = store.backing.snapshots.mounts(str(name))[0].option("upperdir")
+    assert upper is not None
+    snapshots.create([name], "one")
+    tree = _tree(store, name)
+    subprocess.run(["chattr", "+i", f"{upper}/fixed"], check=True)
+    try:
+        assert snapshots.remove(name, "one")
+        assert _names(snapshots, name) == []
+        assert _tree(store, name) == tree
+        assert store.volumes.recover() == []
+    finally:
+        subprocess.run(["chattr", "-i", f"{upper}/fixed"], check=True)
+    assert [each.action for each in store.volumes.recover()] == [RecoveryAction.FINISHED_SNAPSHOT]
+    assert _tree(store, name) == tree
+    assert len([key for key in store.snapshots() if "#" in key]) == 1
+
+
+def test_store_opened_by_another_path_goes_on_with_snapshots(
+    store: Store,
+    snapshots: VolumeSnapshots,
+    name: VolumeName,
+    tmp_path: Path,
+    containerd: Containerd,
+) -> None:
+    """The directory of the volumes is the same, whatever link leads to it."""
+    _write(store, name, data="1")
+    snapshots.create([name], "one")
+    link = tmp_path / "persist"
+    link.symlink_to(store.settings.persist)
+    other = open_store(containerd, replace(store.settings, persist=link))
+    other.volume_snapshots.create([name], "two")
+    other.volume_snapshots.roll_back([name], "one")
+    assert (store.volumes.activate(name).rootfs / "data").read_text() == "1"
+    store.volumes.deactivate(name)
