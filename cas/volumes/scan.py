@@ -57,10 +57,8 @@ def stands(layout: Layout, name: VolumeName) -> bool:
 
 def iter_names(layout: Layout) -> Iterator[VolumeName]:
     """Stream the names of complete container volumes, sorted; none without a directory."""
-    for entry, mode in list_entries(layout.volumes):
-        name = _parse(entry)
-        if name is not None and stat.S_ISDIR(mode):
-            yield name
+    names = (_parse(entry) for entry, mode in list_entries(layout.volumes) if stat.S_ISDIR(mode))
+    yield from sorted(name for name in names if name is not None)
 
 
 def iter_leftovers(layout: Layout) -> Iterator[Leftover]:

@@ -33,7 +33,7 @@ def _names(store: Store) -> list[VolumeName]:
 
 def test_next_generation_stands_beside_the_one_before(store: Store, image: BuiltImage) -> None:
     """Both with data of their own, until the caller removes one."""
-    old = volume_name(3)
+    old = volume_name(9)
     new = _next(old)
     for name in (old, new):
         root = store.volumes.prepare(name, image.name, activate=True).rootfs
