@@ -19,6 +19,7 @@ from cas.errors import (
     CorruptVolumeError,
     ImageNotFoundError,
     InvalidNameError,
+    MalformedDocumentError,
     SnapshotNotFoundError,
     VolumeConflictError,
 )
@@ -27,6 +28,7 @@ from cas.fsops.durable import publish, sync_directory
 from cas.fsops.trees import remove_tree
 from cas.model.cancellation import Cancellation
 from cas.model.digest import ChainID
+from cas.model.disk.format import is_disk_layer
 from cas.model.events import EventKind
 from cas.model.labels import VOLUME, VOLUMES_DIRECTORY
 from cas.model.progress import NO_PROGRESS, Progress
@@ -111,6 +113,7 @@ class Preparation:
         self.require_makeable(name)
         self._backing.check_writable()
         resolved = self._images.resolve(image)
+        _require_container(resolved)
         record = self._new_record(name, resolved, read_only=read_only)
         if not self._build_on_standing(record, resolved):
             with self._leasing.hold("prepare") as lease:
@@ -266,6 +269,17 @@ class Preparation:
         # A failure after the rename leaves a complete volume, which keeps its snapshot.
         if not stands(self._backing.layout, record.name) and self._is_ours(record):
             self._backing.snapshots.remove(record.snapshot_key)
+
+
+def _require_container(resolved: ResolvedImage) -> None:
+    """Refuse a disk image, whose disk is no layer, so that the volume would be empty."""
+    disks = [each for each in resolved.manifest_document.layers if is_disk_layer(each.media_type)]
+    if disks and not resolved.layers:
+        raise MalformedDocumentError(
+            f"image {resolved.record.name!r} is a disk ({disks[0].media_type}) and no container; "
+            "prepare it with --disk",
+            reference=resolved.record.name,
+        )
 
 
 def _names(image: str) -> set[str]:

@@ -134,6 +134,7 @@ class Volumes:
         Raises:
             ImageNotFoundError: There is no such image.
             PlatformNotFoundError: It has nothing for this platform.
+            MalformedDocumentError: It is no image of a container, but a disk for example.
             ContentMissingError: A blob of it is not in the store.
             VolumeConflictError: The name is taken by another image, or by something that is no
                 container volume.
