@@ -6,6 +6,7 @@ What reaches the same server and the same object has the same name, however it i
 __all__ = ["REGISTRY", "canonical_host", "canonical_scheme", "identity_name", "policy_name"]
 
 import re
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from urllib.parse import urlsplit
 
 from cas.errors import InvalidNameError
@@ -18,6 +19,8 @@ REGISTRY = "docker"
 _REGISTRY_ALIASES = (REGISTRY, "oci")
 _DEFAULT_PORTS = {"http": "80", "https": "443", "sftp": "22", REGISTRY: "443"}
 _NEEDLESS_ESCAPE = re.compile(r"%(?:2[DdEeFf]|3[0-9]|[46][1-9A-Fa-f]|[57][0-9Aa]|5[FfCc]|7[Ee])")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+"""What makes a host an address if it is the last part; RFC 1123 has no names that end so."""
 _AMBIGUOUS_SEGMENTS = ("", ".", "..")
 
 
@@ -88,11 +91,44 @@ def canonical_host(scheme: str, netloc: str) -> str:
     Args:
         scheme: As :func:`canonical_scheme` gives it.
         netloc: Host, with port if any, without user.
+
+    Raises:
+        InvalidNameError: The host has other spellings, and this is not the plain one.
     """
     host, colon, port = netloc.lower().rpartition(":")
     if not colon or not port.isdecimal():
         host, port = netloc.lower().removesuffix(":"), ""
     host, port = host.removesuffix("."), port.lstrip("0")
+    if not host.isascii() or "%" in host:
+        raise _spelled_oddly(host)
+    if scheme in _DEFAULT_PORTS:  # elsewhere it is the name of a bucket
+        host = _plain_address(host)
     if scheme == REGISTRY and host in _HUB_ALIASES:
         host = _HUB
     return host if port in ("", _DEFAULT_PORTS.get(scheme)) else f"{host}:{port}"
+
+
+def _plain_address(host: str) -> str:
+    """Give the one spelling of a host that is an address; others stay as they are.
+
+    Escapes are decoded, other letters than ASCII's folded, and numbers such as ``127.1`` taken for
+    addresses by whoever connects, so that names without end would lead to the same server.
+    """
+    try:
+        if host.startswith("["):
+            address = IPv6Address(host.removeprefix("[").removesuffix("]"))
+            if address.ipv4_mapped is None:
+                return f"[{address}]"
+            raise _spelled_oddly(host)
+        if _NUMBER.fullmatch(host.rpartition(".")[2]):
+            return str(IPv4Address(host))
+    except AddressValueError as error:
+        raise _spelled_oddly(host) from error
+    return host
+
+
+def _spelled_oddly(host: str) -> InvalidNameError:
+    return InvalidNameError(
+        f"a signature policy cannot tell what the host {host[:200]!r} means; write it in ASCII "
+        "(xn--…) without escapes, or as a whole address of four decimal numbers or of IPv6"
+    )
