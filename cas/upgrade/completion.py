@@ -23,7 +23,7 @@ from cas.fsops.inode import ExclusiveInode
 from cas.fsops.takeover import has_writer
 from cas.fsops.trees import remove_empty_directories
 from cas.model.digest import Digest
-from cas.upgrade.items import Found, Kind
+from cas.upgrade.items import FileType, Found, Kind
 
 _SNAPSHOT_KEY = "snapshotid.txt"
 _SNAPSHOT_KEY_MODE = 0o644
@@ -40,7 +40,8 @@ def require_idle(found: Found, target: Path) -> None:
     Raises:
         InUseError: Somebody does.
     """
-    if found.kind is Kind.DISK and has_writer(found.path):
+    is_disk = found.type is FileType.FILE and found.kind in (Kind.DISK, Kind.SUFFIXED)
+    if is_disk and has_writer(found.path):
         raise InUseError(
             f"{str(found.path)!r} is open for writing; stop who uses it, and run the upgrade again",
             path=found.path,
