@@ -5,7 +5,15 @@ here once and handed down; nothing below reads the environment, the clock or the
 cases are imported when they are first asked for: a command pays for what it uses.
 """
 
-__all__ = ["Case", "open_upgrade", "open_vaults", "qemu_img", "require_root", "utc_now"]
+__all__ = [
+    "Case",
+    "open_clear_disks",
+    "open_upgrade",
+    "open_vaults",
+    "qemu_img",
+    "require_root",
+    "utc_now",
+]
 
 import os
 import platform
@@ -46,6 +54,7 @@ if TYPE_CHECKING:
     from cas.upgrade.upgrade import Upgrade
     from cas.vault.passphrase import AskPassphrase
     from cas.vault.vaults import Vaults
+    from cas.volumes.disk.clear import ClearDisks
     from cas.volumes.disk.qemu_img import QemuImg
     from cas.volumes.snapshots import VolumeSnapshots
     from cas.volumes.volumes import Volumes
@@ -246,7 +255,7 @@ class Case:
             DaemonUnavailableError: containerd does not answer within ``settings.wait_seconds``.
             DaemonVersionError: It is too old or lacks a service.
             SocketPathError: The socket's path is too long for the kernel.
-            VaultLockedError: The vault is locked (only when writing).
+            VaultLockedError: The vault is locked.
             VaultNotEncryptedError: The vault is plain and encryption is required (only when
                 writing).
             LayoutError: A directory is not as the layout wants it (only when writing).
@@ -259,6 +268,8 @@ class Case:
             layout = settings.layout
             _guard(settings).check_writable()
             require_directories(settings, (layout.vault, layout.case, layout.volumes))
+        else:
+            _guard(settings).check_open()
         containerd = Containerd.connect(
             settings.socket,
             namespace=settings.namespace,
@@ -422,6 +433,21 @@ def open_vaults(settings: Settings, *, ask: "AskPassphrase", clock: Clock = utc_
     # The library for TPMs would print what becomes an error of ours anyway.
     os.environ.setdefault("TSS2_LOG", "all+NONE")
     return Vaults(settings, clock=clock, ask=ask)
+
+
+def open_clear_disks(settings: Settings) -> "ClearDisks":
+    """Give the disks outside the vault, which wait neither for that nor for containerd.
+
+    Raises:
+        DeniedError: The process is not root.
+        LayoutError: Their directory is not as the layout wants it.
+    """
+    from cas.volumes.disk.clear import ClearDisks
+
+    require_root()
+    layout = settings.layout
+    require_directories(settings, (layout.clear_volumes.parent, layout.clear_volumes))
+    return ClearDisks(layout, settings.limits, _guard(settings).check_open)
 
 
 def open_upgrade(settings: Settings, *, clock: Clock = utc_now) -> "Upgrade":

@@ -4,6 +4,7 @@ __all__ = ["Invocation", "pass_invocation"]
 
 import json
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
     from cas.app import Case
     from cas.rpc.client import Client
+    from cas.rpc.client.volumes import VolumesClient
+    from cas.volumes.disk.clear import ClearDisks
+    from cas.volumes.volumes import Volumes
 
 
 class Invocation:
@@ -86,6 +90,37 @@ class Invocation:
 
         with Case.open(settings, writing=writing) as case, ended_by_locking(settings):
             yield case
+
+    def clear_disks(self) -> "ClearDisks | None":
+        """Give the disks outside the vault while that is locked; None where the store is open.
+
+        The service would refuse, and must therefore not have to be used.
+        """
+        settings = self.settings()
+        if settings.service is ServiceUse.ALWAYS or os.geteuid() != 0:
+            return None
+        from cas.store.guard import VaultGuard
+
+        guard = VaultGuard(settings.layout, require_encryption=settings.require_encryption)
+        if not guard.is_closed():
+            return None
+        from cas.app import open_clear_disks
+
+        return open_clear_disks(settings)
+
+    @contextmanager
+    def volumes(self, *, writing: bool) -> Iterator["Volumes | VolumesClient | ClearDisks"]:
+        """Give the volumes; while the vault is locked those that are not in it, where possible.
+
+        Args:
+            writing: As of :meth:`case`.
+        """
+        clear = self.clear_disks()
+        if clear is not None:
+            yield clear
+            return
+        with self.case(writing=writing) as case:
+            yield case.volumes
 
     @contextmanager
     def own_case(self) -> Iterator["Case"]:

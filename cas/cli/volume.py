@@ -2,6 +2,7 @@
 
 __all__ = ["command"]
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -23,7 +24,7 @@ from cas.errors import CasError, VolumeNotFoundError
 from cas.model.volume_name import VolumeName
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from cas.volumes.status import DiskStatus, ForeignEntry, VolumeStatus
 
@@ -224,9 +225,10 @@ def _ensure_pulled(invocation: Invocation, reference: str) -> str:
 @click.option(
     "--foreign", is_flag=True, help="Instead: what lies beside them and is no volume of cas."
 )
+@click.option("--clear", is_flag=True, help="Only disks outside the vault, which may be locked.")
 @output_options
 @pass_invocation
-def ls(invocation: Invocation, foreign: bool) -> None:
+def ls(invocation: Invocation, foreign: bool, clear: bool) -> None:
     """List volumes.
 
     What older software has named <volume>.<format> is no volume of cas and never touched;
@@ -241,23 +243,35 @@ def ls(invocation: Invocation, foreign: bool) -> None:
     Example:
       cas volume ls -q
     """
+    disks = invocation.clear_disks() if clear else None
+    if disks is not None:
+        _print_volumes(invocation, disks.iter_volumes())
+        return
     with invocation.case(writing=False) as case:
         if foreign:
             _print_foreign(invocation, case.volumes.iter_foreign())
             return
-        print_rows(
-            invocation,
-            case.volumes.iter_volumes(),
-            columns=(
-                Column("NAME", 38, lambda status: str(status.name)),
-                Column("STATE", 8, lambda status: str(status.state)),
-                Column("KIND", 9, _kind),
-                Column("CREATED", 19, _created),
-                Column("IMAGE", 0, _image),
-            ),
-            identifier=lambda status: str(status.name),
-            document=_document,
-        )
+        place = invocation.settings().layout.clear_volumes
+        listed = case.volumes.iter_volumes()
+        if clear:
+            listed = (each for each in listed if each.rootfs.parent == place)
+        _print_volumes(invocation, listed)
+
+
+def _print_volumes(invocation: Invocation, statuses: "Iterable[VolumeStatus]") -> None:
+    print_rows(
+        invocation,
+        statuses,
+        columns=(
+            Column("NAME", 38, lambda status: str(status.name)),
+            Column("STATE", 8, lambda status: str(status.state)),
+            Column("KIND", 9, _kind),
+            Column("CREATED", 19, _created),
+            Column("IMAGE", 0, _image),
+        ),
+        identifier=lambda status: str(status.name),
+        document=_document,
+    )
 
 
 def _print_foreign(invocation: Invocation, entries: "Iterable[ForeignEntry]") -> None:
@@ -302,8 +316,8 @@ def inspect(invocation: Invocation, names: tuple[VolumeName, ...]) -> None:
     Example:
       cas volume inspect 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0
     """
-    with invocation.case(writing=False) as case:
-        print_document([_document(case.volumes.get(name)) for name in names])
+    with invocation.volumes(writing=False) as volumes:
+        print_document([_document(volumes.get(name)) for name in names])
 
 
 def _named(names: tuple[str, ...]) -> "Iterator[VolumeName]":
@@ -316,6 +330,16 @@ def _state_document(
     """A disk is active while a virtual machine has it, whatever was asked for."""
     state = expected if status is None or isinstance(status, CasError) else str(status.state)
     return {"name": str(name), "state": state}
+
+
+def _print_states(
+    invocation: Invocation,
+    outcomes: "Iterable[tuple[VolumeName, VolumeStatus | CasError | None]]",
+    expected: str,
+) -> int:
+    return print_outcomes(
+        invocation, outcomes, document=lambda name, done: _state_document(name, done, expected)
+    )
 
 
 def _all_or_names(names: tuple[str, ...], everything: bool) -> None:
@@ -338,13 +362,11 @@ def activate(invocation: Invocation, names: tuple[str, ...], everything: bool) -
       cas volume activate --all
     """
     _all_or_names(names, everything)
-    with invocation.case(writing=True) as case:
-        volumes = case.volumes
-        return print_outcomes(
-            invocation,
-            volumes.activate_all() if everything else attempt(_named(names), volumes.activate),
-            document=lambda name, done: _state_document(name, done, "active"),
-        )
+    if everything:
+        with invocation.case(writing=True) as case:
+            return _print_states(invocation, case.volumes.activate_all(), "active")
+    with invocation.volumes(writing=True) as volumes:
+        return _print_states(invocation, attempt(_named(names), volumes.activate), "active")
 
 
 @command.command()
@@ -362,13 +384,11 @@ def deactivate(invocation: Invocation, names: tuple[str, ...], everything: bool)
       cas volume deactivate 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0
     """
     _all_or_names(names, everything)
-    with invocation.case(writing=True) as case:
-        volumes = case.volumes
-        return print_outcomes(
-            invocation,
-            volumes.deactivate_all() if everything else attempt(_named(names), volumes.deactivate),
-            document=lambda name, done: _state_document(name, done, "inactive"),
-        )
+    if everything:
+        with invocation.case(writing=True) as case:
+            return _print_states(invocation, case.volumes.deactivate_all(), "inactive")
+    with invocation.volumes(writing=True) as volumes:
+        return _print_states(invocation, attempt(_named(names), volumes.deactivate), "inactive")
 
 
 @command.command(name="rm")
@@ -386,23 +406,36 @@ def rm(invocation: Invocation, names: tuple[str, ...], force: bool, ignore: bool
     Example:
       cas volume rm 7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0
     """
+    clear = invocation.clear_disks()
+    if clear is not None:
+        return _remove(invocation, names, partial(clear.remove, force=force), ignore=ignore)
     with invocation.case(writing=True) as case:
-
-        def remove(name: VolumeName) -> bool:
-            removed = case.volumes.remove(name, force=force)
-            if not removed and not ignore:
-                raise VolumeNotFoundError(
-                    f"there is no volume {name}; 'cas volume ls' lists those that are", name=name
-                )
-            return removed
-
-        status = print_outcomes(
-            invocation,
-            attempt(_named(names), remove),
-            document=lambda name, removed: {"name": str(name), "removed": removed},
-        )
+        act = partial(case.volumes.remove, force=force)
+        status = _remove(invocation, names, act, ignore=ignore)
         case.collect_garbage()
     return status
+
+
+def _remove(
+    invocation: Invocation,
+    names: tuple[str, ...],
+    act: "Callable[[VolumeName], bool]",
+    *,
+    ignore: bool,
+) -> int:
+    def remove(name: VolumeName) -> bool:
+        removed = act(name)
+        if not removed and not ignore:
+            raise VolumeNotFoundError(
+                f"there is no volume {name}; 'cas volume ls' lists those that are", name=name
+            )
+        return removed
+
+    return print_outcomes(
+        invocation,
+        attempt(_named(names), remove),
+        document=lambda name, removed: {"name": str(name), "removed": removed},
+    )
 
 
 @command.command()

@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -11,9 +12,14 @@ import pytest
 
 from cas.app import open_vaults
 from cas.cli.main import cli
+from cas.model.disk.format import DiskFormat
+from cas.model.disk.record import DiskRecord
+from cas.model.layout import DiskPaths
 from cas.model.settings import Settings
 from cas.model.vault_settings import ProviderName, VaultSettings
-from tests.cli.conftest import RunCas
+from cas.model.volume_name import VolumeName
+from cas.volumes.disk.records import write_disk_record
+from tests.cli.conftest import Result, RunCas
 from tests.support.daemon import persist_directory, settings_for
 from tests.support.images import layered_image
 from tests.support.loopfs import LoopFileSystem
@@ -121,6 +127,13 @@ def _entries(settings: Settings) -> list[str]:
     return sorted(str(path) for place in places for path in place.rglob("*"))
 
 
+def _configured(settings: Settings, directory: Path) -> Path:
+    config = directory / "config.toml"
+    owners = "".join(f'{role} = "root"\n' for role in settings.owners)
+    config.write_text(f"[owners]\n{owners}")
+    return config
+
+
 @pytest.mark.parametrize("words", WRITERS, ids=" ".join)
 def test_writer_on_a_locked_vault_is_refused_and_creates_nothing(
     words: tuple[str, ...], locked: Settings, run_cas: RunCas, tmp_path: Path
@@ -131,9 +144,7 @@ def test_writer_on_a_locked_vault_is_refused_and_creates_nothing(
         ARCHIVE: str(layered_image(1).write_oci_tar(tmp_path / "archive.tar")),
         BLOB: str(tmp_path / "blob"),
     }
-    config = tmp_path / "config.toml"
-    owners = "".join(f'{role} = "root"\n' for role in locked.owners)
-    config.write_text(f"[owners]\n{owners}")
+    config = _configured(locked, tmp_path)
     before = _entries(locked)
     arguments = [paths.get(word, word) for word in words]
     result = run_cas("--config", config, "--persist", locked.persist, "--json", *arguments)
@@ -142,3 +153,47 @@ def test_writer_on_a_locked_vault_is_refused_and_creates_nothing(
     assert "cas vault unlock" in json.loads(result.err)["error"]["message"]
     assert _entries(locked) == before
     assert (tmp_path / "blob").exists()
+
+
+@pytest.fixture
+def clear_disk(locked: Settings) -> DiskPaths:
+    """A disk outside the vault, made when that was open."""
+    name = VolumeName.parse(f"{uuid.uuid4()}#0")
+    paths = locked.layout.disk(name, clear=True)
+    record = DiskRecord(
+        name=name,
+        origin=None,
+        format=DiskFormat.RAW,
+        size=4096,
+        read_only=False,
+        created=datetime.now(UTC),
+    )
+    write_disk_record(paths, record)
+    paths.file.write_bytes(bytes(4096))
+    return paths
+
+
+def test_clear_disks_can_be_used_while_the_vault_is_locked(
+    clear_disk: DiskPaths, locked: Settings, run_cas: RunCas, tmp_path: Path
+) -> None:
+    """Listed, looked at, activated, removed, without containerd; what is in the vault is not."""
+    config = _configured(locked, tmp_path)
+    name = str(clear_disk.name)
+
+    def volume(*words: object) -> Result:
+        return run_cas("--config", config, "--persist", locked.persist, "--json", "volume", *words)
+
+    [listed] = json.loads(volume("ls", "--clear").out)
+    assert (listed["name"], listed["disk"]["known"]) == (name, True)
+    assert json.loads(volume("inspect", name).out) == [listed]
+    for verb in ("activate", "deactivate"):
+        assert json.loads(volume(verb, name).out) == [{"name": name, "state": "inactive"}]
+        assert volume(verb, "--all").status == 7
+    assert volume("ls").status == volume("rm", VOLUME).status == 7
+    assert volume("prepare", VOLUME, "--blank", "--size", "1MiB", "--clear").status == 7
+    with clear_disk.file.open("rb"):
+        assert volume("rm", name).status == 4
+    assert volume("rm", name).status == 0
+    assert not clear_disk.file.exists()
+    assert not clear_disk.record.exists()
+    assert json.loads(volume("ls", "--clear").out) == []

@@ -9,9 +9,9 @@ from cas.fsops.mounts import holders
 from cas.fsops.record_locks import has_record_lock
 from cas.model.layout import DiskPaths
 from cas.model.volume_name import VolumeName
-from cas.store.backing import Backing
 from cas.store.locking import Locks
 from cas.volumes.disk.looking import look_at_disk
+from cas.volumes.disk.place import DiskPlace
 from cas.volumes.disk.recovery import DiskRecovery
 from cas.volumes.disk.removal import DiskRemoval, require_unused
 from cas.volumes.disk.scan import find_disk, iter_disks
@@ -27,7 +27,7 @@ class DiskVolumes:
         removal: Takes them away.
     """
 
-    def __init__(self, backing: Backing, locks: Locks, removal: DiskRemoval) -> None:
+    def __init__(self, backing: DiskPlace, locks: Locks, removal: DiskRemoval) -> None:
         self._backing = backing
         self._removal = removal
         self._recovery = DiskRecovery(backing, locks, removal)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from cas.errors import CasError
 from cas.fsops.durable import remove_temporaries
 from cas.model.layout import DiskPaths, Layout
-from cas.store.backing import Backing
 from cas.store.locking import Locks
+from cas.volumes.disk.place import DiskPlace
 from cas.volumes.disk.removal import DiskRemoval
 from cas.volumes.disk.scan import iter_records_on_disk
 from cas.volumes.scan import Leftover, LeftoverKind, iter_leftovers
@@ -26,7 +26,7 @@ class DiskRecovery:
         removal: Finishes removals.
     """
 
-    def __init__(self, backing: Backing, locks: Locks, removal: DiskRemoval) -> None:
+    def __init__(self, backing: DiskPlace, locks: Locks, removal: DiskRemoval) -> None:
         self._backing = backing
         self._locks = locks
         self._removal = removal

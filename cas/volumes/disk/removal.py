@@ -21,7 +21,7 @@ from cas.fsops.trees import remove_tree
 from cas.model.events import EventKind
 from cas.model.layout import DiskPaths
 from cas.model.volume_name import VolumeName
-from cas.store.backing import Backing
+from cas.volumes.disk.place import DiskPlace
 from cas.volumes.disk.records import remove_disk_record
 from cas.volumes.disk.scan import find_disk
 
@@ -36,7 +36,7 @@ class DiskRemoval:
         backing: The store.
     """
 
-    def __init__(self, backing: Backing) -> None:
+    def __init__(self, backing: DiskPlace) -> None:
         self._backing = backing
 
     def remove(self, name: VolumeName, *, force: bool) -> bool:

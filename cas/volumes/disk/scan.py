@@ -3,7 +3,7 @@
 A regular file with a volume's name is a complete disk volume, wherever its directory.
 """
 
-__all__ = ["find_disk", "iter_disks", "iter_records_on_disk"]
+__all__ = ["find_disk", "is_disk", "iter_disks", "iter_records_on_disk"]
 
 import stat
 from collections.abc import Iterator
@@ -24,14 +24,18 @@ def find_disk(layout: Layout, name: VolumeName) -> DiskPaths | None:
     """Give the files of a disk volume that exists; None if it does not."""
     for clear in _PLACES:
         paths = layout.disk(name, clear=clear)
-        with translated("inspect", paths.file):
-            try:
-                mode = paths.file.lstat().st_mode
-            except FileNotFoundError:
-                continue
-        if stat.S_ISREG(mode):
+        if is_disk(paths):
             return paths
     return None
+
+
+def is_disk(paths: DiskPaths) -> bool:
+    """Whether there is a disk volume of this name in this place."""
+    with translated("inspect", paths.file):
+        try:
+            return stat.S_ISREG(paths.file.lstat().st_mode)
+        except FileNotFoundError:
+            return False
 
 
 def iter_disks(layout: Layout) -> Iterator[DiskPaths]:
