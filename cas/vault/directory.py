@@ -227,10 +227,7 @@ class VaultDirectory:
             LayoutError: There is no vault.
             VaultNotEncryptedError: It is plain.
         """
-        try:
-            sealed = self.sealed()
-        except SealedKeyError:
-            sealed = None
+        sealed = self._own_sealed()
         found = key_digest(key).hex
         if sealed is not None and sealed.key_digest != found:
             raise KeyMismatchError(
@@ -241,6 +238,17 @@ class VaultDirectory:
             )
         with master_key(key, self.name) as master:
             self._require_own(identifier_of(master))
+
+    def _own_sealed(self) -> SealedKey | None:
+        """The sealed key, unless it is damaged or that of another directory."""
+        policy = self.policy()
+        try:
+            sealed = self.sealed()
+        except SealedKeyError:
+            return None
+        if sealed is None or policy is None or sealed.identifier != policy.identifier.hex():
+            return None
+        return sealed
 
     def _require_own(self, identifier: bytes) -> None:
         policy = self.policy()

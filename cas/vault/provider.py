@@ -46,7 +46,7 @@ class KeyProvider(Protocol):
         """The registers that differ from when it was sealed; empty for keepers without any.
 
         Raises:
-            SealedKeyError: The sealing is another keeper's.
+            SealedKeyError: The sealing is damaged, or another keeper's.
             UnavailableError: The keeper does not answer.
         """
 

@@ -87,12 +87,7 @@ class TpmProvider:
         return self._ask("unseal a key", lambda tpm: self._unsealed(tpm, mine))
 
     def _unsealed(self, tpm: Tpm, sealing: TpmSealing) -> Secret:
-        if tpm.open_storage_key().hex() != sealing.parent:
-            raise SealedKeyError(
-                f"the key was not sealed by the TPM at {self._tcti!r}, or that was cleared since; "
-                "open the vault by `cas vault recover` with the escrowed key",
-                expected=sealing.parent,
-            )
+        self._require_own_storage_key(tpm, sealing)
         key = Secret(KEY_BYTES)
         try:
             self._unseal_into(tpm, sealing, key)
@@ -100,6 +95,14 @@ class TpmProvider:
             key.close()
             raise
         return key
+
+    def _require_own_storage_key(self, tpm: Tpm, sealing: TpmSealing) -> None:
+        if tpm.open_storage_key().hex() != sealing.parent:
+            raise SealedKeyError(
+                f"the key was not sealed by the TPM at {self._tcti!r}, or that was cleared since; "
+                "open the vault by `cas vault recover` with the escrowed key",
+                expected=sealing.parent,
+            )
 
     def _unseal_into(self, tpm: Tpm, sealing: TpmSealing, key: Secret) -> None:
         pcrs = sorted(sealing.pcrs)
@@ -124,13 +127,25 @@ class TpmProvider:
     def changed(self, sealing: Sealing) -> tuple[int, ...]:
         """The registers whose values are not those that the key was sealed under.
 
+        The sealing is loaded on the way, which shows whether it is whole, and unseals nothing.
+
         Raises:
-            SealedKeyError: The sealing is no TPM's.
+            SealedKeyError: Another TPM's, damaged, or no TPM's.
             TpmUnavailableError: There is no TPM, or it is busy.
             TpmError: It failed otherwise.
         """
         mine = _own(sealing)
-        return self._ask("read its PCRs", lambda tpm: _changed(tpm, mine))
+        return self._ask("look at a sealed key", lambda tpm: self._looked(tpm, mine))
+
+    def _looked(self, tpm: Tpm, sealing: TpmSealing) -> tuple[int, ...]:
+        self._require_own_storage_key(tpm, sealing)
+        try:
+            with tpm.loaded(SealedObject(sealing.public, sealing.private)):
+                return _changed(tpm, sealing)
+        except TSS2_Exception as error:
+            if not is_refused_sealing(error):
+                raise
+            raise self._damaged() from error
 
     def _ask(self, action: str, question: Callable[[Tpm], _Result]) -> _Result:
         def ask() -> _Result:
