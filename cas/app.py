@@ -333,7 +333,8 @@ class Case:
         """Finish or undo what killed operations left; work that is under way is left alone.
 
         Idempotent. Leases of dead processes go, leftovers of volumes are finished or undone, and
-        partial files of ingests and downloads that nobody resumed are removed.
+        partial files of ingests and downloads that nobody resumed are removed. What a caller sent
+        a day ago for an image that it never loaded is unpinned.
 
         Raises:
             UnavailableError: containerd does not answer.
@@ -343,6 +344,7 @@ class Case:
         """
         from cas.pull.leftovers import sweep_transfers
         from cas.store.content.ingest import Ingest
+        from cas.store.image.sent_blobs import let_go_of_sent_blobs
         from cas.upgrade.settling import sweep_temporary_copies
 
         self.guard.check_writable()
@@ -350,6 +352,7 @@ class Case:
         check_operation()
         self.volumes.recover()
         check_operation()
+        let_go_of_sent_blobs(self.backing)
         Ingest(self.backing).sweep()
         sweep_transfers(self.settings.layout)
         sweep_temporary_copies(self.settings.layout)

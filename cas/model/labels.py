@@ -19,6 +19,8 @@ __all__ = [
     "MEDIA_TYPE",
     "NOT_FETCHED",
     "OURS",
+    "PINNED_BY_MOVE",
+    "PINNED_BY_SENDING",
     "PIN_OWNER",
     "PIN_REASON",
     "SIGNATURE",
@@ -57,6 +59,10 @@ NOT_FETCHED = f"{OURS}not-fetched"
 """Prefix on an index or manifest; ``.<i>`` follows: digest of child i, absent on purpose."""
 PIN_OWNER = f"{OURS}pin-owner"
 PIN_REASON = f"{OURS}pin-reason"
+PINNED_BY_MOVE = "moved in for an image"
+"""Reason of the pin of a file that was taken over, until the name of its image is there."""
+PINNED_BY_SENDING = "sent in for an image"
+"""The same of bytes that a caller sent, who can send them again."""
 KEEP = f"{OURS}keep"
 """On an image, with any value: prune leaves it."""
 LAST_USED = f"{OURS}last-used"

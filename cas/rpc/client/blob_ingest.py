@@ -102,6 +102,27 @@ class BlobIngestClient:
         header = _header(name, digest, size, media_type, labels)
         return self._upload(StreamSource(stream, name), header, cancel, progress)
 
+    def send_for_image(
+        self,
+        data: bytes,
+        digest: Digest,
+        *,
+        media_type: str | None = None,
+        cancel: Cancellation | None = None,
+        progress: Progress = NO_PROGRESS,
+    ) -> Ingested:
+        """Store a blob until an image with it is loaded, and for a day at most.
+
+        One that somebody has pinned stays pinned. Nothing is sent if the store holds it. Errors as
+        of :meth:`ingest`.
+        """
+        from cas.store.content.sources import BytesSource
+
+        header = _header(f"blob {digest}", digest, len(data), media_type, None)
+        header.for_image = True
+        source = BytesSource(data, header.name)
+        return self._find(header, cancel) or self._upload(source, header, cancel, progress)
+
     def ingest_many(
         self,
         paths: Iterable[Path],

@@ -1,12 +1,12 @@
 """Images of blobs that lie about, on their way to the service in one request.
 
-What does not fit into the request is sent before it, blob by blob, and pinned until the image's
-name is there to keep it.
+What does not fit into the request is sent before it, blob by blob, and pinned for a reason of its
+own, with which the service lets it go when the image's name is there to keep it. What a killed
+caller sent is let go by a recovery, a day later.
 """
 
 __all__ = ["load_image"]
 
-import io
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -14,10 +14,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cas._gen.cas.v1 import images_pb2, images_pb2_grpc
-from cas.errors import CasError
+from cas.errors import BlobNotFoundError, CasError
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
+from cas.model.labels import PIN_REASON, PINNED_BY_SENDING
 from cas.model.progress import Progress
 from cas.model.records import ImageRecord
 from cas.rpc import messages, values
@@ -68,34 +69,37 @@ def _sent_before(
     cancel: Cancellation | None,
     progress: Progress,
 ) -> "Iterator[list[BlobToLoad]]":
-    """Have what is in memory stored; gives the blobs without it. Kept as long as the context."""
-    pinned: list[Digest] = []
+    """Have what is in memory stored; gives the blobs without it. Kept until they are loaded."""
+    sent: list[Digest] = []
     try:
         for blob in blobs:
-            if isinstance(blob.source, bytes) and not client.exists(blob.digest):
-                client.ingest_stream(
-                    io.BytesIO(blob.source),
-                    name=f"blob {blob.digest}",
-                    digest=blob.digest,
-                    size=blob.size,
+            if isinstance(blob.source, bytes):
+                sent.append(blob.digest)
+                client.send_for_image(
+                    blob.source,
+                    blob.digest,
                     media_type=blob.media_type,
                     cancel=cancel,
                     progress=progress,
                 )
-                pinned.append(blob.digest)
         yield list(map(_without_content, blobs))
-    finally:
-        _unpin(client, pinned)
+    except BaseException:
+        _let_go(client, sent)
+        raise
 
 
 def _without_content(blob: "BlobToLoad") -> "BlobToLoad":
     return replace(blob, source=None) if isinstance(blob.source, bytes) else blob
 
 
-def _unpin(client: BlobsClient, digests: Sequence[Digest]) -> None:
+def _let_go(client: BlobsClient, digests: Sequence[Digest]) -> None:
+    """Unpin what was sent, unless somebody else wants it by now."""
     for digest in digests:
         try:
-            client.unpin(digest)
+            if client.get(digest).labels.get(PIN_REASON) == PINNED_BY_SENDING:
+                client.unpin(digest)
+        except BlobNotFoundError:
+            continue
         except CasError as error:
             _log.warning("blob of an image stays pinned digest=%s error=%s", digest, error.message)
 

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from cas._gen.cas.v1 import blobs_pb2, types_pb2
 from cas.errors import CasError, UsageError
 from cas.model.digest import Digest
-from cas.model.labels import check_free_labels
+from cas.model.labels import PIN_REASON, PINNED_BY_SENDING, check_free_labels
 from cas.model.printable import printable
 from cas.model.progress import Progress
 from cas.model.records import BlobInfo
@@ -91,7 +91,7 @@ class BlobsServicer:
                 digest=digest,
                 size=size,
                 media_type=header.media_type or None,
-                labels=dict(header.labels),
+                labels=_labels(header),
                 cancel=call.cancellation,
             )
         return messages.ingested(result)
@@ -249,6 +249,13 @@ def _removal(outcome: tuple[Digest, bool | CasError]) -> blobs_pb2.RemoveBlobsRe
     if isinstance(done, CasError):
         return blobs_pb2.RemoveBlobsResponse(digest=str(digest), error=error_message(done))
     return blobs_pb2.RemoveBlobsResponse(digest=str(digest), removed=done)
+
+
+def _labels(header: blobs_pb2.UploadBlobHeader) -> dict[str, str]:
+    labels = dict(header.labels)
+    if header.for_image:
+        labels[PIN_REASON] = PINNED_BY_SENDING
+    return labels
 
 
 def _expected(

@@ -19,6 +19,8 @@ from cas.model.labels import (
     MEDIA_TYPE,
     PIN_OWNER,
     PIN_REASON,
+    PINNED_BY_MOVE,
+    PINNED_BY_SENDING,
 )
 from cas.model.records import BlobInfo
 from cas.store.backing import Backing
@@ -27,7 +29,9 @@ from cas.store.leasing import Lease
 
 _log = logging.getLogger(__name__)
 
-_KEPT = frozenset({MEDIA_TYPE, GC_ROOT, PIN_OWNER, PIN_REASON})
+_PIN = frozenset({GC_ROOT, PIN_OWNER, PIN_REASON})
+_KEPT = frozenset({MEDIA_TYPE}) | _PIN
+_PASSING = frozenset({PINNED_BY_MOVE, PINNED_BY_SENDING})
 """Labels that another ingest of the same blob does not change."""
 
 
@@ -81,13 +85,17 @@ class ExistingBlobs:
     def complete(self, info: BlobInfo, labels: Mapping[str, str]) -> None:
         """Add the labels that are missing; media type, pin and its reason stay as they are.
 
+        But a pin that only waits for an image gives way to one that stays.
+
         A pin that is asked for again counts as used now, so that a prune that was planned before
         leaves it.
         """
+        passing = info.labels.get(PIN_REASON) in _PASSING and labels.get(PIN_REASON) not in _PASSING
+        kept = _KEPT - _PIN if passing and labels.get(GC_ROOT) else _KEPT
         missing = {
             key: value
             for key, value in labels.items()
-            if info.labels.get(key) != value and not (key in _KEPT and info.labels.get(key))
+            if info.labels.get(key) != value and not (key in kept and info.labels.get(key))
         }
         if not missing and labels.get(GC_ROOT):
             # The value stays; that it is written makes the record's time of change the present.

@@ -15,7 +15,13 @@ from cas.errors import BlobNotFoundError, ContentMissingError
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import Digest
-from cas.model.labels import GC_ROOT, PIN_OWNER, PIN_REASON
+from cas.model.labels import (
+    GC_ROOT,
+    PIN_OWNER,
+    PIN_REASON,
+    PINNED_BY_MOVE,
+    PINNED_BY_SENDING,
+)
 from cas.model.progress import Progress
 from cas.model.records import ImageRecord
 from cas.store.backing import Backing
@@ -27,8 +33,6 @@ from cas.store.image.names import ImageNames
 from cas.store.leasing import Lease, Leasing
 
 _OWNER = "cas"
-_MOVED = "moved in for an image"
-"""Why a moved blob is pinned until the image's name is there."""
 _UNPINNED = {GC_ROOT: None, PIN_OWNER: None, PIN_REASON: None}
 
 
@@ -153,18 +157,19 @@ class ImageLoading:
         return {
             GC_ROOT: self._backing.clock().isoformat(timespec="seconds"),
             PIN_OWNER: _OWNER,
-            PIN_REASON: _MOVED,
+            PIN_REASON: PINNED_BY_MOVE,
         }
 
     def _unpin(self, blobs: Iterable[BlobToLoad]) -> None:
-        """Drop the pins of moved blobs, those of earlier attempts included: the image keeps them.
+        """Drop the pins that were to last until now, of earlier attempts too: the image keeps them.
 
         A pin that somebody asked for has another reason and stays.
         """
         content = self._backing.content
         for blob in blobs:
             with suppress(BlobNotFoundError):
-                if content.info(blob.digest).labels.get(PIN_REASON) == _MOVED:
+                reason = content.info(blob.digest).labels.get(PIN_REASON)
+                if reason in (PINNED_BY_MOVE, PINNED_BY_SENDING):
                     content.update_labels(blob.digest, _UNPINNED)
 
 

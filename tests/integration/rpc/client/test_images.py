@@ -4,7 +4,9 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -24,12 +26,13 @@ from cas.errors import (
 )
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
-from cas.model.labels import GC_ROOT
+from cas.model.labels import GC_ROOT, PIN_REASON
 from cas.model.volume_name import VolumeName
 from cas.rpc.client import Client
 from cas.rpc.limits import MESSAGE_BYTES
 from cas.store.filters import parse_image_filters
 from cas.store.image.images import BlobToLoad
+from cas.store.image.sent_blobs import let_go_of_sent_blobs
 from tests.support.images import (
     BuiltImage,
     build_image,
@@ -269,6 +272,49 @@ def test_load_of_more_than_a_request_holds_pins_nothing(client: Client) -> None:
     assert str(record.target.digest) == image.digest
     labels = [client.blobs.get(Digest.parse(digest)).labels for digest in image.blobs]
     assert not any(GC_ROOT in each for each in labels)
+
+
+def test_load_of_more_than_a_request_holds_leaves_what_others_pinned(client: Client) -> None:
+    """Before, meanwhile by an ingest, or meanwhile by a pin: each stays theirs."""
+    image = _large_image()
+    blobs = _in_memory(image)
+    before, ingested, pinned = blobs[-3:]
+    assert isinstance(before.source, bytes)
+    client.blobs.ingest_stream(io.BytesIO(before.source), digest=before.digest)
+
+    class Meanwhile:
+        """Others, who come when everything is sent."""
+
+        def __iter__(self) -> Iterator[BlobToLoad]:
+            for blob in blobs:
+                assert isinstance(blob.source, bytes)
+                client.blobs.send_for_image(blob.source, blob.digest)
+            client.blobs.ingest_stream(io.BytesIO(b""), digest=ingested.digest)
+            client.blobs.pin(pinned.digest, owner="me", reason="mine")
+            yield from blobs
+
+    client.images.load("example.com/loaded:1", _target(image), Meanwhile())
+
+    found = {blob: client.blobs.get(blob.digest).labels for blob in blobs}
+    kept = {blob.digest for blob, labels in found.items() if GC_ROOT in labels}
+    assert kept == {before.digest, ingested.digest, pinned.digest}
+    assert found[pinned][PIN_REASON] == "mine"
+
+
+def test_blob_sent_for_an_image_that_is_not_loaded_goes_after_a_day(
+    client: Client, case: Case
+) -> None:
+    """Whoever sent it was killed; one that comes again within the day finds it."""
+    data = os.urandom(1000)
+    digest = Digest.of(data)
+    client.blobs.send_for_image(data, digest)
+    client.recover()
+    case.collect_garbage()
+    assert client.blobs.exists(digest)
+
+    let_go_of_sent_blobs(replace(case.backing, clock=lambda: case.now() + timedelta(days=2)))
+    case.collect_garbage()
+    assert not client.blobs.exists(digest)
 
 
 def test_load_of_more_than_a_request_holds_that_fails_leaves_nothing(
