@@ -102,6 +102,7 @@ class DraftFile:
         """
         with translated("copy into", self._path):
             size = os.fstat(source).st_size
+            os.posix_fadvise(source, 0, 0, os.POSIX_FADV_SEQUENTIAL)
             done = 0
             for offset, chunk in iter_data(source, size):
                 effect(Effect.WRITE_FILE, self._path)
