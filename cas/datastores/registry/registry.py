@@ -141,7 +141,8 @@ class OCIRegistry:
                 return ()
             pages = [self.manifest(repository, found.digest, limit=limit)]
         listed = chain.from_iterable(map(self._listed, pages))
-        ordered = sorted(listed, key=lambda each: each.artifact_type != artifact_type)
+        manifests = (each for each in listed if is_manifest(each.media_type))
+        ordered = sorted(manifests, key=lambda each: each.artifact_type != artifact_type)
         return tuple(ordered[:_MOST_REFERRERS])
 
     def _listed(self, raw: bytes) -> tuple[Descriptor, ...]:

@@ -99,7 +99,7 @@ def test_signature_that_refers_to_the_image_is_found(
 def test_signature_behind_many_other_referrers_is_found(
     pull_settings: Settings, registry: HostileRegistry, tmp_path: Path, signer: Signer
 ) -> None:
-    """Of what is known to be something else, no number hides it; those are not even asked for."""
+    """No number and no size of what is something else hides it; that is not even asked for."""
     image = layered_image()
     reference = registry.publish(image)
     payload = simple_signing(image.digest, NAME)
@@ -109,6 +109,7 @@ def test_signature_behind_many_other_referrers_is_found(
         {**signature.root, "digest": f"sha256:{number:064x}", "artifactType": "application/spdx"}
         for number in range(1200)
     ]
+    others.insert(0, {**signature.root, "mediaType": "x" * 600_000})
     good = {**signature.root, "artifactType": "application/vnd.dev.cosign.artifact.sig.v1+json"}
     index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*others, good]}
     path = f"/v2/app/referrers/{image.digest}"
@@ -116,7 +117,7 @@ def test_signature_behind_many_other_referrers_is_found(
 
     with case_with(pull_settings, tmp_path, COSIGN, signer) as case:
         assert case.pull.image(reference).signed_by == "0.pub"
-    assert registry.asked(f"/v2/app/manifests/{others[0]['digest']}") == []
+    assert registry.asked(f"/v2/app/manifests/{others[1]['digest']}") == []
 
 
 @pytest.mark.parametrize("wrong", ["nothing", "key", "image", "bytes", "base64", "payload"])
