@@ -190,9 +190,16 @@ class VaultDirectory:
         Raises:
             LayoutError: There is no vault.
             VaultError: It is not encrypted, or the keeper does not give the key.
+            KeyMismatchError: What the keeper gives is not this vault's key.
             UnavailableError: The keeper does not answer.
         """
-        return self._unsealed(self._require_sealed(self.state()))
+        key = self._unsealed(self._require_sealed(self.state()))
+        try:
+            self.check_key(key)
+        except BaseException:
+            key.close()
+            raise
+        return key
 
     def _keeper(self, sealed: SealedKey) -> KeyProvider:
         return self._providers.keeper_of(sealed.sealing)

@@ -65,7 +65,10 @@ class VaultClient:
                 )
 
     def init(self) -> None:
-        """Make the layout with its vaults encrypted and open; see ``Vaults.init``."""
+        """Make what is missing of layout and vaults, and open these; see ``Vaults.init``.
+
+        A service has a layout already, so that the first time is ``cas vault init``'s.
+        """
         request = vault_pb2.InitVaultRequest(passphrase=_content(self._passphrase))
         self._calls.unary(self._stub.Init, request, action="make vaults")
 

@@ -255,9 +255,13 @@ def test_missing_sealed_key_is_never_replaced_by_a_new_key(ready: VaultMachine) 
 
 
 def test_exchanged_sealed_keys_open_nothing(ready: VaultMachine) -> None:
-    """A sealing that opens, of another vault, is found out before the kernel gets the key."""
-    ready.vaults.lock()
+    """One that opens, of another vault, is found out before kernel, escrow or seal get the key."""
     ready.sealed().write_bytes(ready.sealed(VaultName.UNSEALED).read_bytes())
+    with pytest.raises(KeyMismatchError):
+        ready.escrow()
+    with pytest.raises(KeyMismatchError):
+        ready.vaults.reseal([VaultName.VAULT])
+    ready.vaults.lock()
     with pytest.raises(KeyMismatchError):
         ready.vaults.unlock([VaultName.VAULT])
     assert ready.status().state is VaultState.LOCKED
