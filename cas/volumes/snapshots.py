@@ -32,7 +32,7 @@ from cas.store.locking import Locks
 from cas.store.prune.reserve import room_to_remove
 from cas.store.sentinel import Sentinel
 from cas.volumes.activation import Activation
-from cas.volumes.adoption import adopt_converted
+from cas.volumes.adoption import adopt
 from cas.volumes.disk.scan import find_disk
 from cas.volumes.group_journal import Group, GroupAction, note_group, remove_group
 from cas.volumes.records import read_record
@@ -95,9 +95,8 @@ class VolumeSnapshots:
             NoSpaceError: No room for the record.
         """
         check_snapshot_name(snapshot)
-        names = tuple(names)
-        adopt_converted(self._backing, self._locks, names)
-        with self._held(names) as records:
+        with self._held(names) as held:
+            records = [adopt(self._backing, record) for record in held]
             changes = []
             for record in records:
                 if not is_taken(record, snapshot):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,11 @@ from cas.errors import ConflictError, VolumeHeldError
 from cas.model.digest import Digest
 from cas.model.volume_name import VolumeName
 from cas.upgrade.ingestion import ingest_content
+from cas.store.locking import Locks
 from cas.upgrade.old_store import require_store_converted
 from cas.volumes.holds import iter_held
 from cas.volumes.volumes import VolumeState
+from cas.volumes.records import read_record
 from tests.support.daemon import private_daemon
 from tests.support.old_device import OldApp, OldDevice
 from tests.support.old_store import OldContainer, make_old_store
@@ -217,14 +220,23 @@ def test_container_of_an_app_without_a_store_is_a_volume_that_says_what_is_missi
 def test_snapshot_of_a_container_that_no_recovery_has_met_is_one_of_its_data(
     together: OldDevice, containerd_binary: str
 ) -> None:
-    """Without its record its layers would be lost from under it."""
+    """Without its record its layers would be lost from under it; another's work is waited for."""
     container = make_old_store(together, together.persist / "containerd", containerd_binary)
     together.write_checkpoint()
     together.run()
     name = _name(together, container)
     settings = replace(together.settings, containerd_binary=containerd_binary)
-    with private_daemon(settings), Case.open(settings) as case:
-        case.volume_snapshots.create([name], "first")
+    with (
+        private_daemon(settings),
+        Case.open(settings) as case,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        with Locks(settings.layout).volume(name):
+            creating = pool.submit(case.volume_snapshots.create, [name], "first")
+            with pytest.raises(TimeoutError):
+                creating.result(timeout=1)
+        creating.result()
+        assert read_record(settings.layout.volume(name), name).chain_id is not None
         assert (case.volumes.activate(name).rootfs / "written").read_text() == "by the app"
         case.volumes.deactivate(name)
         case.recover()
