@@ -1,8 +1,15 @@
 """containerd's directories before it starts: made, private, and not another daemon's."""
 
-__all__ = ["RootHolder", "find_root_holder", "heal_identity", "prepare_directories"]
+__all__ = [
+    "RootHolder",
+    "find_root_holder",
+    "heal_identity",
+    "knows_snapshot",
+    "prepare_directories",
+]
 
 import logging
+import mmap
 import os
 import re
 import stat
@@ -90,6 +97,29 @@ def find_root_holder(case: Path) -> RootHolder | None:
         ):
             return RootHolder(int(match["pid"]), _command(int(match["pid"])))
     return None
+
+
+def knows_snapshot(root: Path, key: str) -> bool:
+    """Whether the database of a root that no containerd runs on has the name of a snapshot.
+
+    What was removed lately may be found all the same; what is not found is not there. It is the
+    snapshotter's own name that is looked for, since containers have the key, too.
+    Source: ``metadata/snapshot.go`` of containerd: ``<namespace>/<number>/<key>``.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    wanted = re.compile(rb"/[0-9]+/" + re.escape(os.fsencode(key)) + rb"(?!#[0-9])")
+    try:
+        with (root / _DATABASE).open("rb") as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                return False
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as database:
+                return wanted.search(database) is not None
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise StorageError(f"cannot read {root / _DATABASE}: {error}", path=root) from error
 
 
 def _command(pid: int) -> str:

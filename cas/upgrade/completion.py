@@ -4,7 +4,7 @@ A container gets its snapshot's key and a mount point; a store is closed to ever
 verified download is hashed, and becomes the verifier's, unchangeable.
 """
 
-__all__ = ["complete", "give_name", "require_idle"]
+__all__ = ["complete", "give_name", "require_idle", "snapshot_key"]
 
 import hashlib
 import os
@@ -21,12 +21,14 @@ from cas.fsops.durable import (
 )
 from cas.fsops.inode import ExclusiveInode
 from cas.fsops.takeover import has_writer
+from cas.fsops.translation import translated
 from cas.fsops.trees import remove_empty_directories
 from cas.model.digest import Digest
 from cas.upgrade.items import FileType, Found, Kind
 
 _SNAPSHOT_KEY = "snapshotid.txt"
 _SNAPSHOT_KEY_MODE = 0o644
+_MAX_KEY_BYTES = 4096
 _ROOTFS = "rootfs"
 _ROOTFS_MODE = 0o755
 _CONTAINER_SUFFIX = ".container"
@@ -80,9 +82,26 @@ def complete(found: Found, place: Path, target: Path) -> None:
     elif found.kind is Kind.CONTAINER or found.path.name.endswith(_CONTAINER_SUFFIX):
         remove_temporaries(place)  # of a run that was killed right here
         key = place / _SNAPSHOT_KEY
-        if key.is_symlink() or not key.is_file():
+        if not _is_file(key):
             write_file(key, found.path.name.encode(), mode=_SNAPSHOT_KEY_MODE)
         make_directory(place / _ROOTFS, mode=_ROOTFS_MODE)
+
+
+def snapshot_key(container: Path) -> str:
+    """Tell which snapshot an old container's directory belongs to.
+
+    Raises:
+        StorageError: A system call failed.
+    """
+    key = container / _SNAPSHOT_KEY
+    if not _is_file(key):
+        return container.name
+    with translated("read", key), key.open("rb") as file:
+        return os.fsdecode(file.read(_MAX_KEY_BYTES)).strip() or container.name
+
+
+def _is_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _verify(path: Path, expected: Digest, owner: os.stat_result) -> None:

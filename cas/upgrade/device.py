@@ -6,11 +6,13 @@ import os
 from functools import cache, cached_property
 from pathlib import Path
 
+from cas.containerd.root_directory import knows_snapshot
 from cas.fsops.encryption import EncryptionPolicy, read_policy
 from cas.fsops.translation import translated
 from cas.fsops.trees import allocated_bytes
 from cas.model.layout import Layout
 from cas.model.volume_name import VolumeName
+from cas.upgrade.completion import snapshot_key
 from cas.upgrade.items import Identity, Planned
 from cas.upgrade.journal import Journal, Step, as_text
 
@@ -65,6 +67,10 @@ class Device:
     def is_vacant(self, directory: Path) -> bool:
         """See :func:`is_vacant`."""
         return is_vacant(directory)
+
+    def has_snapshot(self, store: Path, container: Path) -> bool:
+        """Whether the snapshot that a container's directory belongs to is in a store."""
+        return knows_snapshot(store, snapshot_key(container))
 
     def suffixed(self, volume: VolumeName) -> Path | None:
         """A volume that EVE's own releases have made under this name and a format after it."""

@@ -60,6 +60,7 @@ class Planner:
         self._world = world
         self._options = options
         self._targets: dict[Path, Path] = {}
+        self._current_store = layout.case  # where it is now
         self._store_stays = False
 
     def plan(self, found: Iterable[Found]) -> Iterator[Planned]:
@@ -81,6 +82,7 @@ class Planner:
             return _left(found, Reason.WRONG_TYPE, "it is no directory, which a store has to be")
         first = self._targets.setdefault(target, found.path)
         if first != found.path:
+            self._store_stays = True
             text = f"the newer store {str(first)!r} becomes {str(target)!r}"
             return Planned(found, Action.LEAVE, Reason.STORE_EXISTS, text, target)
         inode = self._world.inode(target)
@@ -88,6 +90,7 @@ class Planner:
             text = f"{str(target)!r} is its complete copy, and only the original has to go"
             return Planned(found, Action.FINISH, Reason.COPIED_BEFORE, text, target)
         if self._world.is_vacant(target):
+            self._current_store = found.path
             text = f"it becomes {str(target)!r}, with all images and snapshots"
             return self._transfer(Planned(found, Action.RENAME, Reason.OLD_STORE, text, target))
         self._store_stays = True
@@ -148,10 +151,13 @@ class Planner:
         if suffixed not in (None, found.path):
             text = f"{str(suffixed)!r} is this volume, as EVE's own releases name it"
             return Planned(found, Action.LEAVE, Reason.FOREIGN_TARGET, text, target, volume)
-        if found.kind is Kind.CONTAINER and self._store_stays:
+        if found.kind is Kind.CONTAINER and self._lacks_snapshot(found):
             text = "its snapshot is in an old store, which stays where it is"
             return Planned(found, Action.LEAVE, Reason.STORE_NOT_CONVERTED, text, target, volume)
         return self._transfer(Planned(found, Action.RENAME, Reason.MATCHED, why, target, volume))
+
+    def _lacks_snapshot(self, found: Found) -> bool:
+        return self._store_stays and not self._world.has_snapshot(self._current_store, found.path)
 
     def _transfer(self, planned: Planned) -> Planned:
         """Copy what cannot be renamed, and tell what that needs; measuring takes its time."""

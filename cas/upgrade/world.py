@@ -30,5 +30,8 @@ class World(Protocol):
     def is_vacant(self, directory: Path) -> bool:
         """Whether a directory is missing, or holds nothing but directories."""
 
+    def has_snapshot(self, store: Path, container: Path) -> bool:
+        """Whether the snapshot that a container's directory belongs to is in a store."""
+
     def suffixed(self, volume: VolumeName) -> Path | None:
         """A volume that EVE's own releases have made under this name and a format after it."""

@@ -29,12 +29,14 @@ class OldContainer:
     key: str
 
 
-def make_old_store(device: OldDevice, store: Path, binary: str, *, seed: str = "") -> OldContainer:
+def make_old_store(
+    device: OldDevice, store: Path, binary: str, *, seed: str = "", app: str = "boxed"
+) -> OldContainer:
     """Let a containerd make a store, stop it, and put the store where older software had it."""
     image = layered_image(2, name="example.com/old:1", seed=seed)
-    app = device.add(OldApp("boxed"))
+    added = device.add(OldApp(app))
     device.response.config.apps[-1].drives[0].image.sha256 = image.digest.removeprefix("sha256:")
-    key = f"{image.digest.removeprefix('sha256:')}-{app.app}"
+    key = f"{image.digest.removeprefix('sha256:')}-{added.app}"
     device.container(key)
     with persist_directory() as directory, private_daemon(settings_for(directory, binary)) as old:
         with connect(old.settings) as containerd:
@@ -50,4 +52,4 @@ def make_old_store(device: OldDevice, store: Path, binary: str, *, seed: str = "
         old.stop()
         store.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(old.settings.layout.case, store, symlinks=True)
-    return OldContainer(app, image, key)
+    return OldContainer(added, image, key)

@@ -6,22 +6,23 @@ import io
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from cas.app import Case
-from cas.errors import ConflictError, VolumeHeldError
+from cas.app import Case, open_upgrade
+from cas.errors import ConflictError, InterruptedOperationError, VolumeHeldError
+from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.volume_name import VolumeName
-from cas.upgrade.ingestion import ingest_content
 from cas.store.locking import Locks
+from cas.upgrade.ingestion import ingest_content
 from cas.upgrade.old_store import require_store_converted
 from cas.volumes.holds import iter_held
-from cas.volumes.volumes import VolumeState
 from cas.volumes.records import read_record
+from cas.volumes.volumes import VolumeState
 from tests.support.daemon import private_daemon
 from tests.support.old_device import OldApp, OldDevice
 from tests.support.old_store import OldContainer, make_old_store
@@ -148,18 +149,46 @@ def test_old_store_that_a_containerd_runs_on_stays_with_its_containers(
 
 
 def test_old_stores_of_two_ages_become_one(together: OldDevice, containerd_binary: str) -> None:
-    """The later one is the store; the earlier one stays and gives its content."""
-    make_old_store(together, together.persist / "vault/containerd", containerd_binary)
-    together.response.config.apps.pop()
+    """The later one is the store; the earlier one stays, gives its content, holds its volumes."""
+    newer = make_old_store(together, together.persist / "vault/containerd", containerd_binary)
     older = make_old_store(
-        together, together.persist / "containerd", containerd_binary, seed="older"
+        together, together.persist / "containerd", containerd_binary, seed="older", app="other"
     )
     together.write_checkpoint()
-    stores = [each for each in together.run() if each.planned.found.kind.value == "store"]
-    assert [each.result.value for each in stores] == ["left", "moved"]
+    for outcomes in (together.run(), together.run()):
+        reasons = {each.planned.found.path.name: each.planned.reason.value for each in outcomes}
+        assert reasons.pop("containerd") in ("old-store", "store-exists")
+        assert reasons[older.key] == "store-not-converted"
+        assert [name for name, _ in iter_held(together.settings.layout)] == [
+            str(_name(together, older))
+        ]
     with _opened(together, containerd_binary) as case:
+        root = case.volumes.activate(_name(together, newer)).rootfs
+        assert (root / "written").read_text() == "by the app"
+        case.volumes.deactivate(_name(together, newer))
+        with pytest.raises(VolumeHeldError, match="old store"):
+            case.volumes.prepare(_name(together, older), "any")
         _ingest(case)
         assert set(older.image.blobs) <= {str(info.digest) for info in case.blobs.iter_blobs()}
+
+
+def test_container_whose_store_went_before_a_kill_follows_it(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """That an older store stays holds what is in it, not what has been moved already."""
+    newer = make_old_store(together, together.persist / "vault/containerd", containerd_binary)
+    (together.persist / "containerd").mkdir()
+    (together.persist / "containerd" / "file").touch()
+    together.write_checkpoint()
+    cancel = Cancellation()
+    with suppress(InterruptedOperationError):
+        for outcome in open_upgrade(together.settings).run(cancel=cancel):
+            if outcome.result.value == "moved":
+                cancel.set()
+    assert not together.new(newer.app).exists()
+    together.run()
+    assert together.new(newer.app).exists()
+    assert list(iter_held(together.settings.layout)) == []
 
 
 def _download(device: OldDevice, kind: str, content: bytes, *, name: str = "") -> Path:
