@@ -155,6 +155,7 @@ def lock_process_memory() -> None:
         StorageError: Another limit forbids it.
     """
     with translated("lock in memory", "the process"):
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        hard = resource.getrlimit(resource.RLIMIT_CORE)[1]  # what it starts may want cores
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
         kernel.forbid_dumps()
         kernel.lock_all_memory()

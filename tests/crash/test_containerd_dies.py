@@ -34,6 +34,8 @@ from tests.support.steps import AtStep, open_case
 
 _KILLS = 3
 _EXIT_UNAVAILABLE = 8
+_ASKED_BEFORE_ALL = {"activate"}
+"""What asks containerd before its first step, and needs no answer after it."""
 _MIB = 1024 * 1024
 
 
@@ -113,7 +115,7 @@ def test_operation_whose_containerd_dies_is_unavailable_and_succeeds_when_repeat
             restartable_daemon.start()
             _wait_until_connected(case)
             do()
-        assert failures, "containerd was never missed"
+        assert failures or operation in _ASKED_BEFORE_ALL, "containerd was never missed"
         case.volumes.deactivate_all()
         _assert_nothing_left(case)
     assert mounts_below(restartable_daemon.settings.persist) == []

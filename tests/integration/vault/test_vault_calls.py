@@ -172,8 +172,8 @@ def test_calls_that_are_under_way_end_when_the_vault_is_locked(
 
     def requests() -> Iterator[blobs_pb2.UploadBlobRequest]:
         yield blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader())
-        for _ in range(4):
-            yield blobs_pb2.UploadBlobRequest(data=bytes(1024 * 1024))
+        for _ in range(16):
+            yield blobs_pb2.UploadBlobRequest(data=bytes(256 * 1024))
         go_on.wait()
 
     with waiting.channel() as channel:

@@ -307,7 +307,7 @@ def _mounts(service: Service) -> frozenset[Path]:
 def _assert_nothing_left_after_its_return(
     service: Service, daemon: Daemon, before: _Holdings
 ) -> None:
-    assert service.server.running == 0
+    wait_for(lambda: service.server.running == 0)  # its caller hears of the end first
     daemon.start()
     wait_for(lambda: _answers(service))
     service.store.Recover(store_pb2.RecoverRequest())
