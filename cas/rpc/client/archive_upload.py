@@ -9,7 +9,7 @@ __all__ = ["send_archive"]
 
 import stat
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -29,9 +29,19 @@ from cas.model.progress import Progress
 from cas.rpc.client.reading import iter_pieces
 from cas.rpc.limits import PIECE_BYTES
 from cas.store.content.sources import FileSource, Reader, Source, StreamSource
-from cas.store.image.archives.archive import INDEX, LAYOUT, MANIFEST, blob_name, clean_name
+from cas.store.image.archives.archive import (
+    INDEX,
+    LAYOUT,
+    MANIFEST,
+    blob_name,
+    claimed_digest,
+    clean_name,
+)
 from cas.store.image.archives.directory import DirectoryArchive
 from cas.store.image.archives.tar_writer import TarWriter
+
+Missing = Callable[[Iterable[Digest]], Iterable[Digest]]
+"""Gives those of the digests that are not there."""
 
 
 def send_archive(
@@ -41,7 +51,8 @@ def send_archive(
     origin: str,
     limits: Limits,
     progress: Progress,
-) -> None:
+    missing: Missing | None = None,
+) -> bool:
     """Send an archive of images; one that is unpacked in a directory goes as a tar.
 
     Args:
@@ -50,6 +61,11 @@ def send_archive(
         origin: What messages call a stream.
         limits: What documents may be.
         progress: Told of every chunk.
+        missing: Gives those of the digests that the service lacks: blobs of an OCI layout that it
+            has are left out then. None sends everything.
+
+    Returns:
+        Whether something was left out.
 
     Raises:
         SourceNotFoundError: Nothing is at the path.
@@ -59,13 +75,13 @@ def send_archive(
         StorageError: Reading failed.
     """
     if isinstance(source, Path) and _is_directory(source):
-        _send_directory(source, send, limits, progress)
-        return
+        return _send_directory(source, send, limits, progress, missing)
     whole: Source
     whole = FileSource(source) if isinstance(source, Path) else StreamSource(source, origin)
     with closing(iter_pieces(whole, progress)) as chunks:
         for chunk in chunks:
             send(chunk)
+    return False
 
 
 def _is_directory(path: Path) -> bool:
@@ -74,18 +90,31 @@ def _is_directory(path: Path) -> bool:
 
 
 def _send_directory(
-    path: Path, send: Callable[[bytes], None], limits: Limits, progress: Progress
-) -> None:
+    path: Path,
+    send: Callable[[bytes], None],
+    limits: Limits,
+    progress: Progress,
+    missing: Missing | None,
+) -> bool:
     out = _Pieces(send)
     tar = TarWriter(out)
     with DirectoryArchive(path) as archive:
-        for name in dict.fromkeys(_names(archive, limits)):
+        names = list(dict.fromkeys(_names(archive, limits)))
+        needless = _stored(names, missing) if missing is not None else frozenset()
+        for name in names:
             file = archive.find(name)
-            if file is not None:
+            if file is not None and name not in needless:
                 with closing(iter_pieces(file.source(), progress)) as chunks:
                     tar.add_chunks(name, file.size, _exactly(chunks, file.size, name))
     tar.finish()
     out.flush()
+    return bool(needless)
+
+
+def _stored(names: Sequence[str], missing: Missing) -> frozenset[str]:
+    """Pick the names of blobs that the service has."""
+    blobs = {digest: name for name in names if (digest := claimed_digest(name)) is not None}
+    return frozenset(blobs.values()) - {blobs[digest] for digest in missing(blobs)}
 
 
 class _Pieces:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
 from cas._gen.cas.v1 import images_pb2, images_pb2_grpc, types_pb2
+from cas.errors import ContentMissingError
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor, Platform
 from cas.model.digest import Digest
@@ -25,6 +26,7 @@ from cas.rpc.client.running import Send
 from cas.store.filters import ImageFilters
 
 if TYPE_CHECKING:
+    from cas.rpc.client.archive_upload import Missing
     from cas.store.content.sources import Reader
     from cas.store.image.archives.tar_writer import Writable
     from cas.store.image.details import ImageDetails
@@ -65,7 +67,8 @@ class ImagesClient:
         """Bring in all images of an archive and record their names, which move if they exist.
 
         See :meth:`cas.store.image.images.Images.import_archive` for what is taken, for what holds
-        after a failure, for the arguments and for the errors. Idempotent. Blocks.
+        after a failure, for the arguments and for the errors. Of an OCI layout in a directory only
+        the blobs are sent that the store lacks. Idempotent. Blocks.
         """
         named = self._facts.path_for_service(source) if isinstance(source, Path) else None
         # Links in a directory lead wherever its owner likes, which the service does not follow.
@@ -292,22 +295,35 @@ class ImagesClient:
         progress: Progress,
     ) -> list[ImageRecord]:
         from cas.rpc.client.archive_upload import send_archive
+        from cas.rpc.client.blobs import BlobsClient
 
-        def produce(send: Send[images_pb2.UploadImageRequest]) -> None:
-            send(images_pb2.UploadImageRequest(header=header))
-            send_archive(
-                source,
-                lambda data: send(images_pb2.UploadImageRequest(data=data)),
-                origin=header.source,
-                limits=self._limits,
-                progress=progress,
+        partial = False
+
+        def upload(missing: "Missing | None") -> list[ImageRecord]:
+            def produce(send: Send[images_pb2.UploadImageRequest]) -> None:
+                nonlocal partial
+                send(images_pb2.UploadImageRequest(header=header))
+                partial = send_archive(
+                    source,
+                    lambda data: send(images_pb2.UploadImageRequest(data=data)),
+                    origin=header.source,
+                    limits=self._limits,
+                    progress=progress,
+                    missing=missing,
+                )
+                send(images_pb2.UploadImageRequest(end=types_pb2.UploadEnd()))
+
+            answer = self._calls.upload(
+                self._stub.Upload, produce, action=f"import {header.source}", cancel=cancel
             )
-            send(images_pb2.UploadImageRequest(end=types_pb2.UploadEnd()))
+            return [values.image(image) for image in answer.images]
 
-        answer = self._calls.upload(
-            self._stub.Upload, produce, action=f"import {header.source}", cancel=cancel
-        )
-        return [values.image(image) for image in answer.images]
+        try:
+            return upload(BlobsClient(self._calls, self._facts).missing)
+        except ContentMissingError:
+            if not partial:
+                raise
+            return upload(None)  # what was left out has been collected since
 
 
 def _platform(platform: Platform | None) -> types_pb2.Platform | None:

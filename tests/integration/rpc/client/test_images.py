@@ -29,6 +29,7 @@ from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT, PIN_REASON
 from cas.model.volume_name import VolumeName
 from cas.rpc.client import Client
+from cas.rpc.client.blobs import BlobsClient
 from cas.rpc.limits import MESSAGE_BYTES
 from cas.store.filters import parse_image_filters
 from cas.store.image.images import BlobToLoad
@@ -230,6 +231,56 @@ def test_image_of_a_volume_stays_unless_forced(client: Client, imported: BuiltIm
     assert caught.value.details["volumes"] == str(NAME)
     assert client.images.remove(imported.name, force=True)
     assert client.volumes.remove(NAME)
+
+
+class _Told:
+    """Remembers what was worked on."""
+
+    def __init__(self) -> None:
+        self.items: list[str] = []
+
+    def start(self, action: str, item: str, total: int | None, unit: str = "B") -> None:
+        self.items.append(item)
+
+    def advance(self, action: str, item: str, amount: int) -> None:
+        """Nobody asks how far it is."""
+
+    def finish(self, action: str, item: str) -> None:
+        """Nor for the end."""
+
+    def named(self, digest: Digest) -> bool:
+        return any(digest.hex in item for item in self.items)
+
+
+def test_layout_directory_sends_no_blob_that_the_store_has(
+    client: Client, image: BuiltImage, tmp_path: Path
+) -> None:
+    """A second version of an image costs what is new in it; the whole is imported as ever."""
+    layout = image.write_oci_layout(tmp_path / "layout")
+    client.images.import_archive(layout)
+    first, *others = (Digest.parse(layer.digest) for layer in image.layers)
+    client.blobs.remove(first, force=True)
+    (layout / "blobs/sha256" / others[0].hex).write_bytes(b"never read")
+    told = _Told()
+
+    [record] = client.images.import_archive(layout, progress=told)
+
+    assert str(record.target.digest) == image.digest
+    assert not client.images.inspect(image.name).problem
+    assert told.named(first)
+    assert not told.named(others[0])
+
+
+def test_layout_directory_is_sent_whole_when_the_store_has_lost_what_it_had(
+    client: Client, image: BuiltImage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Blobs may be collected between the question and the import."""
+    layout = image.write_oci_layout(tmp_path / "layout")
+    monkeypatch.setattr(BlobsClient, "missing", lambda _self, _digests: iter(()))
+
+    [record] = client.images.import_archive(layout)
+
+    assert str(record.target.digest) == image.digest
 
 
 def test_load_stores_blobs_and_names_the_image(
