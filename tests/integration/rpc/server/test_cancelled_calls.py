@@ -58,7 +58,15 @@ def test_call_that_is_cancelled_asks_containerd_for_no_more(
         record.getMessage() for record in caplog.records if record.name.endswith("translation")
     ]
     assert len(asked) <= _UNDOING, asked
+    # What it was asked for when it stood still containerd may make all the same: a service that
+    # has not heard recovers by itself.
+    wait_for(lambda: _is_clean_after_recovery(mortal_service))
     assert_nothing_left(mortal_service.case.backing)
+
+
+def _is_clean_after_recovery(service: Service) -> bool:
+    service.case.recover()
+    return list(service.case.backing.leases.iter_leases()) == []
 
 
 def _somebody_asks_containerd() -> bool:
