@@ -80,8 +80,8 @@ def blob_info(info: content_pb2.Info) -> BlobInfo:
         digest=Digest.parse(info.digest),
         size=info.size,
         created=created,
-        # containerd 1.6 leaves the second time out of lists.
-        updated=instant(info.updated_at) if info.HasField("updated_at") else created,
+        # containerd 1.6 leaves the second time out of lists, or says the year 1 there.
+        updated=max(created, instant(info.updated_at)),
         labels=dict(info.labels),
     )
 
