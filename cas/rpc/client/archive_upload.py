@@ -5,7 +5,7 @@ image's own documents name, found by the rules that hold for reading the directo
 the documents are worth is for the service to judge: one that cannot be read leads no further here.
 """
 
-__all__ = ["send_archive"]
+__all__ = ["Missing", "send_archive"]
 
 import stat
 from collections import deque
