@@ -101,6 +101,7 @@ def test_absent_service_that_must_be_used_is_unavailable(ways: Ways) -> None:
     "command",
     [
         ("image", "pull", "127.0.0.1:1/nothing:1"),
+        ("download", "http://127.0.0.1:1/x", "--digest", f"sha256:{'0' * 64}"),
         ("volume", "prepare", f"{UUID(int=1)}#0", "--image", "docker://127.0.0.1:1/nothing:1"),
     ],
 )
@@ -111,14 +112,6 @@ def test_pull_where_an_absent_service_must_be_used_is_unavailable(
     result = ways(ServiceUse.ALWAYS, "--json", *command)
 
     assert json.loads(result.err)["error"]["reference"] == "service-unavailable"
-
-
-def test_download_where_the_service_must_be_used_is_refused(ways: Ways) -> None:
-    """The service has no call for it, and the message says what to do instead."""
-    digest = f"sha256:{'0' * 64}"
-    result = ways(ServiceUse.ALWAYS, "download", "http://127.0.0.1:1/x", "--digest", digest)
-
-    assert (result.status, "--service auto" in result.err) == (2, True), result.err
 
 
 def test_socket_of_a_killed_service_is_as_good_as_none(ways: Ways) -> None:

@@ -143,7 +143,7 @@ REQUESTS: dict[str, Callable[[Stock], Any]] = {
         name="example.com/new:1", target=_target(held)
     ),
     "Images.Replace": lambda held: images_pb2.ReplaceImageRequest(
-        name="example.com/new:1", target=_target(held)
+        name=held.image.name, target=_target(held)
     ),
     "Images.Load": _load,
     "Images.Get": lambda held: images_pb2.GetImageRequest(name=held.image.name),

@@ -243,7 +243,7 @@ class BlobsClient(BlobIngestClient):
         """Let a blob go unless something refers to it. Idempotent.
 
         Raises:
-            BlobNotFoundError: There is none.
+            BlobNotFoundError: There is none; asked again, a collection may have taken it.
         """
         request = blobs_pb2.UnpinBlobRequest(digest=str(digest))
         action = f"unpin blob {digest}"

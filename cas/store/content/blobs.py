@@ -356,7 +356,7 @@ class Blobs:
         """Let a blob go unless something refers to it. Idempotent.
 
         Raises:
-            BlobNotFoundError: There is none.
+            BlobNotFoundError: There is none; asked again, a collection may have taken it.
         """
         self._backing.check_writable()
         return self._backing.content.update_labels(
