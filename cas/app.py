@@ -267,7 +267,8 @@ class Case:
         if writing:
             layout = settings.layout
             _guard(settings).check_writable()
-            require_directories(settings, (layout.vault, layout.case, layout.volumes))
+            places = (layout.vault, layout.case, layout.volumes, layout.clear_volumes)
+            require_directories(settings, places)
         else:
             _guard(settings).check_open()
         containerd = Containerd.connect(
