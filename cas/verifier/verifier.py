@@ -104,6 +104,8 @@ class Verifier:
             self._handover.take(name)
         else:
             self._handover.seal(name)
+        if cancel is not None:
+            cancel.check()  # its agent may have hashed a small file before it hears of it
         self._process.call(Verify(str(name), size), Verified, cancel=cancel, progress=progress)
         return self._layout.verified / name.digest.hex
 
