@@ -267,8 +267,7 @@ class Case:
         if writing:
             layout = settings.layout
             _guard(settings).check_writable()
-            places = (layout.vault, layout.case, layout.volumes, layout.clear_volumes)
-            require_directories(settings, places)
+            require_directories(settings, (layout.vault, layout.case, layout.volumes))
         else:
             _guard(settings).check_open()
         containerd = Containerd.connect(
