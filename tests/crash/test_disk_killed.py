@@ -1,10 +1,6 @@
 """Preparing and removing disk volumes, killed before each of their steps in turn."""
 
 import gzip
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,13 +8,10 @@ from cas.containerd.client import Containerd
 from cas.model.disk.record import DiskRequest
 from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
-from cas.store.space import Space
 from cas.volumes.volumes import VolumeState
 from tests.support.disks import MIB, add_disk, virtual_size
+from tests.support.volume_kills import killed_at_each_step, recover
 from tests.support.volumes import Store, open_store, volume_name
-
-_STEPS = 100
-_WAIT_SECONDS = 60
 
 
 @pytest.fixture
@@ -26,27 +19,8 @@ def store(containerd: Containerd, settings: Settings) -> Store:
     return open_store(containerd, settings)
 
 
-def _killed_at_each_step(store: Store, *arguments: str) -> Iterator[int]:
-    """Run the operation, each time one step further, until it ends by itself."""
-    settings = store.settings
-    place = [str(settings.persist), str(settings.socket), settings.namespace]
-    worker = [sys.executable, "-m", "tests.support.volume_worker", *place, *arguments]
-    for step in range(_STEPS):
-        done = subprocess.run([*worker, "--die", str(step)], check=False, timeout=_WAIT_SECONDS)
-        if done.returncode == 0:
-            assert step > 3, "the operation has more steps than that"
-            return
-        assert done.returncode == -signal.SIGKILL
-        yield step
-    pytest.fail(f"the operation did not end within {_STEPS} steps")
-
-
 def _recovered(store: Store) -> dict[VolumeName, VolumeState]:
-    store.leasing.reap()
-    store.volumes.recover()
-    assert store.volumes.recover() == []
-    Space(store.backing).available()  # whoever looks drops the reservations of the dead
-    store.assert_nothing_is_running()
+    recover(store)
     return {status.name: status.state for status in store.volumes.iter_volumes()}
 
 
@@ -55,7 +29,7 @@ def _recovered(store: Store) -> dict[VolumeName, VolumeState]:
 def test_disk_killed_at_any_step_is_whole_or_gone_after_recovery(store: Store) -> None:
     """Unpacked, converted and grown."""
     source, name = add_disk(store, gzip.compress(b"boot" + bytes(MIB - 4))), volume_name()
-    for _ in _killed_at_each_step(store, "disk", str(name), source, str(2 * MIB), "qcow2"):
+    for _ in killed_at_each_step(store, "disk", str(name), source, str(2 * MIB), "qcow2"):
         assert _recovered(store) in ({}, {name: VolumeState.INACTIVE})
         store.volumes.remove(name)
     assert _recovered(store) == {name: VolumeState.INACTIVE}
@@ -68,7 +42,7 @@ def test_disk_killed_at_any_step_is_completed_by_repetition_alone(store: Store) 
     """Copied; one killed try after the other leads to the volume."""
     disk = b"boot" + bytes(MIB - 4)
     source, name = add_disk(store, disk), volume_name()
-    for _ in _killed_at_each_step(store, "disk", str(name), source, str(MIB)):
+    for _ in killed_at_each_step(store, "disk", str(name), source, str(MIB)):
         pass
     assert _recovered(store) == {name: VolumeState.INACTIVE}
     assert store.volumes.get(name).rootfs.read_bytes() == disk
@@ -83,7 +57,7 @@ def test_removal_of_a_disk_killed_at_any_step_is_whole_or_gone(store: Store) -> 
     source = add_disk(store, disk)
     for each in (bystander, name):
         store.volumes.prepare_disk(each, DiskRequest(source, clear=True))
-    for _ in _killed_at_each_step(store, "remove", str(name)):
+    for _ in killed_at_each_step(store, "remove", str(name)):
         states = _recovered(store)
         assert states.pop(bystander) is VolumeState.INACTIVE
         assert set(states) <= {name}

@@ -4,23 +4,15 @@ A step is a change of the file system or a call that changes something in contai
 tests meet every state in which a kill can leave a volume.
 """
 
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-
 import pytest
 
 from cas.containerd.client import Containerd
 from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
-from cas.store.space import Space
 from cas.volumes.volumes import VolumeState
 from tests.support.images import BuiltImage, layered_image
+from tests.support.volume_kills import killed_at_each_step, recover
 from tests.support.volumes import Store, add_image, open_store, volume_name
-
-_STEPS = 200
-_WAIT_SECONDS = 60
 
 
 @pytest.fixture
@@ -33,34 +25,6 @@ def image(store: Store) -> BuiltImage:
     built = layered_image(2)
     add_image(store, built)
     return built
-
-
-def _worker(store: Store, *arguments: str) -> list[str]:
-    settings = store.settings
-    place = [str(settings.persist), str(settings.socket), settings.namespace]
-    return [sys.executable, "-m", "tests.support.volume_worker", *place, *arguments]
-
-
-def _killed_at_each_step(store: Store, *arguments: str) -> Iterator[int]:
-    """Run the operation, each time one step further, until it ends by itself."""
-    for step in range(_STEPS):
-        done = subprocess.run(
-            [*_worker(store, *arguments), "--die", str(step)], check=False, timeout=_WAIT_SECONDS
-        )
-        if done.returncode == 0:
-            assert step > 5, "the operation has more steps than that"
-            return
-        assert done.returncode == -signal.SIGKILL
-        yield step
-    pytest.fail(f"the operation did not end within {_STEPS} steps")
-
-
-def _recover(store: Store) -> None:
-    store.leasing.reap()
-    store.volumes.recover()
-    assert store.volumes.recover() == []
-    Space(store.backing).available()  # whoever looks drops the reservations of the dead
-    store.assert_nothing_is_running()
 
 
 def _states(store: Store) -> dict[VolumeName, VolumeState]:
@@ -78,8 +42,8 @@ def test_prepare_killed_at_any_step_is_whole_or_gone_after_recovery(
 ) -> None:
     """Never something between, and the repetition makes the volume."""
     name = volume_name()
-    for _ in _killed_at_each_step(store, "prepare", str(name), image.name):
-        _recover(store)
+    for _ in killed_at_each_step(store, "prepare", str(name), image.name):
+        recover(store)
         states = _states(store)
         assert states in ({}, {name: VolumeState.INACTIVE})
         assert _volume_snapshots(store) == {str(each) for each in states}
@@ -106,11 +70,11 @@ def test_prepare_killed_at_any_step_is_completed_by_repetition_alone(
 ) -> None:
     """Without a recovery in between, one killed try after the other leads to the volume."""
     name = volume_name()
-    for _ in _killed_at_each_step(store, "prepare", str(name), image.name):
+    for _ in killed_at_each_step(store, "prepare", str(name), image.name):
         assert all(state is not VolumeState.CORRUPT for state in _states(store).values())
     assert _states(store) == {name: VolumeState.INACTIVE}
     assert (store.volumes.activate(name).rootfs / "top").read_text() == "1\n"
-    _recover(store)
+    recover(store)
     assert _states(store) == {name: VolumeState.ACTIVE}
 
 
@@ -130,8 +94,8 @@ def test_remove_killed_at_any_step_is_whole_or_gone_after_recovery(
         (made / "data").write_text("x")
 
     make()
-    for _ in _killed_at_each_step(store, "remove", str(name)):
-        _recover(store)
+    for _ in killed_at_each_step(store, "remove", str(name)):
+        recover(store)
         states = _states(store)
         assert states.pop(bystander) is VolumeState.ACTIVE
         assert _volume_snapshots(store) == {str(bystander), *map(str, states)}

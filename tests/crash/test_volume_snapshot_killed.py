@@ -1,10 +1,5 @@
 """Snapshots of volumes, killed before each step of taking, returning to and removing one."""
 
-import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-
 import pytest
 
 from cas.containerd.client import Containerd
@@ -13,10 +8,8 @@ from cas.model.volume_name import VolumeName
 from cas.volumes.volumes import VolumeState
 from tests.support.images import layered_image
 from tests.support.trees import Tree, read_tree
+from tests.support.volume_kills import killed_at_each_step, recover
 from tests.support.volumes import Store, add_image, open_store, volume_name
-
-_STEPS = 200
-_WAIT_SECONDS = 60
 
 
 @pytest.fixture
@@ -31,33 +24,6 @@ def name(store: Store) -> VolumeName:
     name = volume_name()
     store.volumes.prepare(name, layered_image(2).name)
     return name
-
-
-def _worker(store: Store, *arguments: str) -> list[str]:
-    settings = store.settings
-    place = [str(settings.persist), str(settings.socket), settings.namespace]
-    return [sys.executable, "-m", "tests.support.volume_worker", *place, *arguments]
-
-
-def _killed_at_each_step(store: Store, *arguments: str, stride: int = 1) -> Iterator[int]:
-    """Run the operation, each time so many steps further, until it ends by itself."""
-    for step in range(0, _STEPS, stride):
-        done = subprocess.run(
-            [*_worker(store, *arguments), "--die", str(step)], check=False, timeout=_WAIT_SECONDS
-        )
-        if done.returncode == 0:
-            assert step > 5, "the operation has more steps than that"
-            return
-        assert done.returncode == -signal.SIGKILL
-        yield step
-    pytest.fail(f"the operation did not end within {_STEPS} steps")
-
-
-def _recover(store: Store) -> None:
-    store.leasing.reap()
-    store.volumes.recover()
-    assert store.volumes.recover() == []
-    store.assert_nothing_is_running()
 
 
 def _write(store: Store, name: VolumeName, text: str) -> Tree:
@@ -95,8 +61,8 @@ def test_taking_killed_at_any_step_is_done_or_not_after_recovery(
     first = _write(store, name, "first")
     store.volume_snapshots.create([name], "base")
     tree = _write(store, name, "second")
-    for _ in _killed_at_each_step(store, "snapshot-create", "new", str(name)):
-        _recover(store)
+    for _ in killed_at_each_step(store, "snapshot-create", "new", str(name)):
+        recover(store)
         assert _tree(store, name) == tree
         assert _names(store, name) in (["base"], ["base", "new"])
         if "new" in _names(store, name):
@@ -124,8 +90,8 @@ def test_rollback_killed_at_any_step_is_done_or_not_after_recovery(
         return _write(store, name, "third")
 
     tree = go_on()
-    for _ in _killed_at_each_step(store, "snapshot-rollback", "base", str(name)):
-        _recover(store)
+    for _ in killed_at_each_step(store, "snapshot-rollback", "base", str(name)):
+        recover(store)
         if "later" not in _names(store, name):
             assert _tree(store, name) == first
             assert _own(store) == 2
@@ -146,8 +112,8 @@ def test_removal_killed_at_any_step_is_done_or_not_after_recovery(
     store.volume_snapshots.create([name], "later")
     tree = _write(store, name, "third")
     # Half of the many steps: tests of the merge itself stop it at each.
-    for _ in _killed_at_each_step(store, "snapshot-rm", "gone", str(name), stride=2):
-        _recover(store)
+    for _ in killed_at_each_step(store, "snapshot-rm", "gone", str(name), stride=2):
+        recover(store)
         assert _tree(store, name) == tree
         if "gone" not in _names(store, name):
             assert _own(store) == 2
@@ -183,9 +149,9 @@ def test_group_killed_at_any_step_is_done_to_all_or_none(store: Store, operation
         store.volume_snapshots.create(names, "all")
     before = {name: _write(store, name, "second") for name in names}
     # A third of the steps: those of a single volume are all tested above.
-    for step in _killed_at_each_step(store, operation, "all", *map(str, names), stride=3):
+    for step in killed_at_each_step(store, operation, "all", *map(str, names), stride=3):
         if step % 2:
-            _recover(store)
+            recover(store)
         else:
             store.volumes.activate(names[step // 2 % 2])
             store.volumes.deactivate_all()
@@ -200,4 +166,4 @@ def test_group_killed_at_any_step_is_done_to_all_or_none(store: Store, operation
             else:
                 _write(store, name, "second")
         assert {name: _tree(store, name) for name in names} == before
-    _recover(store)
+    recover(store)

@@ -79,6 +79,13 @@ def test_image_signed_by_a_key_of_the_policy_is_taken(
         assert left_by(case).files == []
 
 
+def refer(registry: HostileRegistry, image: BuiltImage, manifests: list[dict[str, object]]) -> None:
+    """Let the registry say that these manifests refer to the image."""
+    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}
+    path = f"/v2/app/referrers/{image.digest}"
+    registry.on(path, resource(encode(index), headers={"Content-Type": OCI_INDEX}))
+
+
 def test_signature_that_refers_to_the_image_is_found(
     pull_settings: Settings, registry: HostileRegistry, tmp_path: Path, signer: Signer
 ) -> None:
@@ -88,9 +95,7 @@ def test_signature_that_refers_to_the_image_is_found(
     payload = simple_signing(image.digest, NAME)
     signature = signature_image(payload, signer.sign(payload))
     registry.publish(signature, tag="unused")
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [signature.root]}
-    path = f"/v2/app/referrers/{image.digest}"
-    registry.on(path, resource(encode(index), headers={"Content-Type": OCI_INDEX}))
+    refer(registry, image, [signature.root])
 
     with case_with(pull_settings, tmp_path, COSIGN, signer) as case:
         assert case.pull.image(reference).signed_by == "0.pub"
@@ -111,9 +116,7 @@ def test_signature_behind_many_other_referrers_is_found(
     ]
     others.insert(0, {**signature.root, "mediaType": "x" * 600_000})
     good = {**signature.root, "artifactType": "application/vnd.dev.cosign.artifact.sig.v1+json"}
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [*others, good]}
-    path = f"/v2/app/referrers/{image.digest}"
-    registry.on(path, resource(encode(index), headers={"Content-Type": OCI_INDEX}))
+    refer(registry, image, [*others, good])
 
     with case_with(pull_settings, tmp_path, COSIGN, signer) as case:
         assert case.pull.image(reference).signed_by == "0.pub"
@@ -298,9 +301,7 @@ def test_signature_that_is_too_large_does_not_block_a_good_one(
     payload = simple_signing(image.digest, NAME)
     good = signature_image(payload, signer.sign(payload))
     registry.publish(good, tag="unused")
-    index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [good.root]}
-    path = f"/v2/app/referrers/{image.digest}"
-    registry.on(path, resource(encode(index), headers={"Content-Type": OCI_INDEX}))
+    refer(registry, image, [good.root])
 
     with case_with(pull_settings, tmp_path, COSIGN, signer) as case:
         assert case.pull.image(reference).signed_by == "0.pub"
