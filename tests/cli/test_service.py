@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -15,7 +16,8 @@ import pytest
 
 from cas.model.settings import ServiceUse, Settings
 from tests.cli.conftest import Result, RunCas
-from tests.support.command import write_configuration
+from tests.support.command import CasProcess, write_configuration
+from tests.support.images import layered_image
 from tests.support.service_host import ServiceHost
 
 NOBODY = 65534
@@ -44,6 +46,11 @@ class Ways:
         options = {"service-address": self.socket, **more}
         given = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         return self._run("--config", self._config, "--service", use, *given, *arguments)
+
+    def begin(self, use: ServiceUse, *arguments: object) -> CasProcess:
+        """Start a command in a process of its own."""
+        options = ("--service", use, f"--service-address={self.socket}")
+        return CasProcess(self._config, *options, *arguments)
 
     def goes_through_the_service(self, use: ServiceUse, **more: object) -> bool:
         """Whether the command says that a service answered."""
@@ -112,6 +119,31 @@ def test_pull_where_an_absent_service_must_be_used_is_unavailable(
     result = ways(ServiceUse.ALWAYS, "--json", *command)
 
     assert json.loads(result.err)["error"]["reference"] == "service-unavailable"
+
+
+def test_commands_beside_the_service_work_on_the_store_at_the_same_time(
+    served: Ways, tmp_path: Path
+) -> None:
+    """Locks hold between processes: what all of them make is made once, and the store is whole."""
+    image = layered_image(3, name="example.com/both:1", seed=tmp_path.name)
+    archive = image.write_oci_tar(tmp_path / "both.tar")
+    name = f"{UUID(int=7)}#0"
+    ways = [ServiceUse.ALWAYS, ServiceUse.NEVER] * 2
+    for work in (
+        ("image", "import", archive),
+        ("volume", "prepare", name, "--image", image.name, "--activate"),
+        ("prune", "--force"),
+        ("volume", "rm", name, "--force"),  # of a name that is gone, not found
+    ):
+        with ExitStack() as stack:
+            begun = [stack.enter_context(served.begin(way, *work)) for way in ways]
+            results = [process.result() for process in begun]
+        statuses = {result.status for result in results}
+        assert statuses == {0} or (statuses == {0, 3} and "rm" in work), results
+
+    for way in ways[:2]:
+        assert json.loads(served(way, "check", "--read-data", "--json").out)["findings"] == []
+        assert served(way, "volume", "ls", "-q").out == ""
 
 
 def test_socket_of_a_killed_service_is_as_good_as_none(ways: Ways) -> None:
