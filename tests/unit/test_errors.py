@@ -26,7 +26,8 @@ EXIT_CODES = {
 
 
 def _tree(root: type[CasError]) -> list[type[CasError]]:
-    public = [child for child in root.__subclasses__() if child.__module__ == errors.__name__]
+    package = f"{errors.__name__}."
+    public = [child for child in root.__subclasses__() if child.__module__.startswith(package)]
     return [root, *(leaf for child in public for leaf in _tree(child))]
 
 
@@ -44,7 +45,14 @@ def test_error_class_carries_documented_codes(cls: type[CasError]) -> None:
     assert cls.grpc_status in grpc.StatusCode.__members__
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", cls.reference)
     assert cls.__doc__
-    assert cls.__name__ in (errors.__doc__ or "") or cls is CasError
+
+
+def test_package_lists_every_class_of_its_modules() -> None:
+    """One import gives any error, and the drawn tree has every family."""
+    tree = _tree(CasError)
+
+    assert set(errors.__all__) == {cls.__name__ for cls in tree}
+    assert all(cls.__name__ in (errors.__doc__ or "") for cls in tree if CasError in cls.__bases__)
 
 
 @pytest.mark.parametrize("cls", _tree(CasError), ids=lambda cls: cls.__name__)
