@@ -1,6 +1,5 @@
 """Callers that change their mind: whatever the method, its work stops soon and leaves nothing."""
 
-import gc
 import logging
 import sys
 from types import FrameType
@@ -47,10 +46,10 @@ def test_call_that_is_cancelled_asks_containerd_for_no_more(
     caplog.set_level(logging.DEBUG, "cas.containerd.translation")
     with frozen(mortal_daemon):
         call = begin(mortal_service, name, held, metadata=(("cas-call", name),))
-        wait_for(lambda: _served(name))
+        wait_for(lambda: _served(mortal_service, name))
         wait_for(_somebody_asks_containerd)
         call.cancel()
-        wait_for(lambda: all(each.cancellation.is_set() for each in _served(name)))
+        wait_for(lambda: all(each.cancellation.is_set() for each in _served(mortal_service, name)))
         caplog.clear()
     mortal_service.store.Wait(store_pb2.WaitRequest(call=name))
 
@@ -83,7 +82,8 @@ def _stands_in_a_call(frame: FrameType | None) -> bool:
     return False
 
 
-def _served(key: str) -> list[Call]:
-    """The call of this key, as the service knows it."""
-    calls = (found for found in gc.get_objects() if isinstance(found, Call))
-    return [call for call in calls if call.key == key]
+def _served(service: Service, key: str) -> list[Call]:
+    """The calls of this key that have not ended, as ``Store.Wait`` finds them."""
+    running = service.server._calls
+    with running._changed:
+        return [call for call in running._calls if call.key == key]
