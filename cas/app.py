@@ -42,7 +42,8 @@ from cas.volumes.records import iter_records
 if TYPE_CHECKING:
     from cas.model.volume_record import VolumeRecord
     from cas.pull.pull import Pull
-    from cas.store.account.usage import Usage, VolumeShare
+    from cas.store.account.usage import Usage
+    from cas.store.account.usage_values import VolumeShare
     from cas.store.account.why import Why
     from cas.store.check.check import Check
     from cas.store.check.repair import Repair
@@ -306,7 +307,7 @@ class Case:
         self.guard.check_open()  # while the vault is locked, nothing in it can be found
 
     def _disk_shares(self) -> "Iterator[VolumeShare]":
-        from cas.store.account.usage import VolumeShare
+        from cas.store.account.usage_values import VolumeShare
 
         for status in self.volumes.iter_disks():
             if (disk := status.disk) is not None:

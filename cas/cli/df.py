@@ -11,7 +11,7 @@ from cas.cli.lazy import output_options
 from cas.cli.output import Column, print_document, print_rows
 
 if TYPE_CHECKING:
-    from cas.store.account.usage import StoreUsage
+    from cas.store.account.usage_values import StoreUsage
 
 
 @click.command(name="df")

@@ -48,7 +48,7 @@ from cas.model.labels import MEDIA_TYPE
 from cas.model.records import BlobInfo, ImageRecord
 
 if TYPE_CHECKING:
-    from cas.store.account.usage import FileSystemUsage, ImageUsage, UsageEntry, VolumeShare
+    from cas.store.account.usage_values import FileSystemUsage, ImageUsage, UsageEntry, VolumeShare
     from cas.store.account.why import Explanation, Keeper
     from cas.store.check.data import ScrubState
     from cas.store.check.findings import Finding

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from cas._gen.cas.v1 import store_pb2, types_pb2
 from cas.rpc.values import instant, member
-from cas.store.account.usage import (
+from cas.store.account.usage_values import (
     CONTAINER,
     FileSystemUsage,
     ImageUsage,

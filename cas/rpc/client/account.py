@@ -11,7 +11,7 @@ from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.rpc import store_values
 from cas.rpc.client.calls import Calls
-from cas.store.account.usage import StoreUsage
+from cas.store.account.usage_values import StoreUsage
 from cas.store.account.why import Explanation
 from cas.store.check.report import CheckReport
 

@@ -18,7 +18,7 @@ from cas.rpc.server.prune import PruneCalls
 from cas.rpc.server.registry import Kind, RunningCalls
 from cas.rpc.server.reporting import reported
 from cas.rpc.server.served import Workshop
-from cas.store.account.usage import StoreUsage
+from cas.store.account.usage_values import StoreUsage
 from cas.store.check.report import CheckReport
 from cas.store.prune.selection import Scope
 

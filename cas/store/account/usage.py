@@ -4,219 +4,39 @@ Every part is walked now; what the file system says is used and the walk did not
 unexplained instead of being spread over the others. Changes nothing.
 """
 
-__all__ = [
-    "CONTAINER",
-    "DiskShares",
-    "FileSystemUsage",
-    "ImageUsage",
-    "ObjectSizes",
-    "StoreUsage",
-    "Usage",
-    "UsageEntry",
-    "VolumeShare",
-    "store_bytes",
-]
+__all__ = ["DiskShares", "Usage"]
 
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from cas.errors import SnapshotNotFoundError
 from cas.fsops.translation import translated
-from cas.fsops.trees import allocated_bytes, iter_allocated
+from cas.fsops.trees import iter_allocated
 from cas.model.cancellation import check_operation
-from cas.model.digest import Digest
 from cas.model.progress import NO_PROGRESS, Progress
-from cas.store.account.files import allocated_size, blob_path, scan_blob_files
+from cas.store.account.files import allocated_size, scan_blob_files
 from cas.store.account.graph import Kind
 from cas.store.account.inventory import Inventory, OtherContent, take_inventory
 from cas.store.account.parts import Part, content_root, parts
+from cas.store.account.sizes import ObjectSizes
+from cas.store.account.usage_values import (
+    FileSystemUsage,
+    ImageUsage,
+    StoreUsage,
+    UsageEntry,
+    VolumeShare,
+)
 from cas.store.backing import Backing
 from cas.store.transfers import idle_transfers
 
 _RECLAIMABLE = "abandoned, prune removes it"
 """Part of what downloads take."""
-CONTAINER = "container"
-"""The format of a volume that is no disk."""
-DiskShares = Callable[[], Iterable["VolumeShare"]]
+DiskShares = Callable[[], Iterable[VolumeShare]]
 """Measures every disk volume."""
 
 _ACTION = "measure"
-_BY_RECORD = frozenset({"content", "snapshots", "ingests", "reserve"})
-"""Parts that :func:`store_bytes` does not take from the disk."""
-
-
-@dataclass(frozen=True, slots=True)
-class UsageEntry:
-    """One line of the account.
-
-    Args:
-        owner: ``store``, ``volumes``, ``downloader``, ``verifier`` or ``others``.
-        part: Of the owner, for example ``content``, ``snapshots`` or ``databases``.
-        size: Allocated bytes.
-        objects: How many blobs, snapshots or volumes; None where nothing is counted.
-    """
-
-    owner: str
-    part: str
-    size: int
-    objects: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class VolumeShare:
-    """What a volume takes.
-
-    Args:
-        name: Of the volume.
-        own_bytes: What was written into it, since its last snapshot if it has any; of a disk, what
-            its file takes, blocks that it shares with others included.
-        shared_bytes: The image's layers below it, counted in the store's snapshots.
-        snapshot_bytes: Layers that its snapshots froze.
-        format: ``container``, or that of the disk.
-        virtual_size: Bytes of the disk that a virtual machine sees; 0 for containers.
-        clear: Outside the vault.
-    """
-
-    name: str
-    own_bytes: int
-    shared_bytes: int
-    snapshot_bytes: int = 0
-    format: str = CONTAINER
-    virtual_size: int = 0
-    clear: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ImageUsage:
-    """An image's part of the store.
-
-    Args:
-        name: Its reference.
-        content_bytes: Blobs that it reaches.
-        snapshot_bytes: Unpacked layers that it reaches.
-        unique_bytes: Of both, what no other image reaches.
-    """
-
-    name: str
-    content_bytes: int
-    snapshot_bytes: int
-    unique_bytes: int
-
-
-@dataclass(frozen=True, slots=True)
-class FileSystemUsage:
-    """One file system that the persist directory is spread over.
-
-    Args:
-        path: Where it is mounted.
-        capacity: Bytes that it can hold.
-        used: Bytes that are allocated, by its own word.
-        free: Bytes that anybody may still allocate.
-        explained: Bytes that the entries found there.
-    """
-
-    path: Path
-    capacity: int
-    used: int
-    free: int
-    explained: int
-
-    @property
-    def unexplained(self) -> int:
-        """Bytes used by what is not below the persist directory.
-
-        Also the file system's own tables, and files that are deleted but still open. Negative
-        when files vanished during the walk.
-        """
-        return self.used - self.explained
-
-
-@dataclass(frozen=True, slots=True)
-class StoreUsage:
-    """The whole account.
-
-    Args:
-        entries: Every part; they add up to what is explained.
-        volumes: By name.
-        images: By name.
-        file_systems: Usually one.
-    """
-
-    entries: tuple[UsageEntry, ...]
-    volumes: tuple[VolumeShare, ...]
-    images: tuple[ImageUsage, ...]
-    file_systems: tuple[FileSystemUsage, ...]
-
-    @property
-    def size(self) -> int:
-        """Allocated bytes of everything below the persist directory."""
-        return sum(entry.size for entry in self.entries)
-
-
-class ObjectSizes:
-    """Allocated bytes of blobs and snapshots by node, measured at the first question.
-
-    Args:
-        backing: The store.
-        inventory: Whose nodes are asked for.
-    """
-
-    def __init__(self, backing: Backing, inventory: Inventory) -> None:
-        self._backing = backing
-        self._inventory = inventory
-        self._measured = inventory.graph.marks()
-
-    def __call__(self, node: int) -> int:
-        """Give the bytes that come free with the object; 0 for what is gone."""
-        graph = self._inventory.graph
-        if not self._measured[node]:
-            check_operation()
-            self._measured[node] = 1
-            graph.set_size(node, self._measure(node))
-        return graph.size(node)
-
-    def _measure(self, node: int) -> int:
-        graph = self._inventory.graph
-        if not graph.exists(node):
-            return 0
-        if graph.kind(node) is Kind.SNAPSHOT:
-            try:
-                return self._backing.snapshots.usage(graph.name(node)).size
-            except SnapshotNotFoundError:
-                return 0
-        if graph.kind(node) is not Kind.BLOB or node in self._inventory.shared:
-            return 0
-        directory = self._backing.blobs_directory
-        if directory is None:
-            return graph.size(node)
-        return allocated_size(blob_path(directory, Digest.parse(graph.name(node)))) or 0
-
-
-def store_bytes(backing: Backing, inventory: Inventory, sizes: ObjectSizes) -> int:
-    """Give the bytes that a prune can have influence on, and the databases.
-
-    Blobs, committed layers, uncommitted writes, containerd's databases and our own files; not what
-    was written into volumes, nothing outside containerd's root, and not the reserve, which is
-    there to be given up.
-    """
-    graph = inventory.graph
-    volumes = {key for record in inventory.volumes.values() for key in record.snapshot_keys}
-    objects = sum(
-        sizes(node)
-        for node in graph.nodes(Kind.BLOB, Kind.SNAPSHOT)
-        if not (graph.kind(node) is Kind.SNAPSHOT and graph.name(node) in volumes)
-    )
-    writes = sum(graph.size(node) for node in inventory.ingests)
-    files = sum(
-        allocated_bytes(part.path)
-        for part in parts(backing)
-        if part.owner == "store" and part.name not in _BY_RECORD
-    )
-    return objects + writes + sum(inventory.orphans.values()) + files
 
 
 class Usage:

@@ -21,7 +21,7 @@ from cas.model.cancellation import Cancellation
 from cas.model.events import EventKind
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.store.account.inventory import OtherContent, take_inventory
-from cas.store.account.usage import ObjectSizes, store_bytes
+from cas.store.account.sizes import ObjectSizes, store_bytes
 from cas.store.backing import Backing
 from cas.store.locking import Locks
 from cas.store.prune.collection import collect_files

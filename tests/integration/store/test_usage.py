@@ -18,7 +18,8 @@ from cas.model.disk.record import DiskRequest
 from cas.model.labels import GC_ROOT
 from cas.model.settings import Settings
 from cas.store.account.inventory import OtherContent
-from cas.store.account.usage import StoreUsage, Usage, VolumeShare
+from cas.store.account.usage import Usage
+from cas.store.account.usage_values import StoreUsage, VolumeShare
 from tests.support.daemon import connect, private_daemon, settings_for
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import file

@@ -27,7 +27,7 @@ from cas.rpc import (
     volume_messages,
     volume_values,
 )
-from cas.store.account.usage import (
+from cas.store.account.usage_values import (
     FileSystemUsage,
     ImageUsage,
     StoreUsage,
