@@ -57,6 +57,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="S",
         help="how long random calls and kills of the service go on (default 20)",
     )
+    parser.addoption(
+        "--fuzz-seconds",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="processor time for damaged configurations, beside the usual ones (default 0)",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

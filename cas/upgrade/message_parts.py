@@ -13,8 +13,14 @@ from collections.abc import Iterator
 
 from google.protobuf.descriptor import Descriptor
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
-_SKIPS = {_FIXED64: 8, _FIXED32: 4}
+_VARINT, _FIXED64, _BYTES, _GROUP_START, _GROUP_END, _FIXED32 = range(6)
+_SKIPS = {
+    _FIXED64: 8,
+    _FIXED32: 4,
+    # What is in a group counts as if it were beside it: more than there is, and never less.
+    _GROUP_START: 0,
+    _GROUP_END: 0,
+}
 _MAX_VARINT_BYTES = 10
 _MORE, _SEVEN_BITS = 0x80, 0x7F
 
