@@ -101,7 +101,7 @@ class Invocation:
             return None
         from cas.store.guard import VaultGuard
 
-        guard = VaultGuard(settings.layout, require_encryption=settings.require_encryption)
+        guard = VaultGuard.of(settings)
         if not guard.is_closed():
             return None
         from cas.app import open_clear_disks

@@ -24,7 +24,7 @@ def ended_by_locking(settings: Settings) -> Iterator[None]:
     Raises:
         VaultLockedError: It was; or what failed for want of containerd failed because of that.
     """
-    guard = VaultGuard(settings.layout, require_encryption=settings.require_encryption)
+    guard = VaultGuard.of(settings)
     done = threading.Event()
     watch = threading.Thread(target=_watch, args=(guard, done), name="cas-vault", daemon=True)
     try:

@@ -53,7 +53,7 @@ def opened_store(
     Raises:
         CasError: As :meth:`cas.app.Case.open`; or containerd cannot be started.
     """
-    guard = VaultGuard(settings.layout, require_encryption=settings.require_encryption)
+    guard = VaultGuard.of(settings)
     with ExitStack() as stack:
         opened: OpenedStore | None = None
         while opened is None and wait_for_vault(settings, stop, on_wait=on_wait):

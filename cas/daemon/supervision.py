@@ -33,10 +33,6 @@ def tell_log_line(line: str) -> None:
     _containerd_log.log(logging.DEBUG if _CHATTER.search(line) else logging.WARNING, "%s", line)
 
 
-def _guard(settings: Settings) -> VaultGuard:
-    return VaultGuard(settings.layout, require_encryption=settings.require_encryption)
-
-
 def wait_for_vault(
     settings: Settings, stop: threading.Event, *, on_wait: Callable[[], object] = lambda: None
 ) -> bool:
@@ -53,7 +49,7 @@ def wait_for_vault(
     Raises:
         StorageError: The vault cannot be looked at.
     """
-    guard = _guard(settings)
+    guard = VaultGuard.of(settings)
     if guard.is_closed():
         on_wait()
         _log.warning("waiting for the vault to be unlocked path=%s", settings.layout.vault)
@@ -67,7 +63,7 @@ def _prepare(settings: Settings, log: Callable[[str], None]) -> Daemon:
     """See that the store's containerd may run, and end one that a killed supervisor left."""
     require_root()
     layout = settings.layout
-    _guard(settings).check_writable()
+    VaultGuard.of(settings).check_writable()
     require_directories(settings, (layout.vault, layout.case))
     require_store_converted(layout)
     end_orphan(layout.case)
@@ -97,7 +93,7 @@ def run_containerd(
         LayoutError: The layout was not initialised.
     """
     if wait_for_vault(settings, stop):
-        _prepare(settings, announce).run_forever(stop, paused=_guard(settings).is_closed)
+        _prepare(settings, announce).run_forever(stop, paused=VaultGuard.of(settings).is_closed)
 
 
 class Supervision:
@@ -132,7 +128,7 @@ class Supervision:
         self.on_end()
 
     def _supervise(self, daemon: Daemon) -> None:
-        paused = _guard(self._settings).is_closed
+        paused = VaultGuard.of(self._settings).is_closed
         daemon.run_forever(self._end, on_end=self._tell_end, paused=paused)
 
     def __enter__(self) -> Self:

@@ -6,12 +6,14 @@ Reads state only: keys and policies are other people's work.
 __all__ = ["VaultGuard"]
 
 import logging
+from typing import Self
 
 from cas.errors import LayoutError, VaultLockedError, VaultNotEncryptedError
 from cas.fsops.durable import make_directory, write_file
 from cas.fsops.encryption import EncryptionState, encryption_state
 from cas.fsops.locks import is_locked
 from cas.model.layout import Layout
+from cas.model.settings import Settings
 from cas.model.vault_settings import VaultName
 
 _log = logging.getLogger(__name__)
@@ -29,6 +31,11 @@ class VaultGuard:
         self._layout = layout
         self._vault = layout.vault
         self._require_encryption = require_encryption
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Give the guard of the vault that the settings name, as strict as they say."""
+        return cls(settings.layout, require_encryption=settings.require_encryption)
 
     def check_writable(self) -> EncryptionState:
         """Return when writing is allowed; a plain vault is warned of once per boot.

@@ -75,7 +75,7 @@ class Upgrade:
         self._layout = settings.layout
         self._old = OldLayout(settings.persist)
         self._clock = clock
-        self._guard = VaultGuard(self._layout, require_encryption=settings.require_encryption)
+        self._guard = VaultGuard.of(settings)
 
     def plan(self, options: PlanOptions = _NOTHING_ASKED) -> Iterator[Planned]:
         """Tell what a run would do; changes nothing.

@@ -146,7 +146,7 @@ class Server:
         self._watch_seconds = min(_WATCH_SECONDS, patience.shortest / 4)
         self._workers = WorkerPool(_WORKING, "cas-rpc-work")
         self._threads = ThreadPoolExecutor(sum(_PLACES.values()) + _REFUSING, "cas-rpc")
-        self._guard = VaultGuard(settings.layout, require_encryption=settings.require_encryption)
+        self._guard = VaultGuard.of(settings)
         self._servicers: dict[type[Servicer], Servicer] = {}
         self._health = HealthServicer(
             [kind.SERVICE.full_name for kind in _OF_THE_STORE],

@@ -1,30 +1,17 @@
-"""Wiring: settings in, use cases out. The Python library's front door.
+"""An opened store: its use cases, made when they are first asked for."""
 
-Everything that is shared between use cases (connection, clock, identity of this process) is made
-here once and handed down; nothing below reads the environment, the clock or the arguments. Use
-cases are imported when they are first asked for: a command pays for what it uses.
-"""
+__all__ = ["Case"]
 
-__all__ = [
-    "Case",
-    "open_clear_disks",
-    "open_upgrade",
-    "open_vaults",
-    "qemu_img",
-    "require_root",
-    "utc_now",
-]
-
-import os
 import platform
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from cas.app.opening import qemu_img
+from cas.app.process import require_root, utc_now
 from cas.containerd.client import Containerd
-from cas.errors import DeniedError
 from cas.fsops import processes
 from cas.model.cancellation import Cancellation, check_operation
 from cas.model.progress import NO_PROGRESS, Progress
@@ -52,35 +39,8 @@ if TYPE_CHECKING:
     from cas.store.image.images import Images
     from cas.store.layers.unpack import Unpack
     from cas.store.prune.prune import Prune
-    from cas.upgrade.upgrade import Upgrade
-    from cas.vault.passphrase import AskPassphrase
-    from cas.vault.vaults import Vaults
-    from cas.volumes.disk.clear import ClearDisks
-    from cas.volumes.disk.qemu_img import QemuImg
     from cas.volumes.snapshots import VolumeSnapshots
     from cas.volumes.volumes import Volumes
-
-
-def utc_now() -> datetime:
-    """The current time, aware, UTC."""
-    return datetime.now(UTC)
-
-
-def require_root() -> None:
-    """Refuse to go on as anybody else.
-
-    Raises:
-        DeniedError: The process is not root.
-    """
-    if os.geteuid() != 0:
-        raise DeniedError(
-            "the store belongs to root: layers hold files of every owner and mounting needs "
-            "privileges; run this as root"
-        )
-
-
-def _guard(settings: Settings) -> VaultGuard:
-    return VaultGuard(settings.layout, require_encryption=settings.require_encryption)
 
 
 class Case:
@@ -112,7 +72,7 @@ class Case:
         self.containerd = containerd
         self._clock = clock
         layout = settings.layout
-        self.guard = _guard(settings)
+        self.guard = VaultGuard.of(settings)
         self.backing = Backing(
             content=containerd.content,
             images=containerd.images,
@@ -267,10 +227,10 @@ class Case:
         require_root()
         if writing:
             layout = settings.layout
-            _guard(settings).check_writable()
+            VaultGuard.of(settings).check_writable()
             require_directories(settings, (layout.vault, layout.case, layout.volumes))
         else:
-            _guard(settings).check_open()
+            VaultGuard.of(settings).check_open()
         containerd = Containerd.connect(
             settings.socket,
             namespace=settings.namespace,
@@ -403,68 +363,3 @@ class Case:
         check_operation()
         with room_to_remove(self.settings.layout):
             self.backing.leases.collect_garbage()
-
-
-def qemu_img(settings: Settings) -> "QemuImg":
-    """Give qemu-img as the settings want it run: as the user who looks at what came from outside.
-
-    Nothing is looked for before it is needed.
-    """
-    from cas.agent.account import find_account
-    from cas.volumes.disk.qemu_img import QemuImg
-
-    return QemuImg(
-        settings.qemu_img_binary,
-        account=lambda: find_account(settings.owners["verifier"]),
-        require_confinement=settings.require_confinement,
-    )
-
-
-def open_vaults(settings: Settings, *, ask: "AskPassphrase", clock: Clock = utc_now) -> "Vaults":
-    """Give the use cases on the encrypted directories; touches nothing yet.
-
-    Args:
-        settings: Persist directory, and who keeps keys.
-        ask: Gives a passphrase, where a vault has one.
-        clock: Gives the current time, aware.
-
-    Raises:
-        DeniedError: The process is not root.
-    """
-    from cas.vault.vaults import Vaults
-
-    require_root()
-    # The library for TPMs would print what becomes an error of ours anyway.
-    os.environ.setdefault("TSS2_LOG", "all+NONE")
-    return Vaults(settings, clock=clock, ask=ask)
-
-
-def open_clear_disks(settings: Settings) -> "ClearDisks":
-    """Give the disks outside the vault, which wait neither for that nor for containerd.
-
-    Raises:
-        DeniedError: The process is not root.
-        LayoutError: Their directory is not as the layout wants it.
-    """
-    from cas.volumes.disk.clear import ClearDisks
-
-    require_root()
-    layout = settings.layout
-    require_directories(settings, (layout.clear_volumes.parent, layout.clear_volumes))
-    return ClearDisks(layout, settings.limits, _guard(settings).check_open)
-
-
-def open_upgrade(settings: Settings, *, clock: Clock = utc_now) -> "Upgrade":
-    """Give the upgradeconverter; touches nothing yet and needs no containerd.
-
-    Args:
-        settings: Where and how.
-        clock: Gives the current time, aware.
-
-    Raises:
-        DeniedError: The process is not root.
-    """
-    from cas.upgrade.upgrade import Upgrade
-
-    require_root()
-    return Upgrade(settings, clock)
