@@ -70,6 +70,17 @@ class Invocation:
             service_address=self.service_address,
         )
 
+    def client(self, settings: Settings) -> "Client | None":
+        """Connect to the service; see :func:`cas.cli.service.connect_service`."""
+        from cas.cli.service import connect_service
+
+        return connect_service(settings, on_wait=self._tell_wait)
+
+    def _tell_wait(self) -> None:
+        """Say on a terminal why nothing happens."""
+        if sys.stderr.isatty() and not self.quiet:
+            click.echo("cas: waiting for the service, which opens its store", err=True)
+
     @contextmanager
     def case(self, *, writing: bool) -> Iterator["Case | Client"]:
         """Open the store for one command: through its service where that answers, else directly.
@@ -77,10 +88,8 @@ class Invocation:
         Args:
             writing: The command changes something, so vault and layout are checked first.
         """
-        from cas.cli.service import connect_service
-
         settings = self.settings()
-        client = connect_service(settings)
+        client = self.client(settings)
         if client is not None:
             with client:
                 yield client

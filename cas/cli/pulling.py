@@ -5,7 +5,6 @@ __all__ = ["pull_file", "pull_image"]
 import os
 from typing import TYPE_CHECKING
 
-from cas.cli.service import connect_service
 from cas.model.settings import ServiceUse
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ def pull_image(
     """
     settings = invocation.settings()
     with invocation.progress() as progress:
-        client = connect_service(settings) if _needs_service(settings) else None
+        client = invocation.client(settings) if _needs_service(settings) else None
         if client is not None:
             with client:
                 return client.images.pull(
@@ -61,7 +60,7 @@ def pull_file(
     """
     settings = invocation.settings()
     with invocation.progress() as progress:
-        client = connect_service(settings) if _needs_service(settings) else None
+        client = invocation.client(settings) if _needs_service(settings) else None
         if client is not None:
             with client:
                 return client.blobs.pull(

@@ -3,6 +3,7 @@
 __all__ = ["connect_service"]
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from cas.errors import (
@@ -18,8 +19,13 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def connect_service(settings: Settings) -> "Client | None":
+def connect_service(settings: Settings, *, on_wait: Callable[[], object]) -> "Client | None":
     """Connect to the service of the store that the settings name.
+
+    Args:
+        settings: Of the command.
+        on_wait: Called once when the service has just been started and opens its store, which is
+            waited for.
 
     Returns:
         None where commands open the store themselves: because the settings say so, or because
@@ -35,7 +41,7 @@ def connect_service(settings: Settings) -> "Client | None":
     if settings.service is ServiceUse.NEVER:
         return None
     try:
-        return _connect(settings)
+        return _connect(settings, on_wait)
     except (ServiceUnavailableError, ServiceMismatchError, SocketPathError) as error:
         if settings.service is ServiceUse.ALWAYS:
             raise
@@ -43,14 +49,17 @@ def connect_service(settings: Settings) -> "Client | None":
         return None
 
 
-def _connect(settings: Settings) -> "Client":
+def _connect(settings: Settings, on_wait: Callable[[], object]) -> "Client":
     from cas.rpc.probe import probe
 
     probe(settings.service_socket)
     from cas.rpc.client import Client
 
     client = Client.connect(
-        settings.service_socket, seconds=settings.wait_seconds, limits=settings.limits
+        settings.service_socket,
+        seconds=settings.wait_seconds,
+        on_wait=on_wait,
+        limits=settings.limits,
     )
     try:
         client.require_store(

@@ -10,7 +10,6 @@ import cas
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import output_options
 from cas.cli.output import print_document
-from cas.cli.service import connect_service
 from cas.errors import DaemonUnavailableError
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ def command(invocation: Invocation) -> None:
       cas version --json
     """
     settings = invocation.settings()
-    document = _of_service(settings) or _of_containerd(settings)
+    document = _of_service(invocation, settings) or _of_containerd(settings)
     if invocation.as_json:
         print_document(document)
         return
@@ -44,8 +43,8 @@ def command(invocation: Invocation) -> None:
         click.echo(f"service     {settings.service_socket}")
 
 
-def _of_service(settings: "Settings") -> dict[str, object] | None:
-    client = connect_service(settings)
+def _of_service(invocation: Invocation, settings: "Settings") -> dict[str, object] | None:
+    client = invocation.client(settings)
     if client is None:
         return None
     with client:

@@ -11,6 +11,7 @@ __all__ = [
     "QemuImgError",
     "QemuImgMissingError",
     "RateLimitedError",
+    "ServiceOpeningError",
     "ServiceUnavailableError",
     "SourceLibraryMissingError",
     "SourceProtocolError",
@@ -39,6 +40,12 @@ class ServiceUnavailableError(UnavailableError):
     """The cas service does not answer on its socket, or takes no more calls right now."""
 
     reference = "service-unavailable"
+
+
+class ServiceOpeningError(ServiceUnavailableError):
+    """The cas service was started just now and does not have its store open yet."""
+
+    reference = "service-opening"
 
 
 class DaemonUnavailableError(UnavailableError):

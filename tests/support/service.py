@@ -5,6 +5,7 @@ __all__ = [
     "Service",
     "StayingProcess",
     "code_of",
+    "held_back",
     "service_configuration",
 ]
 
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -41,6 +43,17 @@ def service_configuration(directory: Path, settings: Settings, **more: object) -
         f"wait_seconds = {settings.wait_seconds}\n{given}[owners]\n{owners}"
     )
     return path
+
+
+def held_back(settings: Settings) -> Settings:
+    """The same store, whose containerd waits at its start as long as a file ``hold`` is there."""
+    program = settings.persist / "containerd-held-back"
+    program.write_text(
+        f"#!/bin/sh\nwhile [ -e {settings.persist}/hold ]; do sleep 0.02; done\n"
+        f'exec {settings.containerd_binary} "$@"\n'
+    )
+    program.chmod(0o755)
+    return replace(settings, containerd_binary=str(program))
 
 
 class StayingProcess:

@@ -7,8 +7,9 @@ either need not know which. What nobody asks for is not imported.
 __all__ = ["Client"]
 
 import os
+from collections.abc import Callable
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -21,6 +22,7 @@ from cas.model.progress import NO_PROGRESS, Progress
 from cas.rpc.client.calls import Calls
 from cas.rpc.client.channel import open_channel
 from cas.rpc.client.facts import ServiceFacts, service_facts
+from cas.rpc.client.opening import await_store
 from cas.rpc.client.running import run_apart
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 _ANSWER_SECONDS = 30.0
 """Deadline of the first call."""
+_OPENING_SECONDS = 30.0
+"""A service that has to recover a lot takes some seconds; one that takes longer is told."""
 
 
 class Client:
@@ -65,17 +69,26 @@ class Client:
 
     @classmethod
     def connect(
-        cls, socket: Path, *, seconds: float = _ANSWER_SECONDS, limits: Limits | None = None
+        cls,
+        socket: Path,
+        *,
+        seconds: float = _ANSWER_SECONDS,
+        opening_seconds: float = _OPENING_SECONDS,
+        on_wait: Callable[[], object] = lambda: None,
+        limits: Limits | None = None,
     ) -> Self:
-        """Connect and ask the service who it is.
+        """Connect and ask the service who it is; one that was just started is waited for.
 
         Args:
             socket: The service's unix socket.
-            seconds: How long to wait for the answer.
+            seconds: How long to wait for an answer.
+            opening_seconds: How long to wait for a service that answers that it opens its store.
+            on_wait: Called once when that takes more than a moment.
             limits: What documents of images may be; None for the defaults.
 
         Raises:
             ServiceUnavailableError: Nobody answers on the socket.
+            ServiceOpeningError: The service still opens its store.
             DeadlineExceededError: Somebody accepts calls and does not answer them.
             DeniedError: The socket may not be used by this user.
             SocketPathError: The path is too long for a socket.
@@ -85,7 +98,8 @@ class Client:
         channel = open_channel(socket)
         try:
             calls = Calls(channel)
-            facts = _ask(calls.with_deadline(seconds), f"talk to the service on {socket}")
+            ask = partial(_ask, calls.with_deadline(seconds), f"talk to the service on {socket}")
+            facts = await_store(ask, seconds=opening_seconds, on_wait=on_wait)
         except BaseException:
             run_apart(channel.close)
             raise

@@ -24,6 +24,7 @@ from cas.errors import (
     CasError,
     InternalError,
     InterruptedOperationError,
+    ServiceOpeningError,
     UnavailableError,
     UsageError,
     VaultLockedError,
@@ -275,7 +276,8 @@ def _serialise(response: Message) -> bytes:
 
 def _told(call: Call, error: CasError) -> CasError:
     """Log a failure, once; what callers do to themselves is of no interest to an operator."""
-    level = logging.INFO if error.grpc_status in _CALLERS_OWN else logging.WARNING
+    expected = error.grpc_status in _CALLERS_OWN or isinstance(error, ServiceOpeningError)
+    level = logging.INFO if expected else logging.WARNING
     _log.log(
         level,
         "call failed method=%s reference=%s error=%s",

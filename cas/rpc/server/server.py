@@ -12,7 +12,7 @@ from typing import Self
 
 import grpc
 
-from cas.errors import ServiceUnavailableError
+from cas.errors import ServiceOpeningError
 from cas.fsops.memory import give_memory_back
 from cas.model.settings import Settings
 from cas.rpc.limits import MESSAGE_BYTES
@@ -92,8 +92,9 @@ class Server:
     """Serves one store on one unix socket, as long as its context lasts.
 
     Health and the vaults are served at once, the store from :meth:`open_store` on; until then its
-    calls are refused, with :class:`cas.errors.VaultLockedError` while its vault is locked. Leaving
-    the context without :meth:`stop` breaks calls off.
+    calls are refused, with :class:`cas.errors.VaultLockedError` while its vault is locked and
+    :class:`cas.errors.ServiceOpeningError` then. Leaving the context without :meth:`stop` breaks
+    calls off.
 
     Args:
         settings: Of the store.
@@ -206,7 +207,7 @@ class Server:
         servicer = self._servicers.get(kind)
         if servicer is None:
             self._guard.check_open()
-            raise ServiceUnavailableError("the service is opening its store; try again in a moment")
+            raise ServiceOpeningError("the service is opening its store; try again in a moment")
         return servicer
 
     def __enter__(self) -> Self:

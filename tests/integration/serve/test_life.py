@@ -16,7 +16,7 @@ from cas.model.digest import Digest
 from cas.model.settings import Settings
 from cas.model.transfer_name import TransferName
 from tests.support.daemon import WAIT_SECONDS
-from tests.support.service import Service, StayingProcess, code_of
+from tests.support.service import Service, StayingProcess, code_of, held_back
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -26,17 +26,6 @@ def _recover(service: Service) -> None:
     """A call that goes through to containerd."""
     with service.channel() as channel:
         store_pb2_grpc.StoreStub(channel).Recover(store_pb2.RecoverRequest(), timeout=WAIT_SECONDS)
-
-
-def _held_back(settings: Settings) -> Settings:
-    """The same store, whose containerd waits at its start as long as a file is there."""
-    program = settings.persist / "containerd-held-back"
-    program.write_text(
-        f"#!/bin/sh\nwhile [ -e {settings.persist}/hold ]; do sleep 0.02; done\n"
-        f'exec {settings.containerd_binary} "$@"\n'
-    )
-    program.chmod(0o755)
-    return replace(settings, containerd_binary=str(program))
 
 
 def test_service_is_ready_when_it_answers(service: Service) -> None:
@@ -118,7 +107,7 @@ def test_containerd_that_dies_comes_back_and_meanwhile_health_says_no(
 ) -> None:
     """Calls fail with a status that invites to try again, and recovery runs afterwards."""
     hold = own_settings.persist / "hold"
-    with Service(_held_back(own_settings)) as service:
+    with Service(held_back(own_settings)) as service:
         service.start()
         hold.touch()
         service.kill_containerd()
@@ -138,7 +127,7 @@ def test_containerd_that_cannot_be_started_again_ends_the_service(
     own_settings: Settings,
 ) -> None:
     """A service manager has to know; nothing is left running."""
-    settings = _held_back(own_settings)
+    settings = held_back(own_settings)
     with Service(settings) as service:
         service.start()
         Path(settings.containerd_binary).unlink()
