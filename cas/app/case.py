@@ -177,11 +177,13 @@ class Case:
         """Verifies the invariants."""
         from cas.model.platforms import host_platform
         from cas.store.check.check import Check
+        from cas.volumes.scan import iter_suffixed
 
         return Check(
             self.backing,
             platform=host_platform(platform.machine()),
             judge=self.volumes.iter_volumes,
+            suffixed=lambda: iter_suffixed(self.settings.layout),
             others=self._other_content,
         )
 

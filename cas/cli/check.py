@@ -37,7 +37,8 @@ def command(
     """Verify the store's invariants; say which images and volumes are hit.
 
     Exits with 0 when nothing is wrong or everything was repaired, with 5 when something is lost or
-    wrong, with 1 when there are only leftovers, which --fix removes.
+    wrong, with 1 when there are only leftovers, which --fix removes, or things of others that stay
+    as they are: volumes that older software has named <volume>.<format>, and mounts.
 
     JSON: findings (problem, invariant, severity, object, message, advice, fixable, images,
     volumes), repaired (object, problem, done, message), scrub (null, or complete,

@@ -5,7 +5,15 @@ volume. A hidden name is a preparation or a removal that has not ended. Everythi
 else's.
 """
 
-__all__ = ["Leftover", "LeftoverKind", "iter_foreign", "iter_leftovers", "iter_names", "stands"]
+__all__ = [
+    "Leftover",
+    "LeftoverKind",
+    "iter_foreign",
+    "iter_leftovers",
+    "iter_names",
+    "iter_suffixed",
+    "stands",
+]
 
 import stat
 from collections.abc import Iterator
@@ -83,6 +91,13 @@ def iter_foreign(layout: Layout) -> Iterator[ForeignEntry]:
                 yield ForeignEntry(path, reason)
 
 
+def iter_suffixed(layout: Layout) -> Iterator[ForeignEntry]:
+    """Stream the volumes among them that carry a format in their name, as EVE gives it."""
+    for entry in iter_foreign(layout):
+        if _suffixed(entry.path.name) is not None:
+            yield entry
+
+
 def _directories(layout: Layout) -> tuple[Path, Path]:
     return layout.volumes, layout.clear_volumes
 
@@ -114,7 +129,15 @@ def _leftover(directory: Path, entry: str, mode: int) -> Leftover | None:
 
 
 def _explain(entry: str) -> str:
+    suffixed = _suffixed(entry)
+    if suffixed is None:
+        return "not the name of a volume"
+    name, suffix = suffixed
+    return f"volume {name} as older releases name it, format {suffix}"
+
+
+def _suffixed(entry: str) -> tuple[VolumeName, str] | None:
+    """Split a name that older releases gave; None for any other."""
     stem, _, suffix = entry.partition(".")
-    if _parse(stem) is not None and suffix in _FORMATS:
-        return f"volume {stem} as older releases name it, format {suffix}"
-    return "not the name of a volume"
+    name = _parse(stem)
+    return None if name is None or suffix not in _FORMATS else (name, suffix)

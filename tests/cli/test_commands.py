@@ -268,6 +268,35 @@ def test_disk_life_on_the_command_line(cas: RunCas, settings: Settings, tmp_path
     assert not (layout.clear_volumes / blank).exists()
 
 
+def test_check_reports_what_eve_has_named_and_leaves_it_alone(
+    cas: RunCas, settings: Settings
+) -> None:
+    """A format in the name, in both places; not what else lies there, and also with --fix."""
+    layout = settings.layout
+    layout.clear_volumes.mkdir(parents=True, exist_ok=True)
+    disk, clear = layout.volumes / f"{_name()}.qcow2", layout.clear_volumes / f"{_name()}.raw"
+    container, other = layout.volumes / f"{_name()}.container", layout.volumes / "notes.raw"
+    container.mkdir()
+    for path in (disk, clear, other):
+        path.write_bytes(b"of EVE")
+    before = [path.lstat() for path in (disk, clear, container)]
+
+    found = cas("check", "--json")
+    fixed = cas("check", "--fix", "--json")
+
+    findings = json.loads(found.out)["findings"]
+    assert [row["object"] for row in findings] == sorted(map(str, (disk, container))) + [str(clear)]
+    assert {(row["problem"], row["severity"], row["fixable"]) for row in findings} == {
+        ("suffixed-volume", "warning", False)
+    }
+    assert json.loads(fixed.out) == {"findings": findings, "repaired": [], "scrub": None}
+    assert (found.status, fixed.status) == (1, 1)
+    assert [path.lstat() for path in (disk, clear, container)] == before
+    for path in (disk, clear, other):
+        path.unlink()
+    container.rmdir()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [

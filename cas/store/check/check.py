@@ -21,12 +21,22 @@ from cas.store.check.data import DataCheck, ScrubState
 from cas.store.check.findings import Finding, Hits, Problem, Severity
 from cas.store.check.images import check_images, check_layers
 from cas.store.check.leftovers import check_leftovers
-from cas.store.check.volumes import Judge, VolumeJudgement, check_volumes
+from cas.store.check.volumes import (
+    Judge,
+    SuffixedVolume,
+    SuffixedVolumes,
+    VolumeJudgement,
+    check_volumes,
+)
 from cas.store.locking import Locks
 from cas.store.sentinel import Sentinel, SentinelState
 
 
 def _no_volumes() -> Iterable[VolumeJudgement]:
+    return ()
+
+
+def _no_suffixed() -> Iterable[SuffixedVolume]:
     return ()
 
 
@@ -55,6 +65,7 @@ class Check:
         backing: The store.
         platform: Of this machine: its part of an image must not be there by halves.
         judge: Looks at every volume; see :class:`VolumeJudgement`.
+        suffixed: Lists volumes that older software has made; see :class:`SuffixedVolume`.
         others: Content of the other namespaces of this containerd.
     """
 
@@ -64,11 +75,13 @@ class Check:
         *,
         platform: Platform,
         judge: Judge = _no_volumes,
+        suffixed: SuffixedVolumes = _no_suffixed,
         others: OtherContent = tuple,
     ) -> None:
         self._backing = backing
         self._platform = platform
         self._judge = judge
+        self._suffixed = suffixed
         self._others = others
         self._locks = Locks(backing.layout)
 
@@ -126,7 +139,7 @@ class Check:
         yield from check_blob_files(backing, inventory.graph, hits)
         yield from check_images(backing, inventory, self._platform, hits)
         yield from check_layers(inventory, hits)
-        yield from check_volumes(backing, inventory, self._locks, self._judge)
+        yield from check_volumes(backing, inventory, self._locks, self._judge, self._suffixed)
         yield from check_leftovers(backing, inventory, self._locks, now)
         if read_data:
             data = DataCheck(backing, inventory.graph, hits, max_duration=max_duration)

@@ -35,6 +35,7 @@ class Problem(StrEnum):
     VOLUME = "volume"
     VOLUME_SNAPSHOT = "volume-snapshot"
     VOLUME_LEFTOVER = "volume-leftover"
+    SUFFIXED_VOLUME = "suffixed-volume"
     FOREIGN_MOUNT = "foreign-mount"
     FOREIGN_FILE = "foreign-file"
     FILE_WITHOUT_RECORD = "file-without-record"

@@ -4,7 +4,7 @@ What is in a volume's directory is known to the layer above, which hands its jud
 :class:`VolumeJudgement`; here it is joined with what containerd knows.
 """
 
-__all__ = ["Judge", "VolumeJudgement", "check_volumes"]
+__all__ = ["Judge", "SuffixedVolume", "SuffixedVolumes", "VolumeJudgement", "check_volumes"]
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -38,14 +38,32 @@ class VolumeJudgement(Protocol):
         """Why it cannot be used; None if it can."""
 
 
+class SuffixedVolume(Protocol):
+    """A volume that older software has made, with its format in its name."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+
+    @property
+    def reason(self) -> str:
+        """Which volume it seems to be."""
+
+
 Judge = Callable[[], Iterable[VolumeJudgement]]
 """Looks at every volume."""
+SuffixedVolumes = Callable[[], Iterable[SuffixedVolume]]
+"""Lists what older software has made."""
 
 
 def check_volumes(
-    backing: Backing, inventory: Inventory, locks: Locks, judge: Judge
+    backing: Backing,
+    inventory: Inventory,
+    locks: Locks,
+    judge: Judge,
+    suffixed: SuffixedVolumes,
 ) -> Iterator[Finding]:
-    """Look at volumes, at what was left of making and removing them, and at mounts.
+    """Look at volumes, at what was left of making and removing them, at older ones, and at mounts.
 
     Raises:
         UnavailableError: containerd does not answer.
@@ -58,6 +76,7 @@ def check_volumes(
             yield _damaged(str(judged.name), judged.problem)
     yield from _snapshots(backing, inventory, locks, damaged)
     yield from _leftovers(backing, locks)
+    yield from map(_older, while_wanted(suffixed()))
     yield from _mounts(backing)
 
 
@@ -168,6 +187,18 @@ def _leftover(path: Path, what: str) -> Finding:
         message=f"{str(path)!r} {what}",
         advice="'cas check --fix' finishes or undoes it",
         fixable=True,
+    )
+
+
+def _older(volume: SuffixedVolume) -> Finding:
+    return Finding(
+        Problem.SUFFIXED_VOLUME,
+        invariant=9,
+        severity=Severity.WARNING,
+        object=str(volume.path),
+        message=f"{str(volume.path)!r} is {volume.reason}; no volume of cas, and left alone",
+        advice="'cas upgrade plan' tells whether --adopt-suffixed can give it its name of now",
+        fixable=False,
     )
 
 
