@@ -269,14 +269,16 @@ class Case:
         self.guard.check_open()  # while the vault is locked, nothing in it can be found
 
     def _disk_shares(self) -> "Iterator[VolumeShare]":
+        from cas.fsops.extents import shared_bytes
         from cas.store.account.usage_values import VolumeShare
 
         for status in self.volumes.iter_disks():
             if (disk := status.disk) is not None:
+                shared = shared_bytes(disk.path)
                 yield VolumeShare(
                     str(status.name),
-                    own_bytes=disk.allocated,
-                    shared_bytes=0,
+                    own_bytes=max(0, disk.allocated - shared),
+                    shared_bytes=shared,
                     format=disk.format,
                     virtual_size=disk.virtual_size,
                     clear=disk.clear,

@@ -99,8 +99,9 @@ class VolumeUsage:
     """What a volume takes.
 
     Args:
-        own_bytes: Allocated bytes of its writable layer, or of its disk.
-        shared_bytes: Allocated bytes of the image's layers below, which other volumes may share.
+        own_bytes: Allocated bytes of its writable layer, or of its disk alone.
+        shared_bytes: Allocated bytes of the image's layers below, which other volumes may share; of
+            a disk, of blocks that it shares with its image or other disks.
         inodes: Inodes of its writable layer.
         snapshot_bytes: Allocated bytes of layers that its snapshots froze.
         users: Processes that have something of it open, by id and short name; 0 is the kernel.

@@ -5,8 +5,8 @@ import os
 import struct
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -112,6 +112,21 @@ def _backing_file(device: Path) -> str | None:
         return (device / "loop" / "backing_file").read_text().rstrip("\n")
     except OSError:
         return None
+
+
+@contextmanager
+def mounted(kind: str, directory: Path, size: int = 512 * 1024 * 1024) -> Iterator[Path]:
+    """Give the mount point of a new file system of any kind, such as ``xfs``, in a sparse file."""
+    image, path = directory / "image", directory / "m"
+    path.mkdir()
+    with image.open("wb") as file:
+        file.truncate(size)
+    subprocess.run([f"mkfs.{kind}", "-q", str(image)], check=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(path)], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", str(path)], check=True)
 
 
 class _Descriptor:

@@ -9,17 +9,21 @@ __all__ = ["DiskShares", "Usage"]
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from typing import TypeVar
 
 from cas.fsops.translation import translated
 from cas.fsops.trees import iter_allocated
-from cas.model.cancellation import check_operation
+from cas.model.cancellation import check_operation, while_wanted
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.store.account.files import allocated_size, scan_blob_files
 from cas.store.account.graph import Kind
 from cas.store.account.inventory import Inventory, OtherContent, take_inventory
 from cas.store.account.parts import Part, content_root, parts
+from cas.store.account.sharing import counted_twice
 from cas.store.account.sizes import ObjectSizes
 from cas.store.account.usage_values import (
     FileSystemUsage,
@@ -31,6 +35,7 @@ from cas.store.account.usage_values import (
 from cas.store.backing import Backing
 from cas.store.transfers import idle_transfers
 
+_T = TypeVar("_T")
 _RECLAIMABLE = "abandoned, prune removes it"
 """Part of what downloads take."""
 DiskShares = Callable[[], Iterable[VolumeShare]]
@@ -61,7 +66,7 @@ class Usage:
         Takes as long as reading every directory there; memory does not grow with the files.
 
         Args:
-            progress: Told the number of entries looked at, per part.
+            progress: Told the number of things looked at: volumes, disks, entries per part, images.
 
         Raises:
             UnavailableError: containerd does not answer.
@@ -72,15 +77,17 @@ class Usage:
         backing = self._backing
         inventory = take_inventory(backing, now=backing.clock(), others=self._others)
         sizes = ObjectSizes(backing, inventory)
-        volumes = tuple(_volume_shares(inventory, sizes))
-        disks = tuple(self._disks())
+        volumes = _collected(_volume_shares(inventory, sizes), "volumes", progress)
+        disks = _collected(self._disks(), "disks", progress)
+        with _told("shared blocks", "files", progress) as tell:
+            twice = counted_twice(backing, tell)
         written = sum(volume.own_bytes + volume.snapshot_bytes for volume in volumes)
         explained: Counter[int] = Counter()
         first: dict[int, Path] = {}
         entries: list[UsageEntry] = []
         for part in parts(backing):
             device = part.path.lstat().st_dev
-            size = _walk(part, progress)
+            size = _walk(part, progress) - twice.get(part.path, 0)
             explained[device] += size
             first.setdefault(device, part.path)
             entries.extend(self._split(part, size, inventory, written, disks))
@@ -88,7 +95,7 @@ class Usage:
         return StoreUsage(
             tuple(_summed(entries)),
             tuple(sorted((*volumes, *disks), key=lambda volume: volume.name)),
-            tuple(_image_usages(inventory, sizes)),
+            _collected(_image_usages(inventory, sizes), "images", progress),
             tuple(_file_system(path, explained[device]) for device, path in first.items()),
         )
 
@@ -178,15 +185,31 @@ def _own_layers(inventory: Inventory) -> int:
 
 
 def _walk(part: Part, progress: Progress) -> int:
-    item = str(part.path)
-    progress.start(_ACTION, item, None, "files")
-    try:
-        size = 0
+    size = 0
+    with _told(str(part.path), "files", progress) as tell:
         for allocated in iter_allocated(part.path):
             check_operation()
             size += allocated
-            progress.advance(_ACTION, item, 1)
-        return size
+            tell()
+    return size
+
+
+def _collected(found: Iterable[_T], what: str, progress: Progress) -> tuple[_T, ...]:
+    collected = []
+    with _told(what, what, progress) as tell:
+        for each in while_wanted(found):
+            collected.append(each)
+            tell()
+    return tuple(collected)
+
+
+@contextmanager
+def _told(item: str, unit: str, progress: Progress) -> Iterator[Callable[[], None]]:
+    """Tell that something is measured; gives what is to be called for each thing looked at."""
+    progress.start(_ACTION, item, None, unit)
+    try:
+        check_operation()
+        yield partial(progress.advance, _ACTION, item, 1)
     finally:
         progress.finish(_ACTION, item)
 

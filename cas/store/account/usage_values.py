@@ -40,8 +40,9 @@ class VolumeShare:
     Args:
         name: Of the volume.
         own_bytes: What was written into it, since its last snapshot if it has any; of a disk, what
-            its file takes, blocks that it shares with others included.
-        shared_bytes: The image's layers below it, counted in the store's snapshots.
+            its file takes and nobody else has.
+        shared_bytes: The image's layers below it, counted in the store's snapshots; of a disk,
+            blocks that it shares with its image or other disks, counted once among them.
         snapshot_bytes: Layers that its snapshots froze.
         format: ``container``, or that of the disk.
         virtual_size: Bytes of the disk that a virtual machine sees; 0 for containers.

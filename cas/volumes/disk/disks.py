@@ -5,6 +5,7 @@ __all__ = ["DiskVolumes"]
 from collections.abc import Iterator
 
 from cas.errors import CasError, CorruptVolumeError, VolumeNotFoundError
+from cas.fsops.extents import shared_bytes
 from cas.fsops.mounts import holders
 from cas.fsops.record_locks import has_record_lock
 from cas.model.layout import DiskPaths
@@ -84,11 +85,13 @@ class DiskVolumes:
         return self._removal.remove(name, force=force)
 
     def usage(self, name: VolumeName) -> VolumeUsage:
-        """Measure one that exists: allocated blocks, those that a reflink shares included."""
+        """Measure one that exists: allocated blocks, those that other files have too apart."""
         paths = self._paths(name)
         disk = look_at_disk(paths, self._backing.limits)
+        shared = shared_bytes(paths.file)
+        own = max(0, disk.allocated - shared)
         users = tuple(holders(paths.file))
-        return VolumeUsage(own_bytes=disk.allocated, shared_bytes=0, inodes=1, users=users)
+        return VolumeUsage(own_bytes=own, shared_bytes=shared, inodes=1, users=users)
 
     def recover(self) -> Iterator[Recovered]:
         """Finish or undo what killed operations left."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cas.errors import CasError, CorruptVolumeError
 from cas.fsops.draft import allocated_bytes_of
+from cas.fsops.extents import shared_bytes
 from cas.fsops.translation import translated
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.header import DiskHeader, read_disk_header
@@ -82,7 +83,7 @@ def pending_growth(layout: Layout, limits: Limits, directory: Path) -> int:
     with translated("inspect", directory):
         device = directory.stat().st_dev
     return sum(
-        max(0, disk.virtual_size - disk.allocated)
+        max(0, disk.virtual_size - _own_bytes(disk))
         for disk in _readable(layout, limits)
         if _grows(disk) and _is_on(disk, device)
     )
@@ -94,6 +95,11 @@ def _readable(layout: Layout, limits: Limits) -> Iterator[DiskStatus]:
             yield look_at_disk(paths, limits)
         except CasError:
             continue  # damaged, which listing and checking report, or gone by now
+
+
+def _own_bytes(disk: DiskStatus) -> int:
+    """What it will not take a second time: blocks that it shares are written anew elsewhere."""
+    return max(0, disk.allocated - shared_bytes(disk.path))
 
 
 def _grows(disk: DiskStatus) -> bool:

@@ -2,9 +2,8 @@
 
 import gzip
 import os
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +14,10 @@ from cas.fsops.effects import Effect, observed
 from cas.fsops.trees import free_bytes
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
+from cas.volumes.disk.looking import pending_growth
 from tests.support.daemon import connect, private_daemon, settings_for, unmount_below
 from tests.support.disks import MIB, add_disk
-from tests.support.loopfs import LoopFileSystem
+from tests.support.loopfs import LoopFileSystem, mounted
 from tests.support.volumes import Store, open_store, volume_name
 
 
@@ -145,34 +145,22 @@ def test_disk_shares_the_blocks_of_its_image_where_the_file_system_can(
 ) -> None:
     """A volume of much data takes next to no room, and is on its own all the same."""
     data = os.urandom(12 * MIB)
-    with _mounted(tmp_path, kind) as mounted:
-        settings = settings_for(mounted, containerd_binary)
+    with mounted(kind, tmp_path) as disk_path:
+        settings = settings_for(disk_path, containerd_binary)
         with private_daemon(settings), connect(settings) as containerd:
             store = open_store(containerd, settings)
             request = DiskRequest(add_disk(store, data), size=13 * MIB)
             os.sync()
-            free = free_bytes(mounted)
+            free = free_bytes(disk_path)
 
             path = store.volumes.prepare_disk(volume_name(), request).rootfs
 
             os.sync()
-            assert free_bytes(mounted) > free - 6 * MIB
+            assert free_bytes(disk_path) > free - 6 * MIB
+            layout, limits = settings.layout, settings.limits
+            assert pending_growth(layout, limits, layout.volumes) == 13 * MIB
             with path.open("r+b") as disk:
                 disk.write(b"changed")
             other = store.volumes.prepare_disk(volume_name(), request).rootfs
             assert other.read_bytes() == data + bytes(MIB)
             unmount_below(settings.persist)
-
-
-@contextmanager
-def _mounted(directory: Path, kind: str) -> Iterator[Path]:
-    image, mounted = directory / "image", directory / "m"
-    mounted.mkdir()
-    with image.open("wb") as file:
-        file.truncate(512 * MIB)
-    subprocess.run([f"mkfs.{kind}", "-q", str(image)], check=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(mounted)], check=True)
-    try:
-        yield mounted
-    finally:
-        subprocess.run(["umount", str(mounted)], check=True)
