@@ -285,7 +285,7 @@ def test_check_reports_what_eve_has_named_and_leaves_it_alone(
     fixed = cas("check", "--fix", "--json")
 
     findings = json.loads(found.out)["findings"]
-    assert [row["object"] for row in findings] == sorted(map(str, (disk, container))) + [str(clear)]
+    assert [row["object"] for row in findings] == [*sorted(map(str, (disk, container))), str(clear)]
     assert {(row["problem"], row["severity"], row["fixable"]) for row in findings} == {
         ("suffixed-volume", "warning", False)
     }
