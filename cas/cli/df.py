@@ -22,8 +22,9 @@ def command(invocation: Invocation, details: bool) -> None:
     """Show what uses the disk, by owner: allocated blocks.
 
     The parts add up to what is below the persist directory; what the file system uses beyond that
-    is named as unexplained. Blocks that a disk shares with its image or other disks count once. Of downloads, what nobody has gone on with for an hour has lines of its
-    own: "cas prune" gives it back.
+    is named as unexplained. Blocks that a disk shares with its image or other disks count once. Of
+    downloads, what nobody has gone on with for an hour has lines of its own: "cas prune" gives it
+    back.
 
     JSON: size, entries (owner, part, size, objects), volumes (name, own_bytes, shared_bytes,
     snapshot_bytes, format, virtual_size, clear), images (name, content_bytes, snapshot_bytes,
