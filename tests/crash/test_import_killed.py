@@ -1,8 +1,6 @@
 """An import that is killed at any step leaves no half image, and is done by running it again."""
 
-import multiprocessing
 import signal
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -16,6 +14,7 @@ from cas.store.image.images import Images
 from cas.store.leasing import Leasing
 from cas.store.sentinel import Sentinel
 from tests.support import import_worker
+from tests.support.forked import exit_status
 from tests.support.images import BuiltImage, Compression, build_image, build_index, layered_image
 from tests.support.layers import build_layer, file
 from tests.support.stores import assert_nothing_left, backing_for, own_blobs, random_bytes
@@ -31,21 +30,9 @@ def backing(containerd: Containerd, settings: Settings) -> Backing:
     return backing
 
 
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Makes processes by forking one that has imported everything and done nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.import_worker"])
-    return context
-
-
-def run_worker(processes: ForkServerContext, settings: Settings, steps: int, archive: Path) -> int:
+def run_worker(settings: Settings, steps: int, archive: Path) -> int:
     arguments = [settings.socket, settings.persist, settings.namespace, steps, archive]
-    process = processes.Process(target=import_worker.main, args=([*map(str, arguments)],))
-    process.start()
-    process.join()
-    assert process.exitcode is not None
-    return process.exitcode
+    return exit_status(import_worker.main, [*map(str, arguments)])
 
 
 def image() -> BuiltImage:
@@ -71,7 +58,7 @@ def assert_whole(backing: Backing, built: BuiltImage) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("form", ["oci", "docker", "gzip"])
 def test_import_killed_at_each_step_is_undone_or_done_and_can_be_repeated(
-    form: str, backing: Backing, processes: ForkServerContext, settings: Settings, tmp_path: Path
+    form: str, backing: Backing, settings: Settings, tmp_path: Path
 ) -> None:
     """SIGKILL before every change; a name that exists is whole; once more makes it so."""
     images = Images(backing)
@@ -83,7 +70,7 @@ def test_import_killed_at_each_step_is_undone_or_done_and_can_be_repeated(
         else:
             compression = Compression.GZIP if form == "gzip" else Compression.NONE
             archive = built.write_oci_tar(tmp_path / "a.tar", compression=compression)
-        status = run_worker(processes, settings, steps, archive)
+        status = run_worker(settings, steps, archive)
         if status == 0:
             break
         assert status == -signal.SIGKILL

@@ -1,9 +1,7 @@
 """An ingest that is killed at any step leaves nothing wrong, and is done by running it again."""
 
-import multiprocessing
 import signal
 from collections.abc import Iterator
-from multiprocessing.context import ForkServerContext
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from cas.store.content.sources import FileSource
 from cas.store.leasing import Leasing
 from cas.store.sentinel import Sentinel
 from tests.support import ingest_worker
+from tests.support.forked import exit_status
 from tests.support.stores import (
     Collections,
     assert_nothing_left,
@@ -51,16 +50,7 @@ def place(backing: Backing) -> Iterator[Path]:
     directory.rmdir()
 
 
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Makes processes by forking one that has imported everything and done nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.ingest_worker"])
-    return context
-
-
 def run_worker(
-    processes: ForkServerContext,
     settings: Settings,
     way: Way,
     digest: Digest | None,
@@ -69,13 +59,7 @@ def run_worker(
     file: Path,
 ) -> int:
     arguments = [settings.socket, settings.persist, settings.namespace, way, digest or "-", how]
-    process = processes.Process(
-        target=ingest_worker.main, args=([*map(str, [*arguments, steps, file])],)
-    )
-    process.start()
-    process.join()
-    assert process.exitcode is not None
-    return process.exitcode
+    return exit_status(ingest_worker.main, [*map(str, [*arguments, steps, file])])
 
 
 def repeat(backing: Backing, way: Way, digest: Digest | None, how: str, file: Path) -> None:
@@ -123,7 +107,6 @@ def assert_right_or_absent(backing: Backing, data: bytes) -> None:
 )
 def test_ingest_killed_at_each_step_is_undone_or_done_and_can_be_repeated(
     backing: Backing,
-    processes: ForkServerContext,
     settings: Settings,
     place: Path,
     way: Way,
@@ -136,7 +119,7 @@ def test_ingest_killed_at_each_step_is_undone_or_done_and_can_be_repeated(
         data = random_bytes(LARGE)
         (place / "f").write_bytes(data)
         digest = Digest.of(data) if named else None
-        status = run_worker(processes, settings, way, digest, how, steps, place / "f")
+        status = run_worker(settings, way, digest, how, steps, place / "f")
         assert_right_or_absent(backing, data)
         if status == 0:
             break

@@ -1,11 +1,9 @@
 """A prune or repair killed at any step removes nothing that is needed; a repeat completes it."""
 
-import multiprocessing
 import secrets
 import shutil
 import signal
 from contextlib import closing
-from multiprocessing.context import ForkServerContext
 
 import pytest
 
@@ -20,6 +18,7 @@ from cas.store.check.repair import Repair
 from cas.store.sentinel import Sentinel
 from tests.support import prune_worker
 from tests.support.daemon import connect
+from tests.support.forked import exit_status
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import file
 from tests.support.volumes import Store, add_image, open_store, volume_name
@@ -30,22 +29,12 @@ MOST_STEPS = 150
 """More than any of these operations has; a run that is not killed ends the test before."""
 
 
-@pytest.fixture(scope="module")
-def processes() -> ForkServerContext:
-    """Makes processes by forking one that has imported everything and done nothing."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.support.prune_worker"])
-    return context
-
-
-def _run(processes: ForkServerContext, settings: Settings, operation: str, steps: int) -> bool:
+def _run(settings: Settings, operation: str, steps: int) -> bool:
     """Run until the step; tells whether the end came before it."""
     arguments = (str(settings.persist), str(settings.socket), settings.namespace, operation, steps)
-    process = processes.Process(target=prune_worker.main, args=arguments)
-    process.start()
-    process.join()
-    assert process.exitcode in {0, -signal.SIGKILL}
-    return process.exitcode == 0
+    status = exit_status(prune_worker.main, *arguments)
+    assert status in {0, -signal.SIGKILL}
+    return status == 0
 
 
 def _image(name: str, *layers: bytes) -> BuiltImage:
@@ -70,7 +59,7 @@ def _files(store: Store) -> set[str]:
 
 
 def test_prune_killed_at_any_step_is_completed_by_the_next(
-    restartable_daemon: Daemon, processes: ForkServerContext
+    restartable_daemon: Daemon,
 ) -> None:
     """What a volume, a lease or a pin needs is there after each kill; the rest is gone at last."""
     with closing(connect(restartable_daemon.settings)) as containerd:
@@ -90,13 +79,13 @@ def test_prune_killed_at_any_step_is_completed_by_the_next(
             for image in gone:
                 add_image(store, image)
                 store.unpack_image(image.name)
-            finished = _run(processes, store.settings, "prune", steps)
+            finished = _run(store.settings, "prune", steps)
             _recover(store)
             assert _check(store) == []
             assert {Digest(each) for each in _files(store)} >= {pinned}
             assert set(used.blobs) <= {f"sha256:{each}" for each in _files(store)}
             assert store.volumes.get(name).problem is None
-            assert _run(processes, store.settings, "prune", -1)
+            assert _run(store.settings, "prune", -1)
             assert _files(store) == before
             assert store.snapshots() == {str(name), *used.chain_ids}
             if finished:
@@ -106,7 +95,7 @@ def test_prune_killed_at_any_step_is_completed_by_the_next(
 
 
 def test_repair_killed_at_any_step_is_completed_by_the_next(
-    containerd: Containerd, settings: Settings, processes: ForkServerContext
+    containerd: Containerd, settings: Settings
 ) -> None:
     """A damaged blob ends in the quarantine once, junk aside, and the image can come again."""
     store = open_store(containerd, settings)
@@ -119,9 +108,9 @@ def test_repair_killed_at_any_step_is_completed_by_the_next(
         layer = directory / image.layers[0].digest.removeprefix("sha256:")
         layer.write_bytes(b"x")
         (directory / "junk").write_bytes(b"junk")
-        finished = _run(processes, settings, "repair", steps)
+        finished = _run(settings, "repair", steps)
         if not finished:
-            assert _run(processes, settings, "repair", -1)
+            assert _run(settings, "repair", -1)
         assert not (directory / "junk").exists()
         aside = [path for path in settings.layout.quarantine.iterdir() if layer.name in path.name]
         assert [path.read_bytes() for path in aside] == [b"x"]
@@ -136,7 +125,7 @@ def test_repair_killed_at_any_step_is_completed_by_the_next(
 
 
 def test_rebuild_killed_at_any_step_loses_no_blob(
-    restartable_daemon: Daemon, processes: ForkServerContext
+    restartable_daemon: Daemon,
 ) -> None:
     """Until the rebuild ends the store counts as lost, and a repeat brings everything back."""
     settings = restartable_daemon.settings
@@ -150,12 +139,12 @@ def test_rebuild_killed_at_any_step_loses_no_blob(
         restartable_daemon.stop()
         shutil.rmtree(settings.layout.case / "io.containerd.metadata.v1.bolt")
         restartable_daemon.start()
-        finished = _run(processes, settings, "repair", steps)
+        finished = _run(settings, "repair", steps)
         # containerd starts anew, collects, and has nothing to take.
         restartable_daemon.kill()
         restartable_daemon.start()
         if not finished:
-            assert _run(processes, settings, "repair", -1)
+            assert _run(settings, "repair", -1)
         with closing(connect(settings)) as containerd:
             store = open_store(containerd, settings)
             store.leasing.reap()

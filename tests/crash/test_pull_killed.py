@@ -1,7 +1,6 @@
 """SIGKILL of any process of a pull, at any stage: what was synced is not fetched again."""
 
 import json
-import multiprocessing
 import os
 import random
 import signal
@@ -18,6 +17,7 @@ from cas.model.transfer_name import TransferName, image_uuid
 from tests.integration.pull.conftest import NOTHING, left_by
 from tests.support import pull_worker
 from tests.support.command import CasProcess, write_configuration
+from tests.support.forked import exit_status
 from tests.support.hostile_registry import HostileRegistry
 from tests.support.hostile_server import Line, resource
 from tests.support.images import BuiltImage, build_image
@@ -147,8 +147,6 @@ class Pulling:
     def __init__(self, settings: Settings, registry: HostileRegistry) -> None:
         self._settings = settings
         self._registry = registry
-        self._processes = multiprocessing.get_context("forkserver")
-        self._processes.set_forkserver_preload(["tests.support.pull_worker"])
         self.publish()
 
     def publish(self) -> None:
@@ -171,14 +169,9 @@ class Pulling:
 
     def run(self, kill: Kill) -> int:
         """Pull, with a kill; gives the exit status."""
-        process = self._processes.Process(
-            target=pull_worker.main, args=(self._settings, self.reference, kill)
-        )
-        process.start()
-        process.join()
-        assert process.exitcode is not None
-        self.kills += process.exitcode != 0
-        return process.exitcode
+        status = exit_status(pull_worker.main, self._settings, self.reference, kill)
+        self.kills += status != 0
+        return status
 
     def assert_done_by_running_again(self) -> None:
         """The next pull, which nobody disturbs, ends with the right image and nothing else."""

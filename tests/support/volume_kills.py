@@ -3,18 +3,17 @@
 __all__ = ["killed_at_each_step", "recover"]
 
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from cas.store.space import Space
+from tests.support import volume_worker
+from tests.support.forked import exit_status
 from tests.support.volumes import Store
 
 _STEPS = 200
 _FEWEST = 4
-_WAIT_SECONDS = 60
 
 
 def killed_at_each_step(store: Store, *arguments: str, stride: int = 1) -> Iterator[int]:
@@ -30,13 +29,12 @@ def killed_at_each_step(store: Store, *arguments: str, stride: int = 1) -> Itera
     """
     settings = store.settings
     place = [str(settings.persist), str(settings.socket), settings.namespace]
-    worker = [sys.executable, "-m", "tests.support.volume_worker", *place, *arguments]
     for step in range(0, _STEPS, stride):
-        done = subprocess.run([*worker, "--die", str(step)], check=False, timeout=_WAIT_SECONDS)
-        if done.returncode == 0:
+        status = exit_status(volume_worker.main, [*place, *arguments, "--die", str(step)])
+        if status == 0:
             assert step >= _FEWEST, "the operation has more steps than that"
             return
-        assert done.returncode == -signal.SIGKILL
+        assert status == -signal.SIGKILL
         yield step
     pytest.fail(f"the operation did not end within {_STEPS} steps")
 
