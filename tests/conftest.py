@@ -34,9 +34,6 @@ from tests.support.vaults import VaultMachine
 
 pytest_plugins = ["tests.support.published"]
 
-_CONTAINERD = {"containerd_binary", "daemon"}
-"""Fixtures that every test with a containerd uses, if only through others."""
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options that choose a containerd."""
@@ -76,10 +73,12 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--containerd-address and --persist belong together")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what needs no containerd, so that it is not repeated for each version."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what the containerd to test has no part in, so that it is not repeated for each."""
+    # Beside one that runs already, a test that starts another one starts the machine's.
+    own = set() if config.getoption("--containerd-address") else {"containerd_binary"}
     for item in items:
-        if isinstance(item, pytest.Function) and _CONTAINERD.isdisjoint(item.fixturenames):
+        if isinstance(item, pytest.Function) and {"daemon", *own}.isdisjoint(item.fixturenames):
             item.add_marker("once")
 
 

@@ -29,6 +29,8 @@ from tests.support.images import build_index, layered_image
 from tests.support.stores import backing_for, blob_file, random_bytes
 from tests.support.volumes import Recorder
 
+pytestmark = pytest.mark.once  # containerd gives bytes and labels
+
 DATA = random_bytes(2 * CHUNK_BYTES + 4321)
 ABSENT = Digest.of(b"never stored")
 

@@ -15,6 +15,8 @@ from cas.model.settings import Settings
 from cas.store.content.blobs import Blobs
 from tests.support.stores import assert_nothing_left, backing_for, own_blobs
 
+pytestmark = pytest.mark.once  # what threads of ours do
+
 _MIB = 1024 * 1024
 _BEFORE = 3
 _ALL = 256

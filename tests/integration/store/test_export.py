@@ -43,6 +43,8 @@ from tests.support.images import (
 from tests.support.layers import BuiltLayer, build_layer, file
 from tests.support.stores import assert_nothing_left, backing_for, blob_file, own_blobs
 
+pytestmark = pytest.mark.once  # archives: of containerd it takes blobs
+
 AMD64 = parse_platform("linux/amd64")
 ARM64 = parse_platform("linux/arm64")
 

@@ -50,6 +50,8 @@ from tests.support.stores import (
     utc_now,
 )
 
+pytestmark = pytest.mark.once  # names and documents, which are ours
+
 AMD64 = parse_platform("linux/amd64")
 ARM64 = parse_platform("linux/arm64")
 ABSENT = "sha256:" + "0" * 64

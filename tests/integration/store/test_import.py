@@ -61,6 +61,8 @@ from tests.support.stores import (
     own_blobs,
 )
 
+pytestmark = pytest.mark.once  # archives: containerd gets blobs and names
+
 AMD64 = parse_platform("linux/amd64")
 ARM64 = parse_platform("linux/arm64")
 S390X = parse_platform("linux/s390x")
@@ -560,7 +562,6 @@ BAD_IMAGES: dict[str, tuple[Callable[[], BuiltImage], type[CasError]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("streamed", [False, True])
 @pytest.mark.parametrize(("make", "error"), BAD_IMAGES.values(), ids=BAD_IMAGES)
 def test_import_bad_image_is_refused_and_leaves_nothing(
@@ -659,7 +660,6 @@ BAD_ARCHIVES: dict[str, tuple[Callable[[], dict[str, bytes]], type[CasError]]] =
 }  # fmt: skip
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("form", ["tar", "stream", "directory"])
 @pytest.mark.parametrize(("make", "error"), BAD_ARCHIVES.values(), ids=BAD_ARCHIVES)
 def test_import_bad_archive_is_refused_and_leaves_nothing(
@@ -682,7 +682,6 @@ def test_import_bad_archive_is_refused_and_leaves_nothing(
     assert_nothing_came_in(backing)
 
 
-@pytest.mark.once
 @pytest.mark.parametrize("compression", list(Compression))
 def test_import_truncated_archive_is_refused_and_leaves_nothing(
     compression: Compression, images: Images, backing: Backing, tmp_path: Path

@@ -12,6 +12,8 @@ from tests.support.images import BuiltImage, build_image
 from tests.support.layers import file
 from tests.support.volumes import Store, add_image, open_store, volume_name
 
+pytestmark = pytest.mark.once  # a walk over records
+
 
 @pytest.fixture
 def store(containerd: Containerd, settings: Settings) -> Store:

@@ -20,6 +20,8 @@ from tests.support.disks import MIB, add_disk
 from tests.support.loopfs import LoopFileSystem, mounted
 from tests.support.volumes import Store, open_store, volume_name
 
+pytestmark = pytest.mark.once  # files of disks: containerd has no part in them
+
 
 @pytest.fixture
 def store(loop_ext4: Callable[[int], LoopFileSystem], containerd_binary: str) -> Iterator[Store]:

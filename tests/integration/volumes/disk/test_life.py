@@ -21,6 +21,8 @@ from tests.support.disks import MIB, add_disk
 from tests.support.images import BuiltImage
 from tests.support.volumes import Recorder, Store, volume_name
 
+pytestmark = pytest.mark.once  # files of disks: containerd has no part in them
+
 BLANK = DiskRequest(None, size=MIB)
 
 

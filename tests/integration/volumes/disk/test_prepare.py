@@ -47,6 +47,8 @@ from tests.support.disks import (
 from tests.support.images import BuiltImage
 from tests.support.volumes import Recorder, Store, open_store, volume_name
 
+pytestmark = pytest.mark.once  # files of disks: of containerd they take a blob
+
 PATH = {"org.lfedge.eci.artifact.root": "/disk/root.img"}
 ROLE = {"org.lfedge.eci.role": "disk-root"}
 

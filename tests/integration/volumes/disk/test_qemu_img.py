@@ -28,6 +28,8 @@ from cas.volumes.disk.qemu_img import QemuImg
 from tests.support.disks import MIB, add_disk
 from tests.support.volumes import Recorder, Store, open_store, volume_name
 
+pytestmark = pytest.mark.once  # files of disks: containerd has no part in them
+
 Fake = Callable[[str], Store]
 CREATE = DiskRequest(None, size=MIB, format=DiskFormat.QCOW2)
 
