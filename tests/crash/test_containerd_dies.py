@@ -3,7 +3,6 @@
 import logging
 import os
 import random
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from tests.support.daemon import (
     private_daemon,
     settings_for,
 )
+from tests.support.frozen import frozen
 from tests.support.images import Compression, build_image
 from tests.support.layers import file
 from tests.support.operations import LOOKS, OPERATIONS, Workshop
@@ -238,15 +238,11 @@ def test_client_before_its_containerd_waits_for_it(containerd_binary: str) -> No
 
 def test_client_of_a_frozen_containerd_waits_for_it(restartable_daemon: Daemon) -> None:
     """A socket that is there and does not answer is waited for like one that is not there."""
-    assert restartable_daemon.pid is not None
-    os.kill(restartable_daemon.pid, signal.SIGSTOP)
     with ThreadPoolExecutor(1) as pool:
-        try:
+        with frozen(restartable_daemon):
             opening = pool.submit(Case.open, restartable_daemon.settings)
             with pytest.raises(TimeoutError):
                 opening.result(0.3)
-        finally:
-            os.kill(restartable_daemon.pid, signal.SIGCONT)
         with opening.result(WAIT_SECONDS) as case:
             assert list(case.images.iter_images()) == []
 

@@ -1,6 +1,6 @@
 """A containerd that stands still, and whether somebody has asked it something meanwhile."""
 
-__all__ = ["Frozen", "frozen"]
+__all__ = ["Frozen", "freeze", "frozen"]
 
 import array
 import fcntl
@@ -16,6 +16,20 @@ from cas.containerd.daemon import Daemon
 from tests.support.waiting import wait_for
 
 
+def freeze(pid: int) -> None:
+    """Stop a process and wait until it stands still: its threads stop one after the other."""
+    os.kill(pid, signal.SIGSTOP)
+    wait_for(lambda: _stands(pid))
+
+
+def _stands(pid: int) -> bool:
+    try:
+        stats = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/stat")]
+    except (FileNotFoundError, ProcessLookupError):  # a thread ended before it could stop
+        return False
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+
 class Frozen:
     """A containerd that was stopped in the middle of whatever it did.
 
@@ -27,15 +41,7 @@ class Frozen:
         assert daemon.pid is not None
         self._daemon = daemon
         self._pid = daemon.pid
-        os.kill(self._pid, signal.SIGSTOP)
-        wait_for(self._stands)
-
-    def _stands(self) -> bool:
-        """Whether each of its threads has stopped: they do so one after the other."""
-        tasks = Path(f"/proc/{self._pid}/task").iterdir()
-        return all(
-            (task / "stat").read_text().rpartition(")")[2].split()[0] == "T" for task in tasks
-        )
+        freeze(self._pid)
 
     def was_asked(self) -> bool:
         """Whether this process has sent something that is not read."""

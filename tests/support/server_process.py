@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.support.waiting import wait_for
 
-_START_SECONDS = 100.0  # Azurite, on a machine that is busy
+_PATIENCE_SECONDS = 100.0  # Azurite, on a machine that is busy
 
 
 def free_port() -> int:
@@ -34,11 +34,11 @@ def serving(
             env={**os.environ, **(environment or {})},
         )
     try:
-        wait_for(lambda: _answers(process, port, log), _START_SECONDS)
+        wait_for(lambda: _answers(process, port, log), _PATIENCE_SECONDS)
         yield
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(_PATIENCE_SECONDS)
 
 
 def _answers(process: subprocess.Popen[bytes], port: int, log: Path) -> bool:

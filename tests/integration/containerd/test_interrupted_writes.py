@@ -3,7 +3,6 @@
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from cas.model.digest import Digest
 from cas.model.limits import CHUNK_BYTES
 from cas.model.records import LeaseID
 from tests.support.daemon import connect, private_daemon, settings_for
+from tests.support.frozen import freeze
 from tests.support.layers import Compression, build_layer, file
 from tests.support.loopfs import LoopFileSystem
 
@@ -182,17 +182,6 @@ def test_every_call_without_containerd_is_unavailable(restartable_daemon: Daemon
             assert type(caught.value) is DaemonUnavailableError, number
 
 
-def _freeze(pid: int) -> None:
-    """Stop a process and wait until all its threads have stopped."""
-    os.kill(pid, signal.SIGSTOP)
-    deadline = time.monotonic() + 10
-    while any(
-        status.read_text().rpartition(")")[2].split()[0] != "T"
-        for status in Path(f"/proc/{pid}/task").glob("*/stat")
-    ):
-        assert time.monotonic() < deadline
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("call", ["info", "list", "read", "write", "close", "apply"])
 def test_interrupt_while_containerd_is_frozen_ends_the_call(
@@ -215,7 +204,7 @@ def test_interrupt_while_containerd_is_frozen_ends_the_call(
         }
         pid = restartable_daemon.pid
         assert pid is not None
-        _freeze(pid)
+        freeze(pid)
         returned = []
 
         def interrupted() -> None:

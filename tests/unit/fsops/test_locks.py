@@ -151,7 +151,7 @@ def test_interrupted_wait_leaves_no_descriptor(tmp_path: Path) -> None:
         before = len(list(Path("/proc/self/fd").iterdir()))
         for _ in range(20):
             assert not is_free(path)
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def test_lock_object_held_twice_is_a_programming_error(tmp_path: Path) -> None:
