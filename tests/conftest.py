@@ -55,6 +55,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="how long random calls and kills of the service go on (default 20)",
     )
     parser.addoption(
+        "--every-step",
+        action="store_true",
+        help="power cuts and full disks of upgrades at every step, not at some random ones",
+    )
+    parser.addoption(
         "--fuzz-seconds",
         type=float,
         default=0.0,

@@ -4,9 +4,7 @@ File systems write more than they are asked to, and a test on one passes althoug
 So each place in the code that syncs is taken out in turn as well, and that has to be noticed.
 """
 
-import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +13,8 @@ import pytest
 
 from cas.fsops.effects import Effect, observed
 from cas.volumes.holds import ALL_VOLUMES
-from tests.support.old_device import OldApp, OldDevice, mounted_tmpfs
+from tests.support.old_device import OldDevice, mounted_tmpfs
+from tests.support.old_places import fill_old_places
 from tests.support.sync_record import UNSYNCED, SyncRecord, View
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -48,35 +47,9 @@ def device(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[OldDevice
 
 
 def _fill(device: OldDevice) -> Moves:
-    app, clear = device.add(OldApp("a")), device.add(OldApp("clear"), clear=True)
-    boxed = device.add(OldApp("boxed"))
-    device.write_checkpoint()
-    container = device.container(boxed.old_name())
-    (container / "rootfs").rmdir()
-    (container / "sub").mkdir()
-    (container / "sub" / "file").write_text("x")
-    (container / "sub" / "link").symlink_to("file")
-    store = device.persist / "containerd"
-    (store / "io.containerd.metadata.v1.bolt").mkdir(parents=True)
-    (store / "io.containerd.metadata.v1.bolt" / "meta.db").write_text("metadata")
-    content = b"verified"
-    download = device.persist / "downloads/appImg.obj/verified"
-    download /= hashlib.sha256(content).hexdigest()
-    download.mkdir(parents=True)
-    (download / "file").write_bytes(content)
-    pending = device.persist / "downloads/appImg.obj/pending/part"
-    pending.mkdir(parents=True)
-    (pending / "data").write_text("half")
-    device.disk("foreign")  # keeps the directory
-    layout = device.settings.layout
-    layout.held_volumes.mkdir(parents=True)  # as after an earlier run
-    moves = {
-        device.disk(f"{app.old_name()}.raw", os.urandom(9000)): device.new(app),
-        device.disk(f"{clear.old_name()}.raw", b"clear"): device.new(clear, clear=True),
-        container: device.new(boxed),
-        store: layout.case,
-        download / "file": layout.verified / download.name,
-    }
+    # As after an earlier run: what is made anew is synced for other reasons, too.
+    device.settings.layout.held_volumes.mkdir(parents=True)
+    moves = fill_old_places(device)
     return {_below(device, old): _below(device, new) for old, new in moves.items()}
 
 
