@@ -10,7 +10,7 @@ from cas.datastores.http.answer import Answer
 from cas.datastores.http.ranges import described, resumption_headers, verified_resumption
 from cas.datastores.http.source import HEAD_REFUSED
 from cas.datastores.http.transport import Transport
-from cas.datastores.http.urls import split_user
+from cas.datastores.http.urls import origin_of, split_user
 from cas.datastores.port import Download, RemoteObject, Validator
 from cas.datastores.redaction import redact_url
 from cas.datastores.registry.authorization import Authorization
@@ -102,10 +102,14 @@ class Host:
                 if answer.status != _UNAUTHORIZED:
                     yield answer
                     return
-                asks = answer.header_values("WWW-Authenticate")
+                asks = answer.header_values("WWW-Authenticate") if self._is_own(answer) else []
                 if not again or not self._authorization.learn(asks, scope, authorization):
                     raise answer.refusal()
                 again = False
+
+    def _is_own(self, answer: Answer) -> bool:
+        """Whether it is the host that answers, and not one that it sent us to."""
+        return origin_of(answer.url) == origin_of(self._url)
 
     def stat_blob(self, repository: str, digest: Digest) -> RemoteObject:
         """Ask for size and type of a blob; by GET, unread, where HEAD is refused."""

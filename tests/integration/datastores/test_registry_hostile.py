@@ -196,6 +196,37 @@ def test_blob_that_is_kept_elsewhere_is_fetched_without_credentials(
     assert other_server.requests[-1].headers["range"] == f"bytes={2**20}-"
 
 
+def test_place_of_a_blob_that_wants_credentials_is_not_believed_where_to_send_them(
+    server: HostileServer, other_server: HostileServer, registry: Registry
+) -> None:
+    """The registry says who gives tokens; somebody whom it sends us to for bytes does not."""
+    evil = other_server.on("/token", answer(200, body=b'{"token":"t"}'))
+    there = other_server.on("/there", _wants_token(other_server, evil))
+    server.on(BLOB_PATH, answer(307, {"Location": there}))
+
+    with pytest.raises(AuthenticationError):
+        registry.blob("a", Descriptor(OCI_MANIFEST, BLOB, len(BODY)), limit=LIMIT)
+
+    assert other_server.asked("/there")
+    assert other_server.asked("/token") == []
+
+
+def test_token_that_expires_in_the_middle_of_a_blob_is_asked_for_anew(
+    server: HostileServer, fetching: Fetching
+) -> None:
+    """What came stays, and the rest comes with the new token."""
+    first, second = (answer(200, body=b'{"token":"%s"}' % name) for name in (b"old", b"new"))
+    wants = _wants_token(server, server.on("/token", first, second))
+    server.on(BLOB_PATH, wants, resource(BODY, cut_after=2**20), wants, resource(BODY))
+
+    fetching(_settings(server), path=f"a@{BLOB}")
+
+    assert fetching.file.read_bytes() == BODY
+    sent = [each.headers.get("authorization") for each in server.asked(BLOB_PATH)]
+    assert sent == [None, "Bearer old", "Bearer old", "Bearer new"]
+    assert server.requests[-1].headers["range"] == f"bytes={2**20}-"
+
+
 @pytest.mark.parametrize(
     ("behaviour", "error"),
     [
