@@ -70,7 +70,8 @@ def storage_error(
     kind: type[CasError] = _CLASSES.get(number, StorageError)
     if source and number == errno.ENOENT:
         kind = SourceNotFoundError
-    message = f"cannot {action} {os.fspath(path)!r}: {os.strerror(number).lower()} ({name})"
+    why = (cause.strerror or os.strerror(number)).lower()
+    message = f"cannot {action} {os.fspath(path)!r}: {why} ({name})"
     advice = _ADVICE.get(number)
     if advice is not None:
         message = f"{message}; {advice}"

@@ -16,6 +16,7 @@ from cas.datastores.credential_helper import ask_helper
 from cas.datastores.secret import Secret
 from cas.datastores.settings import Credentials, SourceSettings
 from cas.errors import ConfigError
+from cas.fsops.reading import regular_file
 from cas.model.datastore_settings import DatastoreSettings
 from cas.model.url_place import UrlPlace
 
@@ -102,7 +103,7 @@ def _text(path: Path | None, *, secret: bool = False) -> str:
     if path is None:
         return ""
     try:
-        with path.open("rb") as stream:
+        with regular_file(path) as stream:
             mode = os.fstat(stream.fileno()).st_mode
             raw = stream.read(_MAX_BYTES + 1)
     except OSError as error:

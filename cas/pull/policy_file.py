@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from cas.errors import ConfigError, InvalidNameError
+from cas.fsops.reading import regular_file
 from cas.model.policy_pattern import check_identity, check_pattern
 from cas.model.signature_policy import PublicKey, Requirement, Rule, SignaturePolicy
 
@@ -71,7 +72,7 @@ def _rule(table: _RuleTable, path: Path) -> Rule:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
+        with regular_file(path) as stream:
             status = os.fstat(stream.fileno())
             raw = stream.read(_MAX_BYTES + 1)
     except OSError as error:

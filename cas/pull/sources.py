@@ -16,6 +16,7 @@ from cas.datastores.registry.hosts_toml import with_hosts
 from cas.datastores.secret import Secret
 from cas.datastores.settings import Credentials, Proxies, SourceSettings, TransportSettings
 from cas.errors import ConfigError, InvalidNameError
+from cas.fsops.reading import regular_file
 from cas.model.download_settings import DownloadSettings
 from cas.model.transfer_name import image_uuid
 from cas.pull.configured import configured_settings
@@ -117,7 +118,7 @@ def _transport(download: DownloadSettings) -> TransportSettings:
 
 def _read(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
+        with regular_file(path) as stream:
             raw = stream.read(_MAX_CA_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}", path=path) from error

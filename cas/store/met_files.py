@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cas.fsops.durable import remove_file, write_file
+from cas.fsops.reading import regular_file
 from cas.fsops.translation import translated
 
 
@@ -55,7 +56,8 @@ def met_files(record: Path) -> Iterator[MetFiles]:
 def _read(path: Path) -> dict[str, int]:
     with translated("read", path):
         try:
-            document = json.loads(path.read_bytes())
+            with regular_file(path) as file:
+                document = json.loads(file.read())
         except (FileNotFoundError, ValueError):
             return {}
     return document if isinstance(document, dict) else {}

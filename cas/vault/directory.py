@@ -16,6 +16,7 @@ from cas.errors import (
     KeyMismatchError,
     LayoutError,
     SealedKeyError,
+    StorageError,
     VaultError,
     VaultNotEncryptedError,
 )
@@ -247,11 +248,11 @@ class VaultDirectory:
             self._require_own(identifier_of(master))
 
     def _own_sealed(self) -> SealedKey | None:
-        """The sealed key, unless it is damaged or that of another directory."""
+        """The sealed key, unless it cannot be read or is that of another directory."""
         policy = self.policy()
         try:
             sealed = self.sealed()
-        except SealedKeyError:
+        except (SealedKeyError, StorageError):
             return None
         if sealed is None or policy is None or sealed.identifier != policy.identifier.hex():
             return None

@@ -80,7 +80,7 @@ def read_key_file(path: Path) -> Secret:
         StorageError: A system call failed.
     """
     with translated("read", path, source=True):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
         if mode & 0o077:

@@ -22,6 +22,7 @@ import msgspec
 
 from cas.errors import SealedKeyError
 from cas.fsops.durable import make_directory, remove_temporaries, write_file
+from cas.fsops.reading import regular_file
 from cas.fsops.translation import translated
 
 _MAX_BYTES = 64 * 1024
@@ -107,7 +108,7 @@ def read_sealed_key(path: Path) -> SealedKey | None:
     """
     with translated("read", path):
         try:
-            with path.open("rb") as file:
+            with regular_file(path) as file:
                 raw = file.read(_MAX_BYTES + 1)
         except FileNotFoundError:
             return None

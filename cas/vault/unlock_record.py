@@ -9,6 +9,7 @@ import msgspec
 
 from cas.fsops import processes
 from cas.fsops.durable import make_directory, remove_file, write_file
+from cas.fsops.reading import regular_file
 from cas.fsops.translation import translated
 
 _MAX_BYTES = 4096
@@ -50,7 +51,7 @@ def read_unlock(path: Path) -> UnlockMethod:
     """
     with translated("read", path):
         try:
-            with path.open("rb") as file:
+            with regular_file(path) as file:
                 record = msgspec.json.decode(file.read(_MAX_BYTES), type=_Record)
         except (FileNotFoundError, msgspec.DecodeError):
             return UnlockMethod.NONE

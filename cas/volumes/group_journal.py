@@ -22,6 +22,7 @@ from cas.fsops.durable import (
     remove_temporaries,
     write_file,
 )
+from cas.fsops.reading import regular_file
 from cas.fsops.translation import translated
 from cas.model.layout import Layout
 from cas.model.volume_layers import check_snapshot_name
@@ -101,7 +102,7 @@ def iter_groups(layout: Layout) -> Iterator[tuple[Path, Group]]:
         paths = sorted(path for path in directory.iterdir() if not is_temporary(path.name))
     for path in paths:
         try:
-            with path.open("rb") as file:
+            with regular_file(path) as file:
                 yield path, _group(file.read(_MAX_BYTES))
         except FileNotFoundError:
             continue  # its owner has just finished

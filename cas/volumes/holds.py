@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cas.errors import VolumeHeldError
 from cas.fsops.durable import make_directory, remove_file, write_file
+from cas.fsops.reading import regular_file
 from cas.fsops.translation import translated
 from cas.model.layout import Layout
 from cas.model.volume_name import VolumeName
@@ -84,7 +85,7 @@ def iter_held(layout: Layout) -> Iterator[tuple[str, str]]:
 def _read(path: Path) -> str | None:
     with translated("read", path):
         try:
-            with path.open("rb") as file:
+            with regular_file(path) as file:
                 return file.read(_MAX_REASON_BYTES).decode(errors="replace")
         except FileNotFoundError:
             return None

@@ -26,6 +26,7 @@ import msgspec
 
 from cas.errors import CorruptVolumeError, InvalidNameError, StorageError
 from cas.fsops.durable import write_file
+from cas.fsops.reading import regular_file
 from cas.model.digest import ChainID, Digest
 from cas.model.layout import Layout
 from cas.model.settings import DEFAULT_SNAPSHOTTER
@@ -266,7 +267,7 @@ def read_snapshot_key(directory: Path, name: VolumeName) -> str:
 
 
 def _read(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
+    with regular_file(path) as file:
         raw = file.read(limit + 1)
     if len(raw) > limit:
         message = f"file {str(path)!r} is larger than {limit} bytes, so it is not ours; look at it"

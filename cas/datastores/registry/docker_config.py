@@ -17,6 +17,7 @@ from cas.datastores.credential_helper import ask_helper
 from cas.datastores.secret import Secret
 from cas.datastores.settings import Credentials
 from cas.errors import ConfigError
+from cas.fsops.reading import regular_file
 
 _MAX_BYTES = 1024 * 1024
 _DOCKER_HUB = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
@@ -59,7 +60,7 @@ def stored_credentials(registry: str, config: Path) -> Credentials:
 
 def _read(path: Path) -> _Config:
     try:
-        with path.open("rb") as file:
+        with regular_file(path) as file:
             data = file.read(_MAX_BYTES + 1)
     except FileNotFoundError:
         return _Config()

@@ -17,6 +17,7 @@ import msgspec
 from cas.datastores.secret import Secret
 from cas.datastores.settings import Credentials, Mirror, SourceSettings, TransportSettings
 from cas.errors import ConfigError
+from cas.fsops.reading import regular_file
 
 _MAX_BYTES = 1024 * 1024
 _DEFAULT = "_default"
@@ -80,7 +81,7 @@ def _find(registry: str, directory: Path) -> tuple[Path, _File] | None:
     for name in [*names, registry, _DEFAULT]:
         path = directory / name / "hosts.toml"
         try:
-            with path.open("rb") as stream:
+            with regular_file(path) as stream:
                 data = stream.read(_MAX_BYTES + 1)
         except (FileNotFoundError, NotADirectoryError):
             continue
@@ -129,6 +130,7 @@ def _client(table: _HostTable, path: Path) -> tuple[Secret, ...]:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
+        with regular_file(path) as file:
+            return file.read().decode()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the certificates {path} cannot be read", path=path) from error

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from cas.errors import BlobNotFoundError, CorruptBlobError, InvalidNameError, StorageError
 from cas.fsops.durable import make_directory, remove_file, write_file
+from cas.fsops.reading import regular_file
 from cas.fsops.translation import translated
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
@@ -134,7 +135,7 @@ class DataCheck:
         path = self._backing.layout.scrub_cursor
         with translated("read", path):
             try:
-                with path.open("rb") as file:
+                with regular_file(path) as file:
                     document = json.loads(file.read(_CURSOR_BYTES))
             except FileNotFoundError:
                 return ""

@@ -18,6 +18,7 @@ from pathlib import Path
 from cas.errors import AlreadyExistsError, CasError, CorruptBlobError, InUseError, StorageError
 from cas.fsops.durable import make_directory, rename_aside
 from cas.fsops.mounts import iter_mounts
+from cas.fsops.reading import regular_file
 from cas.fsops.translation import translated
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor, Platform
@@ -269,7 +270,7 @@ class Rebuild:
         path = self._backing.layout.store_marker(self._backing.namespace)
         with translated("read", path):
             try:
-                with path.open("rb") as file:
+                with regular_file(path) as file:
                     document = json.loads(file.read(_MARKER_BYTES))
             except FileNotFoundError:
                 return None

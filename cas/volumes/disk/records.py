@@ -14,6 +14,7 @@ import msgspec
 
 from cas.errors import CorruptVolumeError, InvalidNameError
 from cas.fsops.durable import make_directory, remove_file, write_file
+from cas.fsops.reading import regular_file
 from cas.model.digest import Digest
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import FORMAT_VERSION, DiskOrigin, DiskRecord
@@ -68,7 +69,7 @@ def read_disk_record(paths: DiskPaths) -> DiskRecord | None:
         CorruptVolumeError: It is too large, malformed, of another volume or of a later format.
     """
     try:
-        with paths.record.open("rb") as file:
+        with regular_file(paths.record) as file:
             raw = file.read(_MAX_BYTES + 1)
         document = msgspec.json.decode(raw[:_MAX_BYTES], type=_Document)
         record = _record(document)

@@ -18,6 +18,7 @@ from cas.errors import (
     LayoutError,
     PcrMismatchError,
     SealedKeyError,
+    StorageError,
     TpmUnavailableError,
     VaultLockedError,
     VaultNotEncryptedError,
@@ -232,6 +233,24 @@ def test_damaged_sealed_key_is_told_and_recovered_from(
     assert "damaged" in (ready.status().problem or "")
     with secret(bytes(32)) as wrong, pytest.raises(KeyMismatchError):
         ready.vaults.recover(VaultName.VAULT, wrong)
+    with secret(key) as right:
+        ready.vaults.recover(VaultName.VAULT, right)
+    ready.vaults.lock()
+    ready.vaults.unlock()
+    assert _note(ready) == b"precious"
+
+
+def test_pipe_in_the_place_of_the_sealed_key_is_told_and_recovered_from(
+    ready: VaultMachine,
+) -> None:
+    """Nobody waits for its other end."""
+    key = ready.escrow()
+    ready.vaults.lock()
+    ready.sealed().unlink()
+    os.mkfifo(ready.sealed())
+    with pytest.raises(StorageError, match="not a regular file"):
+        ready.vaults.unlock()
+    assert "not a regular file" in (ready.status().problem or "")
     with secret(key) as right:
         ready.vaults.recover(VaultName.VAULT, right)
     ready.vaults.lock()
