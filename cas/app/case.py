@@ -230,7 +230,8 @@ class Case:
         if writing:
             layout = settings.layout
             VaultGuard.of(settings).check_writable()
-            require_directories(settings, (layout.vault, layout.case, layout.volumes))
+            clear = (layout.clear_volumes.parent, layout.clear_volumes)
+            require_directories(settings, (layout.vault, layout.case, layout.volumes, *clear))
         else:
             VaultGuard.of(settings).check_open()
         containerd = Containerd.connect(

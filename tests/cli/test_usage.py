@@ -120,6 +120,21 @@ def test_store_without_layout_tells_to_make_one(run_cas: RunCas, tmp_path: Path)
     assert "cas layout init" in result.err
 
 
+@pytest.mark.parametrize("directory", ["vault/case", "vault/volumes", "clear", "clear/volumes"])
+def test_directory_of_the_store_that_is_a_link_is_refused(
+    run_cas: RunCas, tmp_path: Path, directory: str
+) -> None:
+    """What is written there would end up elsewhere."""
+    persist = tmp_path / "persist"
+    assert run_cas("--persist", persist, "layout", "init").status == 0
+    (persist / directory).rename(tmp_path / "elsewhere")
+    (persist / directory).symlink_to(tmp_path / "elsewhere")
+    result = run_cas("--persist", persist, "volume", "prepare", NAME, "--blank", "--size", "1MB")
+
+    assert (result.status, "[layout]" in result.err) == (9, True), result.err
+    assert f"{persist / directory} is not as" in result.err
+
+
 def test_command_without_root_is_denied(tmp_path: Path) -> None:
     """Another user is told that root is needed."""
     # Imported as root, since the interpreter may lie where others cannot read.

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
@@ -15,6 +14,7 @@ from cas.containerd.daemon import Daemon
 from cas.model.digest import Digest
 from cas.model.settings import Settings
 from cas.model.transfer_name import TransferName
+from cas.store.directories import create_directories
 from tests.support.daemon import WAIT_SECONDS
 from tests.support.service import Service, StayingProcess, code_of, held_back
 from tests.support.waiting import wait_for
@@ -40,9 +40,9 @@ def test_service_is_ready_when_it_answers(service: Service) -> None:
 def test_socket_is_for_root_and_its_group_only(own_settings: Settings) -> None:
     """Mode 0660, and the group that the layout names."""
     owners = {**own_settings.owners, "volumemgr": "daemon"}
-    for directory in (own_settings.layout.vault, own_settings.layout.volumes):
-        subprocess.run(["chgrp", "daemon", directory], check=True)
-    with Service(replace(own_settings, owners=owners)) as service:
+    settings = replace(own_settings, owners=owners)
+    create_directories(settings, repair=True)
+    with Service(settings) as service:
         service.start()
         found = own_settings.service_socket.stat()
         assert (found.st_mode & 0o777, found.st_uid, found.st_gid) == (0o660, 0, 1)
