@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from cas.datastores.port import Download, RemoteObject, Validator
 from cas.datastores.settings import SourceSettings
-from cas.errors import ConfigError, SourceChangedError, SourceNotFoundError
+from cas.errors import ConfigError, DeniedError, SourceChangedError, SourceNotFoundError
 from cas.fsops.translation import translated
 from cas.model.limits import CHUNK_BYTES
 
@@ -66,9 +66,12 @@ class FileSource:
     @contextmanager
     def _opened(self, path: str) -> Iterator[int]:
         place = self._place(path)
-        with translated("open", place, source=True):
-            # Without waiting: opening a pipe would.
-            descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        try:
+            with translated("open", place, source=True):
+                # Without waiting: opening a pipe would.
+                descriptor = os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except DeniedError as error:
+            raise _unreadable(place) from error
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 message = f"{str(place)!r} is not a regular file"
@@ -96,6 +99,16 @@ class FileSource:
 def _described(status: os.stat_result) -> RemoteObject:
     state = f"{status.st_ino}:{status.st_mtime_ns}:{status.st_size}"
     return RemoteObject(status.st_size, Validator(_KIND, state))
+
+
+def _unreadable(place: Path) -> DeniedError:
+    return DeniedError(
+        f"user {os.geteuid()} may not read {str(place)!r}; let that user, which is the "
+        "downloader's, read the file and enter the directories above it, and see that no link "
+        "leads out of the datastore",
+        path=place,
+        user=os.geteuid(),
+    )
 
 
 def _changed(place: Path) -> SourceChangedError:

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import pwd
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,11 +14,12 @@ import pytest
 from cas.app import Case
 from cas.datastores.progress_record import read_record
 from cas.downloader.downloader import Downloader
-from cas.errors import AuthenticationError, SignatureError
+from cas.errors import AuthenticationError, DeniedError, SignatureError
 from cas.model.descriptor import Platform
 from cas.model.digest import Digest
 from cas.model.settings import Settings
 from cas.model.transfer_name import TransferName
+from cas.pull.sources import url_settings
 from cas.verifier.verifier import Verifier
 from tests.integration.pull.conftest import NOTHING, left_by
 from tests.support.command import CasProcess, write_configuration
@@ -57,6 +59,27 @@ def test_file_comes_through_both_agents(datastore: Datastore, pull_settings: Set
         verified = verifier.verify(name)
 
     assert verified.read_bytes() == BODY
+
+
+@pytest.mark.parametrize("place", ["unreadable", "link"])
+def test_local_file_out_of_the_downloaders_reach_is_told_with_its_user(
+    place: str, pull_settings: Settings, tmp_path: Path
+) -> None:
+    """It is not root who reads it, so that running as root would not help."""
+    (tmp_path / "stick").mkdir()
+    (tmp_path / "secret").write_bytes(BODY)
+    (tmp_path / "stick" / "link").symlink_to(tmp_path / "secret")
+    (tmp_path / "stick" / "unreadable").touch(0o600)
+    for directory in (tmp_path.parent.parent, tmp_path.parent, tmp_path):
+        directory.chmod(0o755)
+    source, path = url_settings(pull_settings.download, f"file://{tmp_path}/stick/{place}")
+    user = pwd.getpwnam(pull_settings.owners["downloader"]).pw_uid
+
+    with Downloader(pull_settings, source) as downloader, pytest.raises(DeniedError) as caught:
+        downloader.fetch(TransferName(uuid4(), Digest.of(BODY)), path)
+
+    assert f"user {user} may not read" in caught.value.message
+    assert "as root" not in caught.value.message
 
 
 @pytest.mark.parametrize("store", ["https_store", "azure_store", "sftp_store"])

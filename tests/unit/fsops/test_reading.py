@@ -37,10 +37,10 @@ def test_file_is_read_through_a_link(tmp_path: Path) -> None:
 def test_what_is_no_file_is_an_error_at_once(tmp_path: Path, make: Callable[[Path], None]) -> None:
     """A pipe without a writer would be waited for."""
     make(tmp_path / "thing")
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(OSError, match=r"regular|directory"):
         regular_file(tmp_path / "thing")
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 def _groups(directory: Path) -> list[object]:
