@@ -2,7 +2,7 @@
 
 __all__ = ["download_unverified", "verify_downloads"]
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -20,6 +20,7 @@ from cas.pull.room import Room
 from cas.pull.sources import file_uuid, url_settings
 from cas.pull.transfer import RemoteBlob, Watch, told
 from cas.store.directories import require_directories
+from cas.store.guard import VaultGuard
 from cas.store.locking import Locks
 from cas.store.space import Space
 from cas.verifier.verifier import Verifier
@@ -61,7 +62,7 @@ def download_unverified(
         CasError: As :meth:`cas.downloader.downloader.Downloader.fetch`.
     """
     layout = settings.layout
-    require_directories(settings, (layout.downloader,))
+    _require_writable(settings, (layout.downloader,))
     source, path = url_settings(settings.download, url)
     name = TransferName(image or file_uuid(url), digest)
     blob = RemoteBlob(digest, size, path)
@@ -93,10 +94,15 @@ def verify_downloads(settings: Settings, names: Iterable[str]) -> list[Path]:
     """
     layout = settings.layout
     parsed = [TransferName.parse(name) for name in names]
-    require_directories(settings, (layout.verifier, layout.pending, layout.verified))
+    _require_writable(settings, (layout.verifier, layout.pending, layout.verified))
     paths = []
     with Verifier(settings) as verifier:
         for name in parsed:
             with Locks(layout).transfer(name.digest):
                 paths.append(verifier.verify(name))
     return paths
+
+
+def _require_writable(settings: Settings, directories: Collection[Path]) -> None:
+    VaultGuard(settings.layout, require_encryption=settings.require_encryption).check_writable()
+    require_directories(settings, directories)

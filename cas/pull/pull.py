@@ -93,7 +93,7 @@ class Pull:
             InterruptedOperationError: ``cancel`` was set.
         """
         parsed = ImageReference.parse(reference)
-        self._require_directories()
+        self._require_writable()
         return self._image_pull.run(
             ImageRequest(
                 reference=parsed,
@@ -134,7 +134,7 @@ class Pull:
             progress: Told of every step.
         """
         source, path = url_settings(self._settings.download, url, credentials)
-        self._require_directories()
+        self._require_writable()
         return self._file_pull.run(
             FileRequest(
                 source=source,
@@ -163,7 +163,8 @@ class Pull:
         require_allowed(rule, name)
         return rule
 
-    def _require_directories(self) -> None:
+    def _require_writable(self) -> None:
+        self._backing.check_writable()
         layout = self._layout
         directories = (layout.downloader, layout.verifier, layout.pending, layout.verified)
         require_directories(self._settings, directories)

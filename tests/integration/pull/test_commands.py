@@ -9,14 +9,19 @@ import sys
 import termios
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from cas.app import Case
+from cas.errors import VaultNotEncryptedError
 from cas.model.digest import Digest
+from cas.model.progress import NO_PROGRESS
 from cas.model.transfer_name import TransferName
+from cas.pull.by_hand import download_unverified, verify_downloads
+from cas.pull.sources import file_uuid
 from tests.integration.pull.conftest import NOTHING, left_by
 from tests.support.command import Cas, write_configuration
 from tests.support.hostile_registry import HostileRegistry
@@ -157,6 +162,23 @@ def test_steps_by_hand_end_with_a_verified_file(
     assert verified.out == f"{layout.verified / DIGEST.hex}\n", verified
     assert ingested.out == f"{DIGEST}\n", ingested
     assert left_by(case) == NOTHING
+
+
+def test_steps_by_hand_want_the_encryption_that_the_configuration_wants(
+    case: Case, registry: HostileRegistry
+) -> None:
+    """The guard stands in front of them, too; nothing is written."""
+    strict = replace(case.settings, require_encryption=True)
+    url = registry.on("/disks/a.img", resource(DATA))
+    with pytest.raises(VaultNotEncryptedError):
+        download_unverified(strict, url, DIGEST, size=None, image=None, progress=NO_PROGRESS)
+    name = TransferName(file_uuid(url), DIGEST)
+    download = case.settings.layout.download(name)
+    assert not download.exists()
+    download.write_bytes(DATA)
+    with pytest.raises(VaultNotEncryptedError):
+        verify_downloads(strict, [str(name)])
+    assert download.read_bytes() == DATA
 
 
 def test_verify_of_a_wrong_file_removes_it(cas: Cas, case: Case, registry: HostileRegistry) -> None:
