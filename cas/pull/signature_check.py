@@ -18,6 +18,7 @@ from cas.verifier.verifier import Verifier
 
 _SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 _ARTIFACT = "application/vnd.dev.cosign.artifact.sig.v1+json"
+_BUNDLE = "application/vnd.dev.sigstore.bundle"
 _SIGNATURE = "dev.cosignproject.cosign/signature"
 _PAYLOAD_BYTES = 64 * 1024
 _MOST_MANIFESTS = 100
@@ -25,8 +26,8 @@ _MOST_SIGNATURES = 100
 """What comes after that many is not looked at; whoever may publish more can keep an image away."""
 _SIGNATURE_LENGTH = 8 * 1024
 """Characters of base64; an RSA key of 16384 bits needs a third."""
-_UNUSABLE = (IntegrityError, LimitExceededError, SourceNotFoundError)
-"""What whoever published a signature can bring about."""
+_UNUSABLE = (IntegrityError, LimitExceededError, SignatureError, SourceNotFoundError)
+"""What whoever published a signature can bring about, bundles that are not understood too."""
 
 
 def require_allowed(rule: Rule, name: str) -> None:
@@ -150,6 +151,11 @@ class _Search:
         raw = self._read(descriptor, self._limits.document_bytes, document=True)
         document = parse_document(raw, descriptor, self._limits)
         for layer in document.layers if isinstance(document, Manifest) else ():
+            if layer.media_type.startswith(_BUNDLE):
+                raise SignatureError(
+                    "a bundle of sigstore is not understood; sign with a key and "
+                    "--new-bundle-format=false"
+                )
             signature = layer.annotations.get(_SIGNATURE, "")
             if layer.media_type == _SIMPLE_SIGNING and 0 < len(signature) <= _SIGNATURE_LENGTH:
                 yield layer

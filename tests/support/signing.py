@@ -60,10 +60,12 @@ def simple_signing(digest: str, name: str) -> bytes:
     return encode({"critical": critical, "optional": None})
 
 
-def signature_image(payload: bytes, signature: bytes) -> BuiltImage:
+def signature_image(
+    payload: bytes, signature: bytes, media_type: str = SIMPLE_SIGNING
+) -> BuiltImage:
     """The manifest under which cosign keeps a signature, with its blobs."""
     config = json.dumps({"architecture": "", "os": ""}).encode()
-    layer = descriptor(SIMPLE_SIGNING, payload) | {
+    layer = descriptor(media_type, payload) | {
         "annotations": {"dev.cosignproject.cosign/signature": base64.b64encode(signature).decode()}
     }
     manifest = encode(

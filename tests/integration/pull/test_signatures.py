@@ -153,6 +153,27 @@ def test_image_without_an_acceptable_signature_is_refused(
     assert registry.blob_requests(layer.digest for layer in image.layers) == 0
 
 
+def test_bundle_of_sigstore_is_told_as_what_is_not_understood(
+    pull_settings: Settings, registry: HostileRegistry, tmp_path: Path, signer: Signer
+) -> None:
+    """It is what cosign writes from version 3 on, and no reason to pass over other signatures."""
+    image = layered_image()
+    reference = registry.publish(image)
+    kind = "application/vnd.dev.sigstore.bundle.v0.3+json"
+    bundle = signature_image(b"{}", b"", kind)
+    registry.publish(bundle, tag="unused")
+    refer(registry, image, [{**bundle.root, "artifactType": kind}])
+
+    with case_with(pull_settings, tmp_path, COSIGN, signer) as case:
+        with pytest.raises(SignatureError, match="--new-bundle-format=false"):
+            case.pull.image(reference)
+        payload = simple_signing(image.digest, NAME)
+        good = signature_image(payload, signer.sign(payload))
+        registry.publish(good, tag="unused-too")
+        refer(registry, image, [bundle.root, good.root])
+        assert case.pull.image(reference).signed_by == "0.pub"
+
+
 def test_identity_is_compared_in_the_one_form_of_names(
     pull_settings: Settings, registry: HostileRegistry, tmp_path: Path, signer: Signer
 ) -> None:
