@@ -104,5 +104,5 @@ def verify_downloads(settings: Settings, names: Iterable[str]) -> list[Path]:
 
 
 def _require_writable(settings: Settings, directories: Collection[Path]) -> None:
-    VaultGuard(settings.layout, require_encryption=settings.require_encryption).check_writable()
+    VaultGuard.of(settings).check_writable()
     require_directories(settings, directories)
