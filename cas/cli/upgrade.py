@@ -109,28 +109,28 @@ def run(
 @output_options
 @pass_invocation
 def ingest(invocation: Invocation) -> int:
-    """Take verified downloads, and content of an old store beside a newer one, into the store.
+    """Take verified downloads, and what an old store beside a newer one has, into the store.
 
     The service does so at its start. Each file is hashed again, becomes a pinned blob, and goes
-    from where it was; one that fails stays. Needs the store's containerd.
+    from where it was. Images of an old store come in where no image has their name, and the
+    snapshots of containers that wait for them, which "cas upgrade run" converts then. A store of
+    which nothing is left goes. What fails stays. Needs the store's containerd, and a program for a
+    second one.
 
-    JSON: an array of path.
+    JSON: an array of kind (image, snapshot, blob, store), name.
 
     \b
     Example:
-      cas upgrade ingest
+      cas upgrade ingest && cas upgrade run
     """
-    from cas.upgrade.ingestion import ingest_content
+    from cas.daemon.conversion import old_content
 
     with invocation.own_case() as case:
-        outcomes = ingest_content(
-            case.settings.layout,
-            lambda path, digest: case.blobs.ingest(path, digest=digest, move=True),
-        )
+        outcomes = ((each, each.error or each) for each in old_content(case).take_in())
         return print_outcomes(
             invocation,
-            ((path, error or path) for path, error in outcomes),
-            document=lambda path, _: {"path": str(path)},
+            ((f"{each.kind.value} {each.name}", outcome) for each, outcome in outcomes),
+            document=lambda _, merged: {"kind": merged.kind.value, "name": merged.name},
         )
 
 

@@ -5,12 +5,12 @@ plugins that the store needs are required, so that containerd exits instead of r
 them. Nothing listens on TCP.
 """
 
-__all__ = ["render", "ttrpc_socket"]
+__all__ = ["render"]
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
+from cas.containerd.place import Place
 from cas.model.settings import Settings
 
 _REQUIRED = (
@@ -76,11 +76,22 @@ _SEND_BYTES = 64 * 1024 * 1024
 
 _MUTATION_THRESHOLD = 1000
 """Changes after which containerd collects unasked; its own 100 would stop a bulk ingest often."""
+_NO_COLLECTION = """
+  mutation_threshold = 0
+  deletion_threshold = 0
+  startup_delay = "87600h"
+"""
+"""The first collection comes after years; without thresholds no change brings it forward."""
 
 
-def render(settings: Settings) -> str:
-    """Give the configuration file for these settings, as TOML."""
-    layout = settings.layout
+def render(settings: Settings, place: Place | None = None) -> str:
+    """Give the configuration file for these settings, as TOML.
+
+    Args:
+        settings: What it is to be like.
+        place: Where; None means the store's own.
+    """
+    place = place or Place.of_store(settings)
     others = set(_SNAPSHOTTERS) - {settings.snapshotter}
     required = list(_REQUIRED)
     if settings.snapshotter in _SNAPSHOTTERS:
@@ -91,21 +102,21 @@ def render(settings: Settings) -> str:
         disabled = list(_DISABLED)
     return f"""\
 version = 2
-root = {_text(layout.case)}
-state = {_text(layout.containerd_state)}
+root = {_text(place.root)}
+state = {_text(place.state)}
 imports = []
 required_plugins = {_list(required)}
 disabled_plugins = {_list(disabled)}
 
 [grpc]
-  address = {_text(settings.socket)}
+  address = {_text(place.socket)}
   uid = 0
   gid = 0
   max_recv_message_size = {_RECEIVE_BYTES}
   max_send_message_size = {_SEND_BYTES}
 
 [ttrpc]
-  address = {_text(ttrpc_socket(settings))}
+  address = {_text(place.ttrpc)}
   uid = 0
   gid = 0
 
@@ -117,14 +128,11 @@ disabled_plugins = {_list(disabled)}
   # Unpacked files are synced; without effect before 1.7.26.
   sync_fs = true
 
-[plugins."io.containerd.gc.v1.scheduler"]
-  mutation_threshold = {_MUTATION_THRESHOLD}
-"""
+[plugins."io.containerd.gc.v1.scheduler"]{_collection(place)}"""
 
 
-def ttrpc_socket(settings: Settings) -> Path:
-    """The second socket that containerd insists on opening; the store never uses it."""
-    return settings.layout.run / "ttrpc.sock"
+def _collection(place: Place) -> str:
+    return f"\n  mutation_threshold = {_MUTATION_THRESHOLD}\n" if place.collects else _NO_COLLECTION
 
 
 def _text(value: object) -> str:

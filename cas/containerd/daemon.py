@@ -24,7 +24,8 @@ from types import TracebackType
 from typing import IO, Self
 
 from cas.containerd.client import Containerd
-from cas.containerd.config import render, ttrpc_socket
+from cas.containerd.config import render
+from cas.containerd.place import Place
 from cas.containerd.root_directory import find_root_holder, heal_identity, prepare_directories
 from cas.containerd.socket_path import check_socket_path
 from cas.errors import (
@@ -69,7 +70,8 @@ class Daemon:
     """An embedded containerd; use it as a context manager, or stop it.
 
     Args:
-        settings: Where it lives and which binary it is.
+        settings: Which binary it is, and where it lives.
+        place: Where it lives instead of in the store.
         log: Gets every line that containerd logs, from a thread of ours.
         environment: containerd's; None for this process's own.
     """
@@ -78,10 +80,12 @@ class Daemon:
         self,
         settings: Settings,
         *,
+        place: Place | None = None,
         log: Callable[[str], None] = _discard,
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self.settings = settings
+        self._place = place or Place.of_store(settings)
         self._log = log
         self._environment = environment
         self._lines: deque[str] = deque(maxlen=_KEPT_LINES)
@@ -91,7 +95,7 @@ class Daemon:
     @property
     def socket(self) -> Path:
         """Where it listens."""
-        return self.settings.socket
+        return self._place.socket
 
     @property
     def pid(self) -> int | None:
@@ -215,7 +219,7 @@ class Daemon:
         if os.geteuid() != 0:
             raise DeniedError("containerd needs root: it mounts and owns what it unpacks")
         check_socket_path(self.socket)
-        check_socket_path(ttrpc_socket(self.settings))
+        check_socket_path(self._place.ttrpc)
         binary = shutil.which(self.settings.containerd_binary)
         if binary is None:
             raise ContainerdMissingError(
@@ -223,26 +227,26 @@ class Daemon:
                 "1.6 or newer",
                 binary=self.settings.containerd_binary,
             )
-        layout = self.settings.layout
+        place = self._place
         self._refuse_second_daemon(None)
-        prepare_directories(layout, self.socket)
-        heal_identity(layout.case)
+        prepare_directories(place)
+        heal_identity(place.root)
         try:
-            layout.containerd_config.write_text(render(self.settings), encoding="utf-8")
+            place.config.write_text(render(self.settings, place), encoding="utf-8")
         except OSError as error:
             raise StorageError(
-                f"cannot write {layout.containerd_config}: {error}", path=layout.containerd_config
+                f"cannot write {place.config}: {error}", path=place.config
             ) from error
         return binary
 
     def _refuse_second_daemon(self, own_pid: int | None) -> None:
-        case = self.settings.layout.case
-        holder = find_root_holder(case)
+        root = self._place.root
+        holder = find_root_holder(root)
         if holder is not None and holder.pid != own_pid:
             raise InUseError(
-                f"{holder.command} (pid {holder.pid}) runs on {case} already; use it with "
+                f"{holder.command} (pid {holder.pid}) runs on {root} already; use it with "
                 "--address, or stop it first",
-                path=case,
+                path=root,
                 pid=holder.pid,
             )
 
@@ -250,7 +254,7 @@ class Daemon:
         self._lines.clear()
         try:
             self._process = subprocess.Popen(
-                [binary, "--config", str(self.settings.layout.containerd_config)],
+                [binary, "--config", str(self._place.config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -3,6 +3,7 @@
 __all__ = [
     "RootHolder",
     "find_root_holder",
+    "has_database",
     "heal_identity",
     "knows_snapshot",
     "prepare_directories",
@@ -17,8 +18,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
+from cas.containerd.place import Place
 from cas.errors import StorageError
-from cas.model.layout import Layout
 
 _logger = logging.getLogger(__name__)
 
@@ -41,20 +42,20 @@ class RootHolder:
     command: str
 
 
-def prepare_directories(layout: Layout, socket: Path) -> None:
+def prepare_directories(place: Place) -> None:
     """Make what containerd needs and close its root to everybody but root. Idempotent.
 
     Raises:
         StorageError: A directory cannot be made.
     """
     try:
-        layout.case.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for directory in (layout.run, socket.parent):
+        place.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (place.run, place.socket.parent):
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Only this directory's mode protects the blobs: they are readable for everybody.
-        if stat.S_IMODE(layout.case.stat().st_mode) & 0o077:
-            layout.case.chmod(0o700)
-            _logger.warning("containerd root was open to others path=%s", layout.case)
+        if stat.S_IMODE(place.root.stat().st_mode) & 0o077:
+            place.root.chmod(0o700)
+            _logger.warning("containerd root was open to others path=%s", place.root)
     except OSError as error:
         raise StorageError(
             f"cannot make containerd's directories: {error}", path=error.filename
@@ -97,6 +98,11 @@ def find_root_holder(case: Path) -> RootHolder | None:
         ):
             return RootHolder(int(match["pid"]), _command(int(match["pid"])))
     return None
+
+
+def has_database(root: Path) -> bool:
+    """Whether a containerd has ever kept anything under this root."""
+    return (root / _DATABASE).is_file()
 
 
 def knows_snapshot(root: Path, key: str) -> bool:

@@ -1,24 +1,30 @@
 """Runs the upgradeconverter as part of the service's start."""
 
-__all__ = ["convert_old_layout", "ingest_old_content"]
+__all__ = ["convert_old_layout", "ingest_old_content", "old_content"]
 
 import logging
 import threading
 import time
-from pathlib import Path
+from functools import partial
 
 from cas.app import Case, open_upgrade
 from cas.daemon.notification import ServiceManager
+from cas.daemon.old_store import opened_old_store
 from cas.errors import CasError, InterruptedOperationError
 from cas.model.cancellation import Cancellation
-from cas.model.digest import Digest
 from cas.model.settings import Settings
-from cas.upgrade.ingestion import ingest_content
+from cas.upgrade.ingestion import OldContent
 from cas.upgrade.items import Result
+from cas.upgrade.snapshot_merge import Advance
+from cas.upgrade.store_merge import MergedKind, StoreMerge
 from cas.volumes.holds import ALL_VOLUMES, hold
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_SIGNS = 1.0
+
+
+def _ignore(item: str, amount: int) -> None:
+    """Tell nobody."""
 
 
 class _Signs:
@@ -94,19 +100,57 @@ def convert_old_layout(settings: Settings, manager: ServiceManager, stop: thread
             raise error from second
 
 
-def ingest_old_content(case: Case) -> None:
+def old_content(case: Case, *, advance: Advance = _ignore) -> OldContent:
+    """Give what takes old content into an open store.
+
+    Args:
+        case: The store.
+        advance: Told of what is copied.
+    """
+    merge = StoreMerge(
+        case.backing,
+        blobs=case.blobs,
+        images=case.images,
+        unpack=case.unpack,
+        open_old=partial(opened_old_store, case.settings),
+        advance=advance,
+    )
+    return OldContent(case.settings.layout, case.blobs, merge, open_upgrade(case.settings))
+
+
+def ingest_old_content(case: Case, manager: ServiceManager, stop: threading.Event) -> bool:
     """Take old content into the store, as far as that goes; the next start tries the rest.
+
+    Containers whose snapshots came in are converted then.
 
     Args:
         case: The open store.
+        manager: Told about progress, and that this process lives.
+        stop: Ends it.
+
+    Returns:
+        Whether volumes may have been converted, which a recovery adopts.
+
+    Raises:
+        CasError: A conversion failed, and not even that can be noted.
     """
+    cancel = Cancellation()
+    signs = _Signs(manager, stop, cancel)
 
-    def ingest(path: Path, digest: Digest) -> object:
-        return case.blobs.ingest(path, digest=digest, move=True)
+    def advance(item: str, amount: int) -> None:
+        signs.advance("merge", item, amount)
+        cancel.check()
 
+    brought = False
     try:
-        for path, error in ingest_content(case.settings.layout, ingest):
-            if error is None:
-                _log.info("old content ingested path=%s", path)
+        for merged in old_content(case, advance=advance).take_in():
+            signs.advance("merge", merged.name, 0)
+            cancel.check()
+            brought = brought or (merged.error is None and merged.kind is not MergedKind.BLOB)
+    except InterruptedOperationError:
+        return False
     except CasError as error:
         _log.error("old content not ingested error=%s", error)
+    if brought:
+        convert_old_layout(case.settings, manager, stop)
+    return brought

@@ -93,7 +93,8 @@ def _serve_store(
         stack.callback(recovery.close, _RECOVERY_END_SECONDS)
         if not _recovered(recovery, stop):
             return
-        ingest_old_content(case)
+        if ingest_old_content(case, manager, stop):
+            recovery.request()
         stack.enter_context(_metrics_served(case, metrics))
         server.open_store(case)
         probe = stack.enter_context(HealthProbe(settings.service_socket))

@@ -29,6 +29,7 @@ __all__ = [
     "SNAPSHOT_REF",
     "STORE_ID",
     "UNCOMPRESSED",
+    "UNFINISHED",
     "VOLUME",
     "VOLUMES_DIRECTORY",
     "check_free_labels",
@@ -80,6 +81,8 @@ VOLUME = f"{OURS}volume"
 VOLUMES_DIRECTORY = f"{OURS}volumes-directory"
 """Beside :data:`VOLUME`: where the volume is, so that nobody who looks at another persist
 directory through the same containerd takes the snapshot for a leftover."""
+UNFINISHED = f"{OURS}unfinished"
+"""On an active snapshot that is being copied from another store: it is not whole yet."""
 DURABLE = f"{OURS}durable"
 """On a committed snapshot: RFC 3339 time at which its files were synced, before the commit."""
 

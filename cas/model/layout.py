@@ -235,9 +235,9 @@ class Layout:
         return _DEFAULT_RUN if self.persist == DEFAULT_PERSIST else self.persist / "run"
 
     @property
-    def containerd_state(self) -> Path:
-        """containerd's state directory."""
-        return self.run / "state"
+    def old_store_run(self) -> Path:
+        """State and socket of a containerd on an old store, while that is merged."""
+        return self.run / "old-store"
 
     @property
     def containerd_socket(self) -> Path:
@@ -255,11 +255,6 @@ class Layout:
     def service_lock(self) -> Path:
         """Held by the service that works on this directory."""
         return self.run / "serve.lock"
-
-    @property
-    def containerd_config(self) -> Path:
-        """The configuration file that the supervisor writes."""
-        return self.run / "containerd.toml"
 
     @property
     def locks(self) -> Path:

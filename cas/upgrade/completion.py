@@ -31,7 +31,6 @@ _SNAPSHOT_KEY_MODE = 0o644
 _MAX_KEY_BYTES = 4096
 _ROOTFS = "rootfs"
 _ROOTFS_MODE = 0o755
-_CONTAINER_SUFFIX = ".container"
 _STORE_MODE = 0o700
 _VERIFIED_MODE = 0o440
 
@@ -79,7 +78,7 @@ def complete(found: Found, place: Path, target: Path) -> None:
         set_owner_and_mode(place, user=0, group=0, mode=_STORE_MODE)
     elif found.kind is Kind.VERIFIED:
         _verify(place, Digest.parse_foreign(found.path.parent.name), target.parent.lstat())
-    elif found.kind is Kind.CONTAINER or found.path.name.endswith(_CONTAINER_SUFFIX):
+    elif found.is_container:
         remove_temporaries(place)  # of a run that was killed right here
         key = place / _SNAPSHOT_KEY
         if not _is_file(key):

@@ -80,6 +80,24 @@ class Conversion:
             _log.error("conversion failed path=%s error=%s", planned.found.path, error)
             return Outcome(planned, Result.FAILED, error)
 
+    def discard(self, planned: Planned) -> Outcome:
+        """Remove something for good, durably.
+
+        Raises:
+            NoSpaceError: It cannot be noted; nothing is removed then.
+            InUseError: Something is mounted in it.
+            StorageError: A system call failed.
+        """
+        entry = self._intents.intend(replace(planned, target=None))
+        source = planned.found.path
+        aside = OldLayout.removing(source)
+        remove_tree(aside)
+        rename_aside(source, aside)
+        remove_tree(aside)
+        self._intents.done(entry)
+        _log.info("discarded path=%s reason=%s", planned.found.path, planned.reason)
+        return Outcome(planned, Result.DISCARDED)
+
     def _act(self, planned: Planned) -> Outcome:
         match planned.action:
             case Action.RENAME:
@@ -92,7 +110,7 @@ class Conversion:
                 before, after = entry.digest_before, entry.digest_after
                 return Outcome(planned, Result.MOVED, digest_before=before, digest_after=after)
             case Action.DISCARD:
-                return self._discard(planned)
+                return self.discard(planned)
             case Action.LEAVE:
                 return Outcome(planned, Result.LEFT)
 
@@ -206,13 +224,6 @@ class Conversion:
         remove_tree(aside)
         self._intents.done(entry)
         _log.info("converted path=%s target=%s action=copy", source, entry.target)
-
-    def _discard(self, planned: Planned) -> Outcome:
-        entry = self._intents.intend(replace(planned, target=None))
-        remove_tree(planned.found.path)
-        self._intents.done(entry)
-        _log.info("discarded path=%s reason=%s", planned.found.path, planned.reason)
-        return Outcome(planned, Result.DISCARDED)
 
 
 def _target(planned: Planned) -> Path:

@@ -1,84 +1,102 @@
-"""Takes content that older software left into the store, once containerd can be asked.
+"""Takes what older software left into the store, once containerd can be asked.
 
-Verified downloads, and the blobs of an old store beside which a newer one stands: each is hashed
-again, becomes a pinned blob if it is not one already, and then goes from where it was. The newer
-store's metadata is not touched, and the old one's is of no use to it.
+Verified downloads: each is hashed again, becomes a pinned blob if it is not one already, and then
+goes from where it was. Old stores beside which a newer one stands: see
+:mod:`cas.upgrade.store_merge`.
 """
 
-__all__ = ["Ingest", "ingest_content"]
+__all__ = ["OldContent"]
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-from cas.errors import CasError, InterruptedOperationError, InvalidNameError, UnavailableError
+from cas.errors import InUseError, LockTimeoutError
 from cas.fsops.durable import remove_file
-from cas.fsops.translation import translated
+from cas.fsops.locks import lock
 from cas.model.digest import Digest
 from cas.model.layout import Layout
+from cas.store.content.blobs import Blobs
 from cas.upgrade.device import is_vacant
 from cas.upgrade.items import Kind
 from cas.upgrade.journal import Journal, Step
 from cas.upgrade.old_layout import OldLayout
+from cas.upgrade.store_merge import Merged, MergedKind, StoreMerge, attempt
+from cas.upgrade.upgrade import Upgrade
+from cas.volumes.records import iter_records
 
 _log = logging.getLogger(__name__)
-_BLOBS = Path("io.containerd.content.v1.content", "blobs", "sha256")
-
-Ingest = Callable[[Path, Digest], object]
-"""Stores a file under the digest that it must have; may take the file away."""
+_LOCK_SECONDS = 5.0
 
 
-def ingest_content(layout: Layout, ingest: Ingest) -> Iterator[tuple[Path, CasError | None]]:
-    """Ingest what was left; idempotent, and what fails stays where it is.
+class OldContent:
+    """What older software left for the store.
 
     Args:
         layout: Where.
-        ingest: Stores one file, verified and durable when it returns.
-
-    Yields:
-        Each file, with the error if it could not be ingested.
-
-    Raises:
-        UnavailableError: containerd does not answer.
-        InterruptedOperationError: The work was stopped.
-        StorageError: A directory cannot be listed.
+        blobs: Takes files in.
+        merge: Merges stores.
+        upgrade: Knows what is converted, and what waits for its snapshot.
     """
-    for path in (*_verified(layout), *_old_blobs(layout)):
+
+    def __init__(self, layout: Layout, blobs: Blobs, merge: StoreMerge, upgrade: Upgrade) -> None:
+        self._layout = layout
+        self._blobs = blobs
+        self._merge = merge
+        self._upgrade = upgrade
+
+    def take_in(self) -> Iterator[Merged]:
+        """Take everything in; idempotent, and what fails stays where it is.
+
+        Yields:
+            What came in or failed, as it does.
+
+        Raises:
+            UnavailableError: containerd does not answer.
+            InterruptedOperationError: The work was stopped.
+            StorageError: A directory cannot be listed.
+        """
+        for path in self._verified():
+            yield attempt(MergedKind.BLOB, str(path), partial(self._ingest, path))
+        if is_vacant(self._layout.case):
+            return
+        for root in OldLayout(self._layout.persist).stores:
+            if root.is_dir() and not is_vacant(root):
+                yield from self._merge_store(root)
+
+    def _merge_store(self, root: Path) -> Iterator[Merged]:
+        is_used_up = False
         try:
-            ingest(path, Digest(path.name))
-            remove_file(path)
-        except (UnavailableError, InterruptedOperationError):
-            raise
-        except CasError as error:
-            _log.warning("old content not ingested path=%s error=%s", path, error)
-            yield path, error
-        else:
-            yield path, None
+            with lock(self._layout.upgrade_lock, timeout_seconds=_LOCK_SECONDS):
+                for merged in self._merge.merge(root, list(self._wanted())):
+                    is_used_up = merged == Merged(MergedKind.STORE, str(root))
+                    if not is_used_up:
+                        yield merged
+        except (InUseError, LockTimeoutError) as error:
+            _log.warning("old store not merged path=%s error=%s", root, error)
+            yield Merged(MergedKind.STORE, str(root), error)
+            return
+        if is_used_up:
+            remove = partial(self._upgrade.remove_merged, root)
+            yield attempt(MergedKind.STORE, str(root), remove)
 
+    def _wanted(self) -> Iterator[str]:
+        """Give the keys of the snapshots that containers need."""
+        yield from self._upgrade.lacking_snapshots()
+        for record in iter_records(self._layout):
+            if record.converted:
+                yield record.snapshot_key
 
-def _verified(layout: Layout) -> Iterator[Path]:
-    """Give what a conversion has put into the verifier's directory and is still there."""
-    with Journal(layout.upgrade_journal, writing=False) as journal:
-        entries = journal.entries()
-    for entry in entries:
-        path = layout.persist / entry.target
-        if entry.kind == Kind.VERIFIED and entry.step is Step.DONE and path.is_file():
-            yield path
+    def _verified(self) -> Iterator[Path]:
+        """Give what a conversion has put into the verifier's directory and is still there."""
+        with Journal(self._layout.upgrade_journal, writing=False) as journal:
+            entries = journal.entries()
+        for entry in entries:
+            path = self._layout.persist / entry.target
+            if entry.kind == Kind.VERIFIED and entry.step is Step.DONE and path.is_file():
+                yield path
 
-
-def _old_blobs(layout: Layout) -> Iterator[Path]:
-    if is_vacant(layout.case):
-        return
-    for store in OldLayout(layout.persist).stores:
-        directory = store / _BLOBS
-        with translated("list", directory):
-            paths = sorted(directory.iterdir()) if directory.is_dir() else []
-        yield from (path for path in paths if _is_blob(path))
-
-
-def _is_blob(path: Path) -> bool:
-    try:
-        Digest(path.name)
-    except InvalidNameError:
-        return False
-    return path.is_file() and not path.is_symlink()
+    def _ingest(self, path: Path) -> None:
+        self._blobs.ingest(path, digest=Digest(path.name), move=True)
+        remove_file(path)

@@ -1,6 +1,7 @@
 """What is found, what is planned for it, and what became of it; values only."""
 
 __all__ = [
+    "CONTAINER_SUFFIX",
     "Action",
     "FileType",
     "Found",
@@ -18,6 +19,9 @@ from pathlib import Path
 
 from cas.errors import CasError
 from cas.model.volume_name import VolumeName
+
+CONTAINER_SUFFIX = ".container"
+"""After the names of container volumes of EVE's own releases."""
 
 
 class Kind(StrEnum):
@@ -61,6 +65,8 @@ class Reason(StrEnum):
     UNFINISHED_DOWNLOAD = "unfinished-download"
     COPIED_BEFORE = "copied-before"
     ASKED_FOR = "asked-for"
+    MERGED = "merged"
+    """A newer store has everything that it had."""
     SUFFIXED = "suffixed"
     NO_VOLUME_NAME = "no-volume-name"
     WRONG_TYPE = "wrong-type"
@@ -77,7 +83,7 @@ class Reason(StrEnum):
     RECREATED = "recreated"
     """It was converted before, and the old software has made it again."""
     STORE_NOT_CONVERTED = "store-not-converted"
-    """Its snapshot is in a store that stays where it is."""
+    """Its snapshot is in a store that is not converted, or not merged yet."""
     STORE_EXISTS = "store-exists"
     """There is a newer store, whose metadata is never replaced."""
     NOT_ONE_FILE = "not-one-file"
@@ -117,6 +123,11 @@ class Found:
     type: FileType
     identity: Identity
     size: int
+
+    @property
+    def is_container(self) -> bool:
+        """Whether it is, or should be, a container's directory, whose data is in a store."""
+        return self.kind is Kind.CONTAINER or self.path.name.endswith(CONTAINER_SUFFIX)
 
 
 @dataclass(frozen=True, slots=True)

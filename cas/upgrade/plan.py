@@ -19,6 +19,7 @@ from cas.upgrade.old_name import OldName, OldNameError, parse_old_container, par
 from cas.upgrade.world import World
 
 _WANTED = {Kind.DISK: FileType.FILE, Kind.CONTAINER: FileType.DIRECTORY}
+_MERGED = "the service or `cas upgrade ingest` merges this one into it"
 _PARSERS = {Kind.DISK: parse_old_disk, Kind.CONTAINER: parse_old_container}
 
 
@@ -83,7 +84,7 @@ class Planner:
         first = self._targets.setdefault(target, found.path)
         if first != found.path:
             self._store_stays = True
-            text = f"the newer store {str(first)!r} becomes {str(target)!r}"
+            text = f"the newer store {str(first)!r} becomes {str(target)!r}; {_MERGED}"
             return Planned(found, Action.LEAVE, Reason.STORE_EXISTS, text, target)
         inode = self._world.inode(target)
         if inode is not None and self._world.copied(found.path, target) == (found.identity, inode):
@@ -95,7 +96,7 @@ class Planner:
             return self._transfer(Planned(found, Action.RENAME, Reason.OLD_STORE, text, target))
         self._store_stays = True
         if not self._options.remove_recreated or not self._world.converted(target):
-            text = f"{str(target)!r} is a store already, and its metadata is never replaced"
+            text = f"{str(target)!r} is a store already; {_MERGED}"
             return Planned(found, Action.LEAVE, Reason.STORE_EXISTS, text, target)
         text = "the store was converted before, and the removal of the old one was asked for"
         return Planned(found, Action.DISCARD, Reason.ASKED_FOR, text, target)
@@ -129,6 +130,9 @@ class Planner:
             volume = VolumeName.parse(stem)
         except InvalidNameError as error:
             return _left(found, Reason.NO_VOLUME_NAME, error.message)
+        if found.is_container and found.type is not FileType.DIRECTORY:
+            text = "it is no directory, which a container has to be"
+            return replace(_left(found, Reason.WRONG_TYPE, text), volume=volume)
         if not self._options.adopt_suffixed:
             text = "it has its format after its name, as EVE's own releases write it"
             return replace(_left(found, Reason.SUFFIXED, text), volume=volume)
@@ -151,8 +155,8 @@ class Planner:
         if suffixed not in (None, found.path):
             text = f"{str(suffixed)!r} is this volume, as EVE's own releases name it"
             return Planned(found, Action.LEAVE, Reason.FOREIGN_TARGET, text, target, volume)
-        if found.kind is Kind.CONTAINER and self._lacks_snapshot(found):
-            text = "its snapshot is in an old store, which stays where it is"
+        if found.is_container and self._lacks_snapshot(found):
+            text = "its snapshot is in an old store; service or `cas upgrade ingest` merges that"
             return Planned(found, Action.LEAVE, Reason.STORE_NOT_CONVERTED, text, target, volume)
         return self._transfer(Planned(found, Action.RENAME, Reason.MATCHED, why, target, volume))
 

@@ -111,8 +111,8 @@ class Run:
 
     def _without_store(self, planned: Planned) -> Planned:
         """Leave a container where it is if the store with its snapshot could not be converted."""
-        is_container = planned.found.kind is Kind.CONTAINER
-        if not self._store_stays or not is_container or planned.action is Action.FINISH:
+        waits = self._store_stays and planned.found.is_container
+        if not waits or planned.action is Action.FINISH:
             return planned
         text = "its snapshot is in an old store, which could not be converted"
         return replace(

@@ -34,8 +34,7 @@ def settle(persist: Path, journal: Journal, device: Device, clock: Callable[[], 
         source = device.inode(persist / entry.source)
         target = device.inode(persist / entry.target) if entry.target else None
         if source is None:  # the last thing that is done to it is that it goes
-            if entry.target:
-                remove_tree(OldLayout.removing(persist / entry.source))
+            remove_tree(OldLayout.removing(persist / entry.source))
             step = Step.DONE
         elif entry.target and target is None:
             step = Step.UNDONE

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from pathlib import Path
 
 from cas.errors import CheckpointError, LayoutError, NotFoundError, VaultLockedError
 from cas.fsops.durable import make_directory
@@ -21,8 +22,11 @@ from cas.model.settings import Settings
 from cas.store.directories import create_directories
 from cas.store.guard import VaultGuard
 from cas.upgrade.checkpoint_files import ReadCheckpoint, read_checkpoint
+from cas.upgrade.completion import snapshot_key
+from cas.upgrade.conversion import Conversion
 from cas.upgrade.device import Device
-from cas.upgrade.items import Outcome, Planned
+from cas.upgrade.intents import Intents
+from cas.upgrade.items import Action, Outcome, Planned, Reason
 from cas.upgrade.journal import Entry, Journal, Step
 from cas.upgrade.latch import read_latch
 from cas.upgrade.matching import VolumeMatching, latch_keys
@@ -151,6 +155,45 @@ class Upgrade:
         if next(scan(self._layout), None) is not None:
             return True
         return next(iter_held(self._layout), None) is not None
+
+    def lacking_snapshots(self) -> Iterator[str]:
+        """Give the snapshots that containers wait for, which a merge of stores brings.
+
+        Raises:
+            VaultLockedError: The vault is locked.
+            StorageError: A system call failed.
+        """
+        for planned in self.plan(PlanOptions(adopt_suffixed=True)):
+            if planned.reason is Reason.STORE_NOT_CONVERTED:
+                yield snapshot_key(planned.found.path)
+
+    def remove_merged(self, root: Path) -> None:
+        """Remove an old store of which everything is in the newer one, and note it. Idempotent.
+
+        Args:
+            root: One of the old stores.
+
+        Raises:
+            LockTimeoutError: A run is under way.
+            NoSpaceError: It cannot be noted; nothing is removed then.
+            InUseError: Something is mounted in it.
+            StorageError: A system call failed.
+        """
+        self._guard.check_writable()
+        with (
+            lock(self._layout.upgrade_lock, timeout_seconds=_LOCK_SECONDS),
+            Journal(self._layout.upgrade_journal, writing=True) as journal,
+        ):
+            conversion = Conversion(
+                Intents(Device(self._settings.persist, journal), journal, self._clock),
+                min_free_bytes=self._settings.limits.min_free_bytes,
+                progress=NO_PROGRESS,
+                cancel=Cancellation(),
+            )
+            for found in scan(self._layout):
+                if found.path == root:
+                    text = "everything in it is in the newer store"
+                    conversion.discard(Planned(found, Action.DISCARD, Reason.MERGED, text))
 
     def release(self, names: Sequence[str]) -> list[Released]:
         """Let held volumes be made anew, and tell of all that were held.

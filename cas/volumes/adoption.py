@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from cas.errors import CasError, InvalidNameError
 from cas.model.digest import ChainID
-from cas.model.labels import VOLUME
+from cas.model.labels import UNFINISHED, VOLUME
 from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
@@ -79,8 +79,8 @@ def _adopt(backing: Backing, name: VolumeName) -> bool:
     directory = backing.layout.volume(name)
     record = read_record(directory, name)
     info = backing.snapshots.stat(record.snapshot_key)
-    if info.labels.get(VOLUME):
-        return False  # done before, or another volume's
+    if info.labels.get(VOLUME) or info.labels.get(UNFINISHED):
+        return False  # done before, or another volume's; or a copy that a kill interrupted
     with suppress(InvalidNameError):
         record = replace(record, chain_id=ChainID.parse(info.parent))
     # The labels last: with them it counts as done.

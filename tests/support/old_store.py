@@ -3,6 +3,7 @@
 __all__ = ["OldContainer", "make_old_store"]
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +31,26 @@ class OldContainer:
 
 
 def make_old_store(
-    device: OldDevice, store: Path, binary: str, *, seed: str = "", app: str = "boxed"
+    device: OldDevice,
+    store: Path,
+    binary: str,
+    *,
+    seed: str = "",
+    app: str = "boxed",
+    others: Sequence[BuiltImage] = (),
+    image_stays: bool = True,
 ) -> OldContainer:
-    """Let a containerd make a store, stop it, and put the store where older software had it."""
+    """Let a containerd make a store, stop it, and put the store where older software had it.
+
+    Args:
+        device: Gets the container's directory and its app.
+        store: Where the store was.
+        binary: containerd.
+        seed: Tells the image's content from that of others.
+        app: The app's name.
+        others: More images.
+        image_stays: Or only what was unpacked of it.
+    """
     image = layered_image(2, name="example.com/old:1", seed=seed)
     added = device.add(OldApp(app))
     device.response.config.apps[-1].drives[0].image.sha256 = image.digest.removeprefix("sha256:")
@@ -49,6 +67,10 @@ def make_old_store(
             mount(mounts, root)
             (root / "written").write_text("by the app")
             unmount(root)
+            for other in others:
+                add_image(opened, other)
+            if not image_stays:
+                containerd.images.delete(image.name, sync=True)
         old.stop()
         store.parent.mkdir(parents=True, exist_ok=True)
         shutil.copytree(old.settings.layout.case, store, symlinks=True)

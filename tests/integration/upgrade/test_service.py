@@ -1,13 +1,16 @@
 """The service converts what older software left, before its containerd makes a new store."""
 
 import hashlib
+from dataclasses import replace
 
 import pytest
 
+from cas.app import Case
 from cas.model.volume_name import VolumeName
 from cas.rpc.client import Client
 from cas.store.directories import create_directories
 from cas.volumes.holds import iter_held
+from tests.support.daemon import private_daemon
 from tests.support.old_device import OldApp, OldDevice
 from tests.support.old_store import make_old_store
 from tests.support.service import Service
@@ -38,6 +41,25 @@ def test_service_at_its_start_converts_and_serves_old_volumes(
             client.volumes.deactivate(name)
         assert list(apart.settings.layout.verified.iterdir()) == []
         assert any("converting old volumes" in line for line in service.notify.listen())
+
+
+def test_service_beside_an_old_store_merges_it_and_serves_its_containers(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """A downgraded device that comes back has both stores, and loses neither's volumes."""
+    settings = together.settings
+    with private_daemon(replace(settings, containerd_binary=containerd_binary)):
+        Case.open(settings).close()
+    container = make_old_store(together, together.persist / "containerd", containerd_binary)
+    together.write_checkpoint()
+    with Service(settings) as service:
+        service.start()
+        with Client.connect(settings.service_socket) as client:
+            root = client.volumes.activate(VolumeName.parse(together.new(container.app).name))
+            assert (root.rootfs / "written").read_text() == "by the app"
+            client.volumes.deactivate(root.name)
+            assert container.image.name in {image.name for image in client.images.iter_images()}
+    assert not (together.persist / "containerd").exists()
 
 
 def _download(device: OldDevice, content: bytes) -> None:

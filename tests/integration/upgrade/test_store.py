@@ -13,19 +13,22 @@ from pathlib import Path
 import pytest
 
 from cas.app import Case, open_upgrade
-from cas.errors import ConflictError, InterruptedOperationError, VolumeHeldError
+from cas.daemon.conversion import old_content
+from cas.errors import CasError, ConflictError, InterruptedOperationError, VolumeHeldError
 from cas.model.cancellation import Cancellation
-from cas.model.digest import Digest
+from cas.model.labels import GC_ROOT, UNFINISHED, VOLUME
 from cas.model.volume_name import VolumeName
 from cas.store.locking import Locks
-from cas.upgrade.ingestion import ingest_content
 from cas.upgrade.old_store import require_store_converted
+from cas.upgrade.store_merge import MergedKind
 from cas.volumes.holds import iter_held
 from cas.volumes.records import read_record
 from cas.volumes.volumes import VolumeState
 from tests.support.daemon import private_daemon
+from tests.support.images import layered_image
 from tests.support.old_device import OldApp, OldDevice
 from tests.support.old_store import OldContainer, make_old_store
+from tests.support.volumes import add_image, open_store
 
 pytestmark = pytest.mark.slow
 
@@ -42,11 +45,18 @@ def _name(device: OldDevice, container: OldContainer) -> VolumeName:
     return VolumeName.parse(device.new(container.app).name)
 
 
-def _ingest(case: Case) -> list[str]:
-    def ingest(path: Path, digest: Digest) -> object:
-        return case.blobs.ingest(path, digest=digest, move=True)
+def _take_in(case: Case) -> dict[str, CasError | None]:
+    """Take old content in; gives what came in or failed, files by their names."""
+    return {
+        merged.name.rpartition("/")[2] if merged.kind is MergedKind.BLOB else merged.name: (
+            merged.error
+        )
+        for merged in old_content(case).take_in()
+    }
 
-    return [path.name for path, error in ingest_content(case.settings.layout, ingest) if not error]
+
+def _ingest(case: Case) -> set[str]:
+    return {name for name, error in _take_in(case).items() if error is None}
 
 
 @pytest.mark.parametrize("place", ["containerd", "vault/containerd"])
@@ -83,32 +93,90 @@ def test_old_store_after_a_run_serves_its_images_and_containers(
     assert device.run() == []
 
 
-def test_old_store_beside_a_newer_one_gives_its_content_and_nothing_else(
-    together: OldDevice, containerd_binary: str
+@pytest.mark.parametrize("image_stays", [True, False], ids=["unpacked", "copied"])
+def test_old_store_beside_a_newer_one_is_merged_into_it(
+    together: OldDevice, containerd_binary: str, image_stays: bool
 ) -> None:
-    """The newer metadata stays; blobs are merged by content; what only the old one has is held."""
-    layout = together.settings.layout
+    """Images come in by name, blobs by content, containers with their data; the newer wins."""
+    newer, older = (layered_image(1, name="example.com/same:1", seed=seed) for seed in "no")
     with _opened(together, containerd_binary) as case:
         kept = case.blobs.ingest_stream(io.BytesIO(b"newer"))
-    container = make_old_store(together, together.persist / "containerd", containerd_binary)
+        add_image(open_store(case.containerd, case.settings), newer)
+    store = together.persist / "containerd"
+    container = make_old_store(
+        together, store, containerd_binary, others=[older], image_stays=image_stays
+    )
     together.write_checkpoint()
     reasons = {each.planned.found.kind.value: each.planned.reason.value for each in together.run()}
     assert reasons == {"store": "store-exists", "container": "store-not-converted"}
+    name = _name(together, container)
+    with _opened(together, containerd_binary) as case:
+        with pytest.raises(VolumeHeldError, match="old store"):
+            case.volumes.prepare(name, "any")
+        taken = _take_in(case)
+        assert set(taken.values()) == {None}
+        assert {str(store), container.key} <= set(taken)
+        assert not store.exists()
+        assert {each.result.value for each in together.run()} == {"moved"}
+        case.recover()
+        images = {image.name: str(image.target.digest) for image in case.images.iter_images()}
+        expected = {newer.name: str(newer.digest)}
+        if image_stays:
+            expected[container.image.name] = str(container.image.digest)
+        assert images == expected
+        blobs = {str(info.digest) for info in case.blobs.iter_blobs()}
+        assert blobs >= {*older.blobs, *newer.blobs, str(kept.digest)}
+        root = case.volumes.activate(name).rootfs
+        assert (root / "written").read_text() == "by the app"
+        assert (root / "top").read_text() == "1\n"
+        case.volumes.deactivate(name)
+        assert case.check_store(read_data=True).findings == ()
+        assert _take_in(case) == {}
+        assert case.volumes.remove(name)
+        if image_stays:
+            assert case.images.remove(container.image.name)
+        case.collect_garbage()
+        left = {str(info.digest) for info in case.blobs.iter_blobs()}
+        assert left.isdisjoint(set(container.image.blobs) - set(older.blobs))
+        assert not any(
+            "cas-extract" in info.name for info in case.backing.snapshots.iter_snapshots()
+        )
+    assert list(iter_held(together.settings.layout)) == []
+    assert together.run() == []
+
+
+def test_old_store_with_a_damaged_blob_gives_the_rest(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """The image does not come in, what is whole of it does, and the container all the same."""
+    with _opened(together, containerd_binary):
+        pass
+    store = together.persist / "containerd"
+    container = make_old_store(together, store, containerd_binary)
+    together.write_checkpoint()
+    together.run()
     blobs = set(container.image.blobs)
-    damaged = min(blobs).removeprefix("sha256:")
-    directory = together.persist / "containerd/io.containerd.content.v1.content/blobs/sha256"
+    damaged = container.image.layers[0].digest.removeprefix("sha256:")
+    directory = store / "io.containerd.content.v1.content/blobs/sha256"
     (directory / damaged).chmod(0o644)
     (directory / damaged).write_bytes(b"damaged")
     with _opened(together, containerd_binary) as case:
-        with pytest.raises(VolumeHeldError, match="old store"):
-            case.volumes.prepare(_name(together, container), "any")
-        assert {f"sha256:{name}" for name in _ingest(case)} == blobs - {f"sha256:{damaged}"}
-        assert _ingest(case) == []
+        taken = _take_in(case)
+        failed = {name: error.reference for name, error in taken.items() if error is not None}
+        assert failed == {
+            container.image.name: "size-mismatch",
+            damaged: "digest-mismatch",
+        }
+        assert taken[container.key] is None
         found = {str(info.digest) for info in case.blobs.iter_blobs()}
-        assert found >= (blobs - {f"sha256:{damaged}"}) | {str(kept.digest)}
+        assert found >= blobs - {f"sha256:{damaged}"}
         assert f"sha256:{damaged}" not in found
+        together.run()
+        case.recover()
+        root = case.volumes.activate(_name(together, container)).rootfs
+        assert (root / "written").read_text() == "by the app"
+        case.volumes.deactivate(_name(together, container))
     assert [path.name for path in directory.iterdir()] == [damaged]
-    assert layout.held_volumes.is_dir()
 
 
 def test_containerd_beside_an_old_store_is_not_started(
@@ -168,8 +236,71 @@ def test_old_stores_of_two_ages_become_one(together: OldDevice, containerd_binar
         case.volumes.deactivate(_name(together, newer))
         with pytest.raises(VolumeHeldError, match="old store"):
             case.volumes.prepare(_name(together, older), "any")
-        _ingest(case)
-        assert set(older.image.blobs) <= {str(info.digest) for info in case.blobs.iter_blobs()}
+        assert older.key in _ingest(case)
+        assert {each.result.value for each in together.run()} == {"moved"}
+        root = case.volumes.activate(_name(together, older)).rootfs
+        assert (root / "written").read_text() == "by the app"
+        case.volumes.deactivate(_name(together, older))
+    assert not (together.persist / "containerd").exists()
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "reference"),
+    [
+        ("in use", "in-use"),
+        ("damaged", "containerd-unavailable"),
+        ("absent", "store-metadata-lost"),
+        ("emptied", None),
+    ],
+)
+def test_old_store_that_cannot_be_opened_stays(
+    together: OldDevice, containerd_binary: str, obstacle: str, reference: str | None
+) -> None:
+    """Nothing of one that is in use is touched; of one without its database the blobs come in."""
+    store = together.persist / "containerd"
+    with _opened(together, containerd_binary):
+        pass
+    container = make_old_store(together, store, containerd_binary)
+    together.write_checkpoint()
+    together.run()
+    database = store / "io.containerd.metadata.v1.bolt/meta.db"
+    with _opened(together, containerd_binary) as case, database.open("rb") as held:
+        if obstacle == "in use":
+            fcntl.flock(held, fcntl.LOCK_EX)
+        elif obstacle == "absent":
+            database.unlink()
+        else:
+            database.write_bytes(b"damaged" * 10_000 if obstacle == "damaged" else b"")
+        taken = _take_in(case)
+        failed = {name: error.reference for name, error in taken.items() if error is not None}
+        assert failed == ({} if reference is None else {str(store): reference})
+        came = {f"sha256:{name}" for name, error in taken.items() if error is None}
+        assert came == (set() if obstacle == "in use" else set(container.image.blobs))
+        assert [name for name, _ in iter_held(together.settings.layout)] == [
+            str(_name(together, container))
+        ]
+    assert list(store.glob("io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs/written"))
+
+
+def test_snapshot_that_was_copied_in_part_is_nobodys_and_copied_again(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """What a killed merge leaves is neither adopted nor believed, whoever has met it meanwhile."""
+    with _opened(together, containerd_binary):
+        pass
+    container = make_old_store(together, together.persist / "containerd", containerd_binary)
+    together.write_checkpoint()
+    with _opened(together, containerd_binary) as case:
+        labels = {UNFINISHED: "now", GC_ROOT: "now"}
+        case.backing.snapshots.prepare(container.key, "", None, labels)
+        assert {each.result.value for each in together.run()} == {"left", "moved"}
+        case.recover()
+        assert VOLUME not in case.backing.snapshots.stat(container.key).labels
+        assert container.key in _ingest(case)
+        case.recover()
+        root = case.volumes.activate(_name(together, container)).rootfs
+        assert (root / "written").read_text() == "by the app"
+        case.volumes.deactivate(_name(together, container))
 
 
 def test_container_whose_store_went_before_a_kill_follows_it(

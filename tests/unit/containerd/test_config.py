@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cas.containerd.config import render
+from cas.containerd.place import Place
 from cas.containerd.socket_path import MAX_SOCKET_BYTES, check_socket_path
 from cas.errors import SocketPathError
 from cas.model.settings import Settings
@@ -55,6 +56,23 @@ def test_render_other_snapshotter_is_required_instead_of_overlayfs() -> None:
     assert "io.containerd.snapshotter.v1.native" in config["required_plugins"]
     assert "io.containerd.snapshotter.v1.native" not in config["disabled_plugins"]
     assert "io.containerd.snapshotter.v1.overlayfs" in config["disabled_plugins"]
+
+
+def test_render_for_an_old_store_collects_nothing_and_shares_no_path() -> None:
+    """What nobody refers to may be all that is left of somebody's data."""
+    settings = Settings(persist=Path("/p"))
+    own, old = (
+        tomllib.loads(render(settings, place))
+        for place in (None, Place.of_old_store(settings, Path("/p/containerd")))
+    )
+    collector = old["plugins"]["io.containerd.gc.v1.scheduler"]
+    assert (collector["mutation_threshold"], collector["deletion_threshold"]) == (0, 0)
+    assert collector["startup_delay"] == "87600h"
+    assert old["root"] == "/p/containerd"
+    paths = {each["state"] for each in (own, old)} | {
+        each[part]["address"] for each in (own, old) for part in ("grpc", "ttrpc")
+    }
+    assert len(paths) == 6
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0/"), min_size=1))

@@ -5,6 +5,7 @@ import os
 import uuid
 from pathlib import Path
 
+from cas.containerd.place import Place
 from cas.containerd.root_directory import find_root_holder, heal_identity, prepare_directories
 from cas.model.layout import Layout
 
@@ -26,7 +27,7 @@ def test_prepare_directories_makes_private_ones_and_again_changes_nothing(tmp_pa
     """Root, run and socket directories are for root alone."""
     layout = Layout(tmp_path)
     for _ in range(2):
-        prepare_directories(layout, tmp_path / "s" / "containerd.sock")
+        prepare_directories(Place(layout.case, layout.run, tmp_path / "s" / "containerd.sock"))
         assert [_mode(path) for path in (layout.case, layout.run, tmp_path / "s")] == [0o700] * 3
 
 
@@ -36,7 +37,7 @@ def test_prepare_directories_open_root_is_closed(tmp_path: Path) -> None:
     layout.case.mkdir(parents=True)
     layout.case.chmod(0o711)
 
-    prepare_directories(layout, layout.containerd_socket)
+    prepare_directories(Place(layout.case, layout.run, layout.containerd_socket))
 
     assert _mode(layout.case) == 0o700
 

@@ -1,0 +1,54 @@
+"""Gives the images of an old store their names in the store that stands beside it."""
+
+__all__ = ["lacks_image", "merge_image"]
+
+from cas.errors import ImageNotFoundError
+from cas.model.descriptor import Platform
+from cas.model.records import ImageRecord
+from cas.store.backing import Backing
+from cas.store.image.document_walk import ImageGraph
+from cas.store.image.images import BlobToLoad, Images
+from cas.upgrade.old_contents import OldContents
+
+
+def lacks_image(backing: Backing, name: str) -> bool:
+    """Whether the store has no image of exactly this name."""
+    try:
+        backing.images.get(name)
+    except ImageNotFoundError:
+        return True
+    return False
+
+
+def merge_image(
+    record: ImageRecord, contents: OldContents, backing: Backing, images: Images, platform: Platform
+) -> None:
+    """Take an image into the store, its blobs verified; the old store loses them then. Idempotent.
+
+    After failure there is no such name, and what was taken in is kept for the next attempt.
+
+    Args:
+        record: Of the old store; the store has no image of that name.
+        contents: Where its blobs are.
+        backing: The store.
+        images: Its images.
+        platform: The platform that must not be there in part only.
+
+    Raises:
+        ContentMissingError: A blob of it is in neither store.
+        MalformedDocumentError: A document is not valid.
+        DigestMismatchError: A blob has other content than its name says.
+        NoSpaceError: There is too little room.
+    """
+    planned = ImageGraph(contents, backing.limits, platform).plan(record.target)
+    blobs = [
+        BlobToLoad(
+            blob.descriptor.digest,
+            contents.path(blob.descriptor.digest),
+            size=blob.descriptor.size,
+            media_type=blob.descriptor.media_type,
+            move=True,
+        )
+        for blob in planned
+    ]
+    images.load(record.name, record.target, blobs)

@@ -1,0 +1,190 @@
+"""Merges an old store into the one that stands beside it, once containerd can be asked.
+
+A second containerd, on the old root and for as long as this lasts, tells what is in it: nothing of
+its files is parsed here. The newer store's metadata is never replaced: an image comes in where no
+image has its name, a snapshot where a converted container needs it, and every blob by its digest.
+What was merged is told from what was not by looking at both; an old store in which nothing is left
+that the newer one lacks is removed.
+"""
+
+__all__ = ["Merged", "MergedKind", "OpenOldStore", "StoreMerge", "attempt"]
+
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+
+from cas.containerd.client import Containerd
+from cas.errors import CasError, InterruptedOperationError, InUseError, UnavailableError
+from cas.fsops.durable import remove_file
+from cas.model.digest import Digest
+from cas.model.labels import PIN_REASON, PINNED_BY_MOVE
+from cas.model.records import SnapshotKind
+from cas.store.backing import Backing
+from cas.store.content.blobs import Blobs
+from cas.store.image.images import Images
+from cas.store.layers.unpack import Unpack
+from cas.upgrade.image_merge import lacks_image, merge_image
+from cas.upgrade.old_contents import OldContents
+from cas.upgrade.snapshot_merge import Advance, SnapshotMerge
+
+_log = logging.getLogger(__name__)
+
+OpenOldStore = Callable[[Path], AbstractContextManager[Containerd]]
+"""Runs a containerd on an old root as long as the context lasts."""
+
+
+class MergedKind(StrEnum):
+    """What came into the store."""
+
+    IMAGE = "image"
+    SNAPSHOT = "snapshot"
+    BLOB = "blob"
+    STORE = "store"
+    """Nothing of it is left that the store lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What came into the store, or why it did not.
+
+    Args:
+        kind: What it is.
+        name: An image's name, a snapshot's key, or the path of a blob or of a store.
+        error: Why it failed; it is where it was then.
+    """
+
+    kind: MergedKind
+    name: str
+    error: CasError | None = None
+
+
+class StoreMerge:
+    """Merges old stores into one store.
+
+    Args:
+        backing: The store.
+        blobs: Takes blobs in.
+        images: Its images.
+        unpack: Unpacks them.
+        open_old: Opens an old store.
+        advance: Told of progress.
+    """
+
+    def __init__(
+        self,
+        backing: Backing,
+        *,
+        blobs: Blobs,
+        images: Images,
+        unpack: Unpack,
+        open_old: OpenOldStore,
+        advance: Advance,
+    ) -> None:
+        self._backing = backing
+        self._blobs = blobs
+        self._images = images
+        self._unpack = unpack
+        self._open_old = open_old
+        self._advance = advance
+
+    def merge(self, root: Path, wanted: Iterable[str]) -> Iterator[Merged]:
+        """Merge one store; idempotent, and what fails does not keep the rest.
+
+        Args:
+            root: The old store, on which no containerd runs.
+            wanted: Keys of the snapshots that converted containers need.
+
+        Yields:
+            What came in or failed, as it does. The store last, if nothing is left of it; or first
+            with an error, if it cannot be opened, and then only its blobs come in.
+
+        Raises:
+            InUseError: A containerd runs on the old store.
+            UnavailableError: The store's containerd does not answer.
+            InterruptedOperationError: The work was stopped.
+        """
+        contents = OldContents(root, self._backing)
+        with ExitStack() as stack:
+            try:
+                old = stack.enter_context(self._open_old(root))
+            except (InUseError, InterruptedOperationError):
+                raise
+            except CasError as error:
+                _log.warning("old store cannot be opened path=%s error=%s", root, error)
+                yield Merged(MergedKind.STORE, str(root), error)
+                yield from self._merge_blobs(contents)
+                return
+            snapshots = SnapshotMerge(old, self._backing, self._images, self._unpack, self._advance)
+            yield from self._merge_images(old, contents)
+            for key in wanted:
+                if snapshots.lacks(key) and snapshots.offers(key):
+                    yield attempt(MergedKind.SNAPSHOT, key, partial(snapshots.bring, key))
+            yield from self._merge_blobs(contents)
+            rest = self._rest(old, contents, snapshots)
+        if rest:
+            _log.warning("old store stays path=%s reason=%r", root, rest)
+        else:
+            yield Merged(MergedKind.STORE, str(root))
+
+    def _merge_images(self, old: Containerd, contents: OldContents) -> Iterator[Merged]:
+        for record in old.images.iter_images():
+            if lacks_image(self._backing, record.name):
+                merge = partial(
+                    merge_image,
+                    record,
+                    contents,
+                    self._backing,
+                    self._images,
+                    self._images.platform,
+                )
+                yield attempt(MergedKind.IMAGE, record.name, merge)
+
+    def _merge_blobs(self, contents: OldContents) -> Iterator[Merged]:
+        for path in contents.files():
+            yield attempt(MergedKind.BLOB, str(path), partial(self._take_in, path))
+
+    def _take_in(self, path: Path) -> None:
+        # An image that comes in later keeps it then.
+        labels = {PIN_REASON: PINNED_BY_MOVE}
+        self._blobs.ingest(path, digest=Digest(path.name), labels=labels, move=True)
+        remove_file(path)
+
+    def _rest(self, old: Containerd, contents: OldContents, snapshots: SnapshotMerge) -> str:
+        """Tell what the old store has that the store lacks; empty for nothing."""
+        namespaces = set(old.namespaces.iter_namespaces()) - {self._backing.namespace}
+        if namespaces:
+            return f"it has other namespaces: {', '.join(sorted(namespaces))}"
+        for record in old.images.iter_images():
+            if lacks_image(self._backing, record.name):
+                return f"image {record.name!r} did not come in"
+        known = list(old.snapshots.iter_snapshots())
+        for info in known:
+            if info.kind is not SnapshotKind.COMMITTED and snapshots.lacks(info.name):
+                return f"snapshot {info.name!r} is no converted container's"
+        unknown = sum(1 for _ in contents.snapshot_directories()) - len(known)
+        if unknown > 0:
+            return f"{unknown} of its snapshots' directories are in no database"
+        blob = next(contents.files(), None)
+        return "" if blob is None else f"blob {blob.name} did not come in"
+
+
+def attempt(kind: MergedKind, name: str, act: Callable[[], object]) -> Merged:
+    """Do something that may fail for one thing alone.
+
+    Raises:
+        UnavailableError: containerd does not answer.
+        InterruptedOperationError: The work was stopped.
+    """
+    try:
+        act()
+    except (UnavailableError, InterruptedOperationError):
+        raise
+    except CasError as error:
+        _log.warning("not merged kind=%s name=%s error=%s", kind.value, name, error)
+        return Merged(kind, name, error)
+    _log.info("merged from an old store kind=%s name=%s", kind.value, name)
+    return Merged(kind, name)
