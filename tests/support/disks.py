@@ -5,6 +5,7 @@ __all__ = [
     "add_disk",
     "changed",
     "content_of",
+    "disk_layout",
     "iso_image",
     "qemu_image",
     "virtual_size",
@@ -63,6 +64,36 @@ def content_of(path: Path, disk_format: str, scratch: Path) -> bytes:
         return raw.read_bytes()
     finally:
         raw.unlink()
+
+
+def disk_layout(
+    directory: Path,
+    *layers: tuple[str, bytes, dict[str, str]],
+    config_type: str = OCI_CONFIG,
+    labels: dict[str, str] | None = None,
+) -> Path:
+    """Write an OCI layout with one manifest; of each layer media type, bytes and annotations."""
+    blobs = directory / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+
+    def put(media_type: str, data: bytes, annotations: dict[str, str]) -> dict[str, object]:
+        (blobs / Digest.of(data).hex).write_bytes(data)
+        described = {"mediaType": media_type, "digest": str(Digest.of(data)), "size": len(data)}
+        return {**described, "annotations": annotations} if annotations else described
+
+    config = {"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": put(
+            config_type, json.dumps({**config, "config": {"Labels": labels or {}}}).encode(), {}
+        ),
+        "layers": [put(*layer) for layer in layers],
+    }
+    root = put(OCI_MANIFEST, json.dumps(manifest).encode(), {})
+    (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [root]}))
+    (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    return directory
 
 
 def add_disk(
