@@ -12,7 +12,7 @@ from cas.model.digest import Digest
 from cas.model.disk.wrapping import wrap_disk
 from cas.model.media_types import OCI_CONFIG, OCI_LAYER_GZIP
 from tests.integration.pull.conftest import NOTHING, left_by
-from tests.support.command import Cas, write_configuration
+from tests.support.command import Cas
 from tests.support.disks import DISK_LAYER, MIB, disk_layout, qemu_image
 from tests.support.hostile_registry import HostileRegistry
 from tests.support.hostile_server import resource
