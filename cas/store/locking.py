@@ -108,6 +108,10 @@ class Locks:
         """Reading and changing the ledger of space; held for moments only."""
         return lock(self._layout.locks / "ledger")
 
+    def disks(self) -> AbstractContextManager[object]:
+        """Counting the disks that there are and adding one; held for moments, with the ledger."""
+        return lock(self._layout.locks / "disks")
+
     def store(
         self, *, shared: bool = True, timeout_seconds: float | None = None
     ) -> AbstractContextManager[object]:

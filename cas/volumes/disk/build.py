@@ -6,13 +6,15 @@ qemu's. What was compressed or inside a tar is looked at when it is unpacked.
 
 __all__ = ["BuiltDisk", "DiskBuilder"]
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cas.errors import DiskImageError, LimitExceededError
+from cas.errors import DiskImageError
 from cas.fsops.draft import DraftFile, allocated_bytes_of
 from cas.fsops.durable import remove_file
+from cas.fsops.extents import shared_bytes
+from cas.fsops.trees import allocated_bytes
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.disk.format import DiskFormat
@@ -25,7 +27,7 @@ from cas.store.backing import Backing
 from cas.store.image.disks import ResolvedDisk
 from cas.store.leasing import Lease
 from cas.store.space import Space
-from cas.volumes.disk.looking import pending_growth
+from cas.volumes.disk.admission import DiskAdmission
 from cas.volumes.disk.qemu_img import QemuImg
 from cas.volumes.disk.source import BlobFile, DiskSource, ImageFile
 from cas.volumes.disk.work import DiskWork
@@ -45,11 +47,13 @@ class BuiltDisk:
     Args:
         path: Its hidden name.
         format: What it is.
+        size: Bytes of the disk in it.
         blob: Where its content was found; None for a blank disk.
     """
 
     path: Path
     format: DiskFormat
+    size: int
     blob: Digest | None
 
 
@@ -65,6 +69,7 @@ class DiskBuilder:
         self._backing = backing
         self._qemu = qemu
         self._source = DiskSource(backing)
+        self._admission = DiskAdmission(backing)
         self._space = Space(backing)
 
     def build(
@@ -103,19 +108,18 @@ class DiskBuilder:
             return self._from_stream(work, resolved)
 
     def _blank(self, work: DiskWork) -> BuiltDisk:
-        size = plan_disk(DiskHeader(DiskFormat.RAW, 0), work.request).size
-        disk_format = work.request.format or DiskFormat.RAW
-        self._require_room(work, size, allocated=0)
+        plan = plan_disk(DiskHeader(DiskFormat.RAW, 0), work.request)
+        self._require_room(work, plan.size, allocated=0)
         with (
             work.reserved(_BLANK_BYTES),
             DraftFile(work.paths.preparing) as draft,
         ):
-            if disk_format is DiskFormat.RAW:
-                draft.resize(size)
+            if plan.format is DiskFormat.RAW:
+                draft.resize(plan.size)
             else:
                 self._lend(draft)
-                self._qemu.create(draft, disk_format, size)
-            return self._sealed(work, draft, work.paths.preparing, disk_format, None)
+                self._qemu.create(draft, plan.format, plan.size)
+            return self._sealed(work, draft, work.paths.preparing, plan, None)
 
     def _from_file(self, work: DiskWork, resolved: ResolvedDisk, blob: BlobFile) -> BuiltDisk:
         """Copy or convert an image that lies in the store as it is."""
@@ -133,7 +137,7 @@ class DiskBuilder:
                         draft.copy(blob.fileno(), work.meter(promise, draft))
             self._grow(draft, plan)
             digest = resolved.artifact.layers[0].digest
-            return self._sealed(work, draft, path, plan.format, digest)
+            return self._sealed(work, draft, path, plan, digest)
 
     def _from_stream(self, work: DiskWork, resolved: ResolvedDisk) -> BuiltDisk:
         """Unpack an image, and convert it then if that was asked for."""
@@ -147,7 +151,7 @@ class DiskBuilder:
             self._require_room(work, plan.size, allocated=draft.allocated)
             if not plan.converts:
                 self._grow(draft, plan)
-                return self._sealed(work, draft, work.paths.preparing, plan.format, digest)
+                return self._sealed(work, draft, work.paths.preparing, plan, digest)
             with (
                 work.reserved(allocated_bytes_of(draft.fileno())),
                 work.told(draft.size),
@@ -156,23 +160,19 @@ class DiskBuilder:
                 self._lend(draft)
                 self._convert(work, draft, target, (header.format, plan))
                 self._grow(target, plan)
-                built = self._sealed(work, target, work.paths.reformatting, plan.format, digest)
+                built = self._sealed(work, target, work.paths.reformatting, plan, digest)
         remove_file(work.paths.preparing)
         return built
 
+    def admitted(
+        self, paths: DiskPaths, request: DiskRequest, built: BuiltDisk
+    ) -> AbstractContextManager[None]:
+        """Let a disk get its name; raises as :meth:`DiskAdmission.require` on entry."""
+        own = max(0, allocated_bytes(built.path) - shared_bytes(built.path))
+        return self._admission.admitted(paths, request, built.size, allocated=own)
+
     def _require_room(self, work: DiskWork, size: int, *, allocated: int) -> None:
-        """Refuse what is beyond the limit, or could not be written full, unless that is allowed."""
-        limits = self._backing.limits
-        if size > limits.disk_bytes:
-            raise LimitExceededError(
-                f"volume {work.paths.name} would be a disk of {size} bytes, more than the "
-                f"{limits.disk_bytes} that a disk may have",
-                limit=limits.disk_bytes,
-                actual=size,
-            )
-        if not limits.thin_disks and not work.request.read_only:
-            growth = pending_growth(self._backing.layout, limits, work.paths.directory)
-            work.require_room(max(0, size - allocated), growth)
+        self._admission.require(work.paths, work.request, size, allocated=allocated)
 
     def _examined(self, work: DiskWork, image: ImageFile, resolved: ResolvedDisk) -> DiskHeader:
         """Look at an image with two pairs of eyes, which must see the same."""
@@ -243,9 +243,9 @@ class DiskBuilder:
         work: DiskWork,
         draft: DraftFile,
         path: Path,
-        disk_format: DiskFormat,
+        plan: DiskPlan,
         blob: Digest | None,
     ) -> BuiltDisk:
         work.cancel.check()
         draft.seal(mode=_READ_ONLY_MODE if work.request.read_only else _WRITABLE_MODE)
-        return BuiltDisk(path, disk_format, blob)
+        return BuiltDisk(path, plan.format, plan.size, blob)

@@ -96,7 +96,8 @@ class DiskPreparation:
                     paths, request, resolved, lease, cancel=cancel, progress=progress
                 )
                 write_disk_record(paths, self._record(name, request, resolved, built))
-                publish(built.path, paths.file)
+                with self._builder.admitted(paths, request, built):
+                    publish(built.path, paths.file)
         if resolved is not None and as_digest(resolved.image) is None:
             self._images.touch(resolved.image)
         _LOGGER.info("disk volume prepared volume=%s source=%s", name, request.source)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from cas.errors import NoSpaceError
 from cas.fsops.draft import DraftFile
 from cas.model.cancellation import Cancellation
 from cas.model.disk.record import DiskRequest
@@ -55,28 +54,6 @@ class DiskWork:
         return self.space.reserve(
             size, f"preparing volume {self.paths.name}", at=self.paths.directory
         )
-
-    def require_room(self, size: int, committed: int) -> None:
-        """Return if the disk fits when it is full, as all the others will be.
-
-        Args:
-            size: Bytes that the disk may still come to take.
-            committed: Bytes that the others may.
-
-        Raises:
-            NoSpaceError: It does not.
-        """
-        directory = self.paths.directory
-        missing = size + committed - self.space.available(at=directory)
-        if missing > 0:
-            raise NoSpaceError(
-                f"volume {self.paths.name} may come to take {size} bytes, and the other disks "
-                f"{committed} more than they do: {missing} more than {str(directory)!r} can give; "
-                "make room, ask for less, or allow thin_disks under [limits]",
-                path=directory,
-                needed=size,
-                missing=missing,
-            )
 
     @contextmanager
     def told(self, total: int) -> Iterator[None]:

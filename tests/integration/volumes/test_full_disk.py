@@ -73,6 +73,29 @@ def test_unpack_that_fills_the_disk_stops_and_gives_everything_back(store: Store
     assert store.volumes.prepare(volume_name(), other, activate=True).state is VolumeState.ACTIVE
 
 
+@pytest.mark.parametrize("compression", [Compression.NONE, Compression.GZIP])
+def test_volume_whose_layers_do_not_fit_is_refused_before_they_are_unpacked(
+    store: Store, compression: Compression
+) -> None:
+    """Where a layer tells its size, the message says how much is missing."""
+    layers = [[file("data", os.urandom(12 * _MIB))]]
+    image = build_image(layers, name="example.com/known:1", compression=compression)
+    reference = add_image(store, image)
+    hog, name = _fill(store, leave=10 * _MIB), volume_name()
+    free = free_bytes(store.settings.persist)
+
+    with pytest.raises(NoSpaceError, match="unpacking layer") as caught:
+        store.volumes.prepare(name, reference)
+
+    needed, missing = (int(str(caught.value.details[key])) for key in ("needed", "missing"))
+    assert needed > 12 * _MIB
+    assert abs(missing - (needed + store.settings.limits.min_free_bytes - free)) < _MIB
+    assert free_bytes(store.settings.persist) > free - _MIB
+    store.assert_nothing_is_running()
+    hog.unlink()
+    assert store.volumes.prepare(name, reference).state is VolumeState.INACTIVE
+
+
 def test_unpack_works_once_there_is_room(store: Store) -> None:
     """The same call that failed for want of room succeeds afterwards."""
     reference = add_image(store, _large_image(40 * _MIB))

@@ -14,6 +14,7 @@ from cas.fsops.effects import Effect, observed
 from cas.fsops.trees import free_bytes
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
+from cas.model.volume_name import VolumeName
 from cas.volumes.disk.looking import pending_growth
 from tests.support.daemon import connect, private_daemon, settings_for, unmount_below
 from tests.support.disks import MIB, add_disk
@@ -127,6 +128,45 @@ def test_disks_that_could_not_all_be_full_are_refused_unless_allowed(
             store.assert_nothing_is_running()
         strict.prepare_disk(volume_name(), replace(first, read_only=True))
     store.volumes.prepare_disk(volume_name(), first)
+
+
+@pytest.mark.parametrize("source", ["blank", "raw", "qcow2"])
+def test_disk_is_refused_whose_room_another_one_took_while_it_was_made(
+    store: Store, source: str
+) -> None:
+    """Both were let in when there was room for either; the second to be finished is not."""
+    limits = replace(store.settings.limits, thin_disks=False)
+    late = volume_name()
+    early = _with_other_lock(store, late)
+    blob = None if source == "blank" else add_disk(store, os.urandom(MIB))
+    disk_format = DiskFormat.QCOW2 if source == "qcow2" else None
+    request = DiskRequest(blob, size=48 * MIB, format=disk_format)
+    with connect(store.settings) as containerd:
+        strict = open_store(containerd, replace(store.settings, limits=limits)).volumes
+        met: list[Path] = []
+
+        def let_another_be_made(effect: Effect, path: str) -> None:
+            if effect is Effect.FSYNC and str(late) in path and not met:
+                met.append(strict.prepare_disk(early, DiskRequest(None, size=48 * MIB)).rootfs)
+
+        with (
+            observed(let_another_be_made),
+            pytest.raises(NoSpaceError, match="the other disks 50331648 more"),
+        ):
+            strict.prepare_disk(late, request)
+
+        store.assert_nothing_is_running()
+        assert [status.name for status in strict.iter_volumes()] == [early]
+        assert strict.remove(early)
+        assert strict.prepare_disk(late, request).disk is not None
+
+
+def _with_other_lock(store: Store, name: VolumeName) -> VolumeName:
+    """A name that can be worked on while another one is."""
+    layout = store.settings.layout
+    names = (volume_name() for _ in range(100))
+    taken = layout.lock("volume", str(name))
+    return next(each for each in names if layout.lock("volume", str(each)) != taken)
 
 
 def test_removal_works_on_a_full_disk(store: Store) -> None:
