@@ -45,5 +45,7 @@ class Limits:
     """The disk in a disk image, and a disk volume."""
     thin_disks: bool = False
     """Disk volumes may together become larger than their file system."""
+    verify_disks: bool = False
+    """Blobs are read and compared with their digests before they are copied to disks."""
     min_free_bytes: int = 64 * _MIB
     """Room that new work always leaves on the file system."""

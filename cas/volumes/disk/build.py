@@ -126,6 +126,9 @@ class DiskBuilder:
         header = self._examined(work, blob, resolved)
         plan = plan_disk(header, work.request)
         self._require_room(work, plan.size, allocated=0)
+        if self._backing.limits.verify_disks:
+            with work.told(blob.size):
+                self._source.verify(resolved.artifact, work.advance)
         allocated = allocated_bytes_of(blob.fileno())
         path = work.paths.preparing
         with DraftFile(path) as draft:

@@ -40,6 +40,7 @@ from tests.support.disks import (
     DISK_LAYER,
     MIB,
     add_disk,
+    changed,
     content_of,
     iso_image,
     virtual_size,
@@ -443,6 +444,29 @@ def test_blob_whose_file_was_cut_is_refused(store: Store) -> None:
         store.volumes.prepare_disk(volume_name(), DiskRequest(reference))
 
     store.assert_nothing_is_running()
+
+
+@pytest.mark.parametrize("disk_format", [DiskFormat.RAW, DiskFormat.QCOW2])
+def test_blob_that_was_damaged_later_is_refused_where_blobs_are_verified(
+    containerd: Containerd, settings: Settings, disk: bytes, disk_format: DiskFormat
+) -> None:
+    """Copied or converted; what is whole is copied all the same, and what is read is told."""
+    owners = {**settings.owners, "verifier": "nobody"}
+    limits = replace(settings.limits, verify_disks=True)
+    store = open_store(containerd, replace(settings, limits=limits, owners=owners))
+    request = DiskRequest(add_disk(store, disk), format=disk_format)
+    assert store.backing.blobs_directory is not None
+    blob = store.backing.blobs_directory / Digest.of(disk).hex
+    blob.write_bytes(changed(disk, 3 * MIB, b"damage"))
+
+    with pytest.raises(CorruptBlobError, match="digest"):
+        store.volumes.prepare_disk(volume_name(), request)
+
+    store.assert_nothing_is_running()
+    blob.write_bytes(disk)
+    progress = Recorder()
+    store.volumes.prepare_disk(volume_name(), request, progress=progress)
+    assert progress.advanced > len(disk)
 
 
 def test_disk_beyond_the_limit_is_refused(containerd: Containerd, settings: Settings) -> None:
