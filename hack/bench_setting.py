@@ -140,10 +140,17 @@ class Bench:
         )
         return Case.open(settings)
 
-    def timed(self, work: Callable[[], object]) -> float:
-        """Seconds until ``work`` is done and on disk; its data was not in memory, programs were."""
+    def timed(self, work: Callable[[], object], *, warm: Path | None = None) -> float:
+        """Seconds until ``work`` is done and on disk; programs were in memory before.
+
+        Args:
+            work: What is timed.
+            warm: A file that is in memory as well; other data is not.
+        """
         os.sync()
         Path("/proc/sys/vm/drop_caches").write_text("3")
+        if warm is not None:
+            run(["sha256sum", str(warm)], self.environment)
         self.cas("version")
         self.ctr("version", namespace="default")
         start = time.monotonic()
