@@ -209,7 +209,7 @@ def _random_layers(seed: int) -> Layers:
 
 
 @pytest.mark.parametrize(
-    "seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.once) for seed in range(4, 12))]
+    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.once) for seed in range(2, 6))]
 )
 def test_random_layers_unpacked_together_equal_those_in_order(
     open_with: Callable[[int], Store], seed: int
