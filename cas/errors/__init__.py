@@ -33,6 +33,7 @@ __all__ = [
     "AmbiguousDiskError",
     "AuthenticationError",
     "BlobNotFoundError",
+    "CallerStalledError",
     "CasError",
     "CheckpointError",
     "ConfigError",
@@ -164,6 +165,7 @@ from cas.errors.not_found import (
 from cas.errors.storage import NoSpaceError, StorageError
 from cas.errors.unavailable import (
     AgentError,
+    CallerStalledError,
     ContainerdMissingError,
     DaemonError,
     DaemonUnavailableError,

@@ -2,6 +2,7 @@
 
 __all__ = [
     "AgentError",
+    "CallerStalledError",
     "ContainerdMissingError",
     "DaemonError",
     "DaemonUnavailableError",
@@ -46,6 +47,12 @@ class ServiceOpeningError(ServiceUnavailableError):
     """The cas service was started just now and does not have its store open yet."""
 
     reference = "service-opening"
+
+
+class CallerStalledError(UnavailableError):
+    """A caller of the service neither sent nor read for long although it was its turn."""
+
+    reference = "caller-stalled"
 
 
 class DaemonUnavailableError(UnavailableError):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ class _Listener:
     """Hears of everything that commands in other processes do."""
 
     def __init__(self, case: Case, config: Path) -> None:
-        self._case = case
+        self.case = case
         self._config = config
         self.told: list[tuple[EventKind, str]] = []
 
@@ -30,9 +31,9 @@ class _Listener:
     def hears(self) -> Iterator[None]:
         """Collect what is told in this context."""
         self.told = []
-        with self._case.events.subscribe(Cancellation()) as events:
+        with self.case.events.subscribe(Cancellation()) as events:
             yield
-            self._case.events.publish(_LAST[0], [_LAST[1]])
+            self.case.events.publish(_LAST[0], [_LAST[1]])
             pairs = ((event.kind, event.object) for event in events)
             self.told += iter(pairs.__next__, _LAST)
 
@@ -93,3 +94,12 @@ def test_event_of_a_removed_blob_comes_however_it_is_removed(
     with listener.hears():
         listener.run("blob", verb, *options, *([digest] if verb == "rm" else []))
     assert listener.told.count((EventKind.BLOB_REMOVED, str(digest))) == 1
+
+
+def test_removal_that_nobody_follows_to_its_end_tells_of_what_is_gone(listener: _Listener) -> None:
+    """As when the listener of its outcomes went away."""
+    blobs = listener.case.blobs
+    digests = [blobs.ingest_stream(BytesIO(content)).digest for content in (b"one", b"two")]
+    with listener.hears():
+        assert next(blobs.remove_many(digests)) == (digests[0], True)
+    assert (EventKind.BLOB_REMOVED, str(digests[0])) in listener.told

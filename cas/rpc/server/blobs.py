@@ -7,7 +7,7 @@ from contextlib import closing, suppress
 from urllib.parse import urlsplit
 
 from cas._gen.cas.v1 import blobs_pb2, types_pb2
-from cas.errors import CasError, UsageError
+from cas.errors import CasError, InUseError, UsageError
 from cas.model.digest import Digest
 from cas.model.labels import PIN_REASON, PINNED_BY_SENDING, check_free_labels
 from cas.model.printable import printable
@@ -192,10 +192,17 @@ class BlobsServicer:
     ) -> Iterator[blobs_pb2.RemoveBlobsResponse]:
         """Remove blobs."""
         wanted = _digests(request.digests)
+        outcomes: list[tuple[Digest, bool | InUseError]] = []
+        failure: CasError | None = None
         with self._shop.gates.account.entered(call.cancellation):
             # All of them, so that no slow reader holds the place.
-            outcomes = list(self._blobs.remove_many(wanted, force=request.force))
+            try:
+                outcomes.extend(self._blobs.remove_many(wanted, force=request.force))
+            except CasError as error:
+                failure = error
         yield from map(_removal, outcomes)
+        if failure is not None:
+            raise failure
 
     def children(
         self, request: blobs_pb2.BlobChildrenRequest, _call: Call

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 import grpc
 
+from cas.errors import CasError
 from cas.model.cancellation import Cancellation
 from cas.rpc.server.gate import Gate
 
@@ -30,6 +31,7 @@ class Call:
         key: How the caller named it; empty if not.
         guarded: Whether it works on what is in the vault.
         has_begun: Whether its first message has come.
+        broken_off: Why the service ended it; None if it did not, or said nothing.
     """
 
     def __init__(self, method: str, context: grpc.ServicerContext) -> None:
@@ -38,6 +40,8 @@ class Call:
         self.key = _key(context)
         self.guarded = False
         self.has_begun = False
+        self.broken_off: CasError | None = None
+        self._is_in_grpc = False
         self._places = 0
         self._context = context
         self._waited = 0.0
@@ -65,24 +69,31 @@ class Call:
         """Whether it holds a place for work that goes at the caller's pace."""
         return self._places > 0
 
-    @property
-    def is_at_peer(self) -> bool:
-        """Whether it is the caller's turn."""
-        return self._at_peer_since is not None
-
     @contextmanager
-    def at_peer(self) -> Iterator[None]:
-        """Note, as long as the context lasts, that it is the caller's turn: to read or to send."""
+    def at_peer(self, *, in_grpc: bool) -> Iterator[None]:
+        """Note, as long as the context lasts, that it is the caller's turn: to read or to send.
+
+        Args:
+            in_grpc: The caller is waited for within gRPC's library, and not by a look at
+                ``cancellation`` now and then.
+        """
         begun = time.monotonic()
         # As long as the caller waits for us, it is forgiven.
         self._waited = max(0.0, self._waited - (begun - self._left_peer_at))
         self._at_peer_since = begun
+        self._is_in_grpc = in_grpc
         try:
             yield
         finally:
             self._left_peer_at = time.monotonic()
             self._at_peer_since = None
+            self._is_in_grpc = False
             self._waited += self._left_peer_at - begun
+
+    def took(self, size: int) -> None:
+        """Note that a message of so many bytes came."""
+        self.has_begun = True
+        self.moved(size)
 
     def moved(self, size: int) -> None:
         """Note that the caller took or sent so many bytes."""
@@ -96,9 +107,16 @@ class Call:
         since = self._at_peer_since
         return self._waited + (0.0 if since is None else time.monotonic() - since)
 
-    def break_off(self) -> None:
-        """End the call for its caller; its work notices."""
-        self._context.cancel()
+    def break_off(self, why: CasError | None = None) -> None:
+        """End the call; its work notices, and its caller hears why.
+
+        A caller who is waited for within gRPC's library hears CANCELLED and no more: its thread can
+        be woken in no other way.
+        """
+        self.broken_off = why
+        self.cancellation.set()
+        if self._is_in_grpc:
+            self._context.cancel()
 
 
 def _key(context: grpc.ServicerContext) -> str:

@@ -21,6 +21,7 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 from cas.errors import (
+    CallerStalledError,
     CasError,
     InternalError,
     InterruptedOperationError,
@@ -35,8 +36,10 @@ from cas.rpc.server.call import Call
 from cas.rpc.server.gate import Gate
 from cas.rpc.server.registry import CallObserver, Kind, RunningCalls
 from cas.rpc.server.request_number import begin_request
+from cas.rpc.server.request_stream import received, received_apart
 from cas.rpc.status import error_status
 from cas.store.guard import VaultGuard
+from cas.store.workers import WorkerPool
 
 _log = logging.getLogger(__name__)
 
@@ -96,15 +99,22 @@ class Dispatcher:
         guard: Says whether the store may be written.
         calls: Where calls are counted.
         large: Bounds the calls with large requests, which take a multiple of them in memory.
+        workers: Threads for the calls' second halves, one for each that works.
         observer: Is told of each call.
     """
 
     def __init__(
-        self, guard: VaultGuard, calls: RunningCalls, large: Gate, observer: CallObserver
+        self,
+        guard: VaultGuard,
+        calls: RunningCalls,
+        large: Gate,
+        workers: WorkerPool,
+        observer: CallObserver,
     ) -> None:
         self._guard = guard
         self._calls = calls
         self._large = large
+        self._workers = workers
         self._observer = observer
 
     def handlers(
@@ -167,7 +177,7 @@ class Dispatcher:
             closing(method.behaviour(request, call)) as responses,
         ):
             for response in responses:
-                with call.at_peer():
+                with call.at_peer(in_grpc=True):
                     yield response
                 call.moved(response.ByteSize())
 
@@ -175,11 +185,15 @@ class Dispatcher:
     def _request(
         self, method: _Method, raw: Iterator[bytes], call: Call
     ) -> Iterator[Message | Iterator[Message]]:
-        received = _received(raw, call)
-        if method.streamed:
-            yield (_parsed(method, message) for message in received)
+        if method.streamed and method.kind is Kind.WORK:
+            with received_apart(raw, call, self._workers) as messages:
+                yield (_parsed(method, message) for message in messages)
             return
-        only = next(received, None)
+        messages = received(raw, call)
+        if method.streamed:
+            yield (_parsed(method, message) for message in messages)
+            return
+        only = next(messages, None)
         if only is None:
             raise UsageError(f"a call of {method.path} has one request; this one has none")
         with self._room_for(only, call):
@@ -199,12 +213,14 @@ class Dispatcher:
             self._guard.check_writable()
 
     def _cause(self, call: Call, error: CasError) -> CasError:
-        """What was broken off because the vault is locked, or misses containerd, says so."""
+        """What was broken off, or misses containerd because the vault is locked, says so."""
         if call.guarded and isinstance(error, InterruptedOperationError | UnavailableError):
             try:
                 self._guard.check_open()
             except VaultLockedError as locked:
                 return locked
+        if call.broken_off is not None and isinstance(error, InterruptedOperationError):
+            return call.broken_off
         return error
 
     @contextmanager
@@ -246,21 +262,6 @@ def _python_name(declared: str) -> str:
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
-def _received(raw: Iterator[bytes], call: Call) -> Iterator[bytes]:
-    while True:
-        try:
-            with call.at_peer():
-                call.cancellation.check()  # within: whoever sets it looks whose turn it is
-                message = next(raw, None)
-        except grpc.RpcError:
-            raise InterruptedOperationError("the caller went away in the middle of it") from None
-        if message is None:
-            return
-        call.has_begun = True
-        call.moved(len(message))
-        yield message
-
-
 def _parsed(method: _Method, raw: bytes) -> Message:
     try:
         return method.request.FromString(raw)
@@ -276,7 +277,7 @@ def _serialise(response: Message) -> bytes:
 
 def _told(call: Call, error: CasError) -> CasError:
     """Log a failure, once; what callers do to themselves is of no interest to an operator."""
-    expected = error.grpc_status in _CALLERS_OWN or isinstance(error, ServiceOpeningError)
+    expected = error.grpc_status in _CALLERS_OWN or isinstance(error, _TOLD_BEFORE)
     level = logging.INFO if expected else logging.WARNING
     _log.log(
         level,
@@ -288,6 +289,7 @@ def _told(call: Call, error: CasError) -> CasError:
     return error
 
 
+_TOLD_BEFORE = (ServiceOpeningError, CallerStalledError)
 _CALLERS_OWN = frozenset(
     {"CANCELLED", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED"}
 )

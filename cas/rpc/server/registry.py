@@ -19,7 +19,7 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Protocol
 
-from cas.errors import ServiceUnavailableError
+from cas.errors import CallerStalledError, ServiceUnavailableError
 from cas.model.cancellation import Cancellation
 from cas.rpc.server.call import Call
 from cas.rpc.server.gate import Gate
@@ -166,9 +166,7 @@ class RunningCalls:
                 call for call, kind in self._calls.items() if kind not in (Kind.WORK, Kind.PROBE)
             ]
         for call in ending:
-            call.cancellation.set()
-            if call.is_at_peer:
-                call.break_off()
+            call.break_off()
 
     def await_end(self, seconds: float) -> bool:
         """Wait until no call runs but probes; False if some still do after that time."""
@@ -187,9 +185,7 @@ class RunningCalls:
         with self._changed:
             guarded = [call for call in self._calls if call.guarded]
         for call in guarded:
-            call.cancellation.set()
-            if call.is_at_peer:
-                call.break_off()
+            call.break_off()
 
     def break_off_stalled(self) -> None:
         """Break off the calls whose callers neither read nor send although it is their turn."""
@@ -202,12 +198,19 @@ class RunningCalls:
             hurried = kind in refused or (wanted and call.holds_place)
             if call.seconds_at_peer() > self._seconds_for(call, hurried=hurried):
                 _log.warning("caller stalls, call broken off method=%s", call.method)
-                call.break_off()
+                call.break_off(_stalled(call))
 
     def _seconds_for(self, call: Call, *, hurried: bool) -> float:
         if not call.has_begun:
             return self._patience.first
         return self._patience.wanted if hurried else self._patience.stalled
+
+
+def _stalled(call: Call) -> CallerStalledError:
+    return CallerStalledError(
+        f"the caller of {call.method} kept the service waiting for {call.seconds_at_peer():.0f} "
+        "seconds, so the call was broken off and undone; make it again, and go on with it",
+    )
 
 
 @contextmanager

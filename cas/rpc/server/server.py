@@ -161,8 +161,9 @@ class Server:
             self.open_store(store)
 
     def _handlers(self, vaults: OpenVaults, observer: CallObserver) -> list[grpc.GenericRpcHandler]:
-        dispatcher = Dispatcher(self._guard, self._calls, self._large, observer)
-        apart = Dispatcher(self._guard, self._calls, self._large, NO_OBSERVER)
+        shared = (self._guard, self._calls, self._large, self._workers)
+        dispatcher = Dispatcher(*shared, observer)
+        apart = Dispatcher(*shared, NO_OBSERVER)
         of_the_store = [
             dispatcher.handlers(kind, partial(self._of_the_store, kind)) for kind in _OF_THE_STORE
         ]

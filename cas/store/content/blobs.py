@@ -329,17 +329,19 @@ class Blobs:
         there = {digest: self._release(digest) for digest in group if digest not in referrers}
         if any(there.values()):
             self._backing.leases.collect_garbage()
-        gone = []
-        for digest in group:
-            if digest in referrers:
-                yield digest, _in_use(digest, referrers[digest])
-                continue
-            outcome = there[digest] and self._is_collected(digest)
-            if outcome is True:
-                gone.append(str(digest))
-            yield digest, outcome
-        # containerd tells of what is deleted, not of what is collected.
-        self._backing.events.publish(EventKind.BLOB_REMOVED, gone)
+        gone: list[str] = []
+        try:
+            for digest in group:
+                if digest in referrers:
+                    yield digest, _in_use(digest, referrers[digest])
+                    continue
+                outcome = there[digest] and self._is_collected(digest)
+                if outcome is True:
+                    gone.append(str(digest))
+                yield digest, outcome
+        finally:
+            # containerd tells of what is deleted, not of what is collected.
+            self._backing.events.publish(EventKind.BLOB_REMOVED, gone)
 
     def pin(self, digest: Digest, *, owner: str, reason: str) -> BlobInfo:
         """Keep a blob until it is unpinned or removed; owner and reason are for people.

@@ -5,21 +5,23 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from cas._gen.cas.v1 import images_pb2, store_pb2, volumes_pb2
+from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, volumes_pb2
 from cas.containerd.daemon import Daemon
 from cas.fsops.effects import Effect
+from cas.model.digest import Digest
 from tests.support.daemon import mounts_below
 from tests.support.every_call import METHODS, REQUESTS, Stock, begin, outcome, stock
 from tests.support.frozen import frozen
 from tests.support.halting import halted
 from tests.support.images import layered_image
-from tests.support.rpc import Service, error_info, last
+from tests.support.rpc import Service, error_info, failing, last
 from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
 
@@ -136,6 +138,24 @@ def test_upload_whose_containerd_dies_says_so_and_leaves_nothing(
 
     assert _failures(name, call) == [_UNAVAILABLE]
     _assert_nothing_left_after_its_return(service, daemon, before)
+
+
+def test_removal_of_many_blobs_tells_what_was_done_before_containerd_died(
+    service: Service, daemon: Daemon
+) -> None:
+    """What is gone is not asked for again."""
+    there = service.case.blobs.ingest_stream(BytesIO(b"the first one")).digest
+    wanted = [there, *(Digest.of(str(number).encode()) for number in range(4000))]
+    request = blobs_pb2.RemoveBlobsRequest(digests=map(str, wanted), force=True)
+    answers = service.blobs.Remove(request, timeout=_PATIENT)
+    wait_for(lambda: not service.case.blobs.exists(there))
+    daemon.kill()
+
+    told: list[blobs_pb2.RemoveBlobsResponse] = []
+    with failing(grpc.StatusCode.UNAVAILABLE, "containerd-unavailable"):
+        told.extend(answers)
+    assert (told[0].digest, told[0].removed) == (str(there), True)
+    assert [each.digest for each in told] == [str(each) for each in wanted[: len(told)]]
 
 
 @pytest.mark.parametrize("name", ["Blobs.Read", "Images.Export", "Store.Events"])

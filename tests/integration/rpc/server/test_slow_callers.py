@@ -84,6 +84,10 @@ def _idle_archive(service: Service, silent: Silent) -> Any:
     return service.images.Upload.future(silent(header, images_pb2.UploadImageRequest(data=b"x")))
 
 
+def _mute(service: Service, silent: Silent) -> Any:
+    return service.blobs.Upload.future(silent())
+
+
 def _slow_reader(service: Service, _: Silent) -> Any:
     digest = _largest(service)
     return service.blobs.Read(blobs_pb2.ReadBlobRequest(digest=digest))
@@ -166,6 +170,29 @@ def test_caller_who_keeps_others_waiting_is_broken_off(
         for call in calls:  # which end with the last mention of them
             call.cancel()
     assert_nothing_left(case.backing)
+
+
+@pytest.mark.parametrize("occupy", [_idle_upload, _trickling_upload, _idle_archive, _mute])
+def test_stalled_uploader_hears_why_it_is_broken_off(
+    case: Case, allowed: Path, occupy: Occupy
+) -> None:
+    """By a reference, so that it knows that it may come again."""
+    patience = Patience(stalled=0.2, first=0.2)
+    with serve(case, allowed, patience=patience) as service, falling_silent() as silent:
+        with failing(grpc.StatusCode.UNAVAILABLE, "caller-stalled"):
+            occupy(service, silent).result(timeout=_SECONDS)
+        wait_for(lambda: service.server.running == 0)
+    assert_nothing_left(case.backing)
+
+
+def test_silent_uploader_hears_of_the_end_of_all_calls_on_the_vault(service: Service) -> None:
+    """Although it is waited for."""
+    with falling_silent() as silent:
+        call = _idle_upload(service, silent)
+        wait_for(lambda: service.server.running == 1)
+        service.server.end_guarded_calls()
+        with failing(grpc.StatusCode.CANCELLED, "interrupted"):
+            call.result(timeout=_SECONDS)
 
 
 def test_idle_caller_whom_nobody_waits_for_goes_on(case: Case, allowed: Path) -> None:
