@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from cas.store.image.images import Images
     from cas.store.layers.unpack import Unpack
     from cas.store.prune.prune import Prune
+    from cas.volumes.kinds import VolumeKinds
     from cas.volumes.snapshots import VolumeSnapshots
     from cas.volumes.volumes import Volumes
 
@@ -141,15 +142,22 @@ class Case:
             self.leasing,
             images,
             self.unpack,
-            qemu=qemu_img(self.settings),
+            kinds=self._volume_kinds,
         )
 
     @cached_property
+    def _volume_kinds(self) -> "VolumeKinds":
+        """The kinds of volumes."""
+        from cas.volumes.kinds import VolumeKinds
+
+        return VolumeKinds(self.backing, self.locks, self.leasing, qemu_img(self.settings))
+
+    @cached_property
     def volume_snapshots(self) -> "VolumeSnapshots":
-        """Use cases on snapshots of container volumes."""
+        """Use cases on snapshots of volumes."""
         from cas.volumes.snapshots import VolumeSnapshots
 
-        return VolumeSnapshots(self.backing, self.locks, self.leasing)
+        return VolumeSnapshots(self.backing, self.locks, self._volume_kinds)
 
     @cached_property
     def prune(self) -> "Prune":
@@ -272,14 +280,17 @@ class Case:
     def _disk_shares(self) -> "Iterator[VolumeShare]":
         from cas.fsops.extents import shared_bytes
         from cas.store.account.usage_values import VolumeShare
+        from cas.volumes.disk.room import snapshot_bytes
 
         for status in self.volumes.iter_disks():
             if (disk := status.disk) is not None:
                 shared = shared_bytes(disk.path)
+                paths = self.settings.layout.disk(status.name, clear=disk.clear)
                 yield VolumeShare(
                     str(status.name),
                     own_bytes=max(0, disk.allocated - shared),
                     shared_bytes=shared,
+                    snapshot_bytes=snapshot_bytes(paths),
                     format=disk.format,
                     virtual_size=disk.virtual_size,
                     clear=disk.clear,

@@ -50,7 +50,9 @@ def open_clear_disks(settings: Settings) -> "ClearDisks":
     require_root()
     layout = settings.layout
     require_directories(settings, (layout.clear_volumes.parent, layout.clear_volumes))
-    return ClearDisks(layout, settings.limits, VaultGuard.of(settings).check_open)
+    return ClearDisks(
+        layout, settings.limits, VaultGuard.of(settings).check_open, qemu_img(settings)
+    )
 
 
 def open_upgrade(settings: Settings, *, clock: Clock = utc_now) -> "Upgrade":

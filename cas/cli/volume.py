@@ -54,8 +54,8 @@ def ls(invocation: Invocation, foreign: bool, clear: bool) -> None:
 
     JSON: an array of name, state, problem, rootfs, image, root_digest, manifest_digest, chain_id,
     snapshot_key, snapshotter, read_only, created, and for a disk volume disk (path, clear, format,
-    virtual_size, allocated, known, image, manifest_digest, blob_digest, size, read_only, created).
-    With --foreign: of path, reason.
+    virtual_size, allocated, snapshots, known, image, manifest_digest, blob_digest, size, read_only,
+    created). With --foreign: of path, reason.
 
     \b
     Example:

@@ -41,6 +41,7 @@ def _disk_document(disk: "DiskStatus") -> dict[str, object]:
         "format": str(disk.format),
         "virtual_size": disk.virtual_size,
         "allocated": disk.allocated,
+        "snapshots": disk.snapshots,
         "known": record is not None,
         "image": origin.image if origin else None,
         "manifest_digest": str(origin.manifest_digest) if origin else None,

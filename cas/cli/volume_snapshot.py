@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
 @click.group(name="snapshot", cls=NounGroup)
 def command() -> None:
-    """Snapshots of container volumes.
+    """Snapshots of volumes: of containers, of qcow2 disks, and of raw disks on xfs or btrfs.
 
-    An active volume is refused unless --quiesced says that nobody uses it; it is unmounted for the
-    moment then.
+    An active container is refused unless --quiesced says that nobody uses it; it is unmounted for
+    the moment then. A disk that anybody has open is refused.
 
     \b
     Example:
@@ -99,7 +99,8 @@ def create(
 def ls(invocation: Invocation, names: tuple[VolumeName, ...]) -> None:
     """List the snapshots of volumes, oldest first; of all volumes without a name.
 
-    SIZE is what was written between a snapshot and the one before. JSON: an array of volume,
+    SIZE is what was written between a snapshot and the one before, and of a raw disk what only the
+    snapshot holds. JSON: an array of volume,
     snapshot, created, own_bytes.
 
     \b
@@ -110,7 +111,8 @@ def ls(invocation: Invocation, names: tuple[VolumeName, ...]) -> None:
         chosen = names or [
             status.name
             for status in case.volumes.iter_volumes()
-            if status.record is not None and status.record.history is not None
+            if (status.record is not None and status.record.history is not None)
+            or (status.disk is not None and status.disk.snapshots)
         ]
         _print(
             invocation,

@@ -20,6 +20,10 @@ class EventKind(StrEnum):
     VOLUME_ACTIVATED = "volume-activated"
     VOLUME_DEACTIVATED = "volume-deactivated"
     VOLUME_REMOVED = "volume-removed"
+    VOLUME_SNAPSHOT_CREATED = "volume-snapshot-created"
+    """The object is the volume, here and below; its snapshots can be listed."""
+    VOLUME_ROLLED_BACK = "volume-rolled-back"
+    VOLUME_SNAPSHOT_REMOVED = "volume-snapshot-removed"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ _DEFAULT_RUN = Path("/run/containerd-user")
 _DEFAULT_SERVICE_SOCKET = Path("/run/cas/cas.sock")
 _TEMPORARY_PREFIX = "."
 _DISK_RECORDS = f"{_TEMPORARY_PREFIX}disks"
+_DISK_SNAPSHOTS = ".snapshots"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,20 @@ class DiskPaths:
     def record(self) -> Path:
         """What the volume was made from; there before the disk, and absent for adopted disks."""
         return self.directory / _DISK_RECORDS / f"{self.name}.json"
+
+    @property
+    def snapshots(self) -> Path:
+        """Directory of what belongs to the volume's snapshots; there only while there is any."""
+        return self.directory / _DISK_RECORDS / f"{self.name}{_DISK_SNAPSHOTS}"
+
+    @property
+    def history(self) -> Path:
+        """Which snapshots the volume has, and what is being done to them."""
+        return self.snapshots / "history.json"
+
+    def snapshot_copy(self, number: int) -> Path:
+        """A state of the disk, if its format cannot hold several itself."""
+        return self.snapshots / str(number)
 
     @property
     def preparing(self) -> Path:

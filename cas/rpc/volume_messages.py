@@ -82,6 +82,7 @@ def disk(value: DiskStatus) -> volumes_pb2.Disk:
         format=_DISK_FORMATS[value.format],
         virtual_size=value.virtual_size,
         allocated=value.allocated,
+        snapshots=value.snapshots,
         record=None if value.record is None else _disk_record(value.record),
     )
 

@@ -88,6 +88,7 @@ def disk(message: volumes_pb2.Disk, name: VolumeName) -> DiskStatus:
         format=_disk_format(message.format),
         virtual_size=message.virtual_size,
         allocated=message.allocated,
+        snapshots=message.snapshots,
         record=_disk_record(message.record, name) if message.HasField("record") else None,
     )
 

@@ -74,7 +74,7 @@ def note_group(layout: Layout, group: Group) -> Path:
     Raises:
         NoSpaceError: No room for the note.
     """
-    make_directory(layout.volume_groups, mode=0o700)
+    make_directory(layout.volume_groups, mode=0o700, parents=True)
     path = layout.volume_groups / f"{secrets.token_hex(8)}.json"
     document = _Document(
         format_version=_FORMAT_VERSION,

@@ -1,12 +1,36 @@
 """What container volumes and disk volumes have in common, as one port."""
 
-__all__ = ["VolumeKind"]
+__all__ = ["VolumeKind", "kind_of"]
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
 
+from cas.errors import VolumeNotFoundError
 from cas.model.volume_name import VolumeName
+from cas.store.backing import Backing
 from cas.volumes.status import Recovered, VolumeStatus, VolumeUsage
+
+
+class _Known(Protocol):
+    def exists(self, name: VolumeName) -> bool:
+        """Whether there is a volume of this kind and name."""
+
+
+_Kind = TypeVar("_Kind", bound=_Known)
+
+
+def kind_of(backing: Backing, kinds: Iterable[_Kind], name: VolumeName) -> _Kind:
+    """Give the one of several kinds that a volume is of.
+
+    Raises:
+        VolumeNotFoundError: There is no such volume.
+        VaultLockedError: The vault is locked, so that there may be one.
+    """
+    for kind in kinds:
+        if kind.exists(name):
+            return kind
+    backing.check_open()
+    raise VolumeNotFoundError(f"there is no volume {name}", name=name)
 
 
 class VolumeKind(Protocol):

@@ -5,7 +5,6 @@ Callers hold the volume's lock, and the volume is mounted nowhere.
 
 __all__ = ["SnapshotChanges", "is_taken"]
 
-import logging
 from contextlib import suppress
 
 from cas.errors import CasError, SnapshotNotFoundError, VolumeSnapshotNotFoundError
@@ -17,8 +16,6 @@ from cas.store.leasing import Leasing
 from cas.volumes.compaction import Compaction
 from cas.volumes.records import replace_record
 from cas.volumes.settling import Settling
-
-_LOGGER = logging.getLogger(__name__)
 
 
 def is_taken(record: VolumeRecord, snapshot: str) -> bool:
@@ -68,13 +65,6 @@ class SnapshotChanges:
         """
         self._settling.settle(record)
         return self._compaction.compact(record)
-
-    def finish_quietly(self, record: VolumeRecord) -> None:
-        """Do the same where the change itself has happened: recovery can do it as well."""
-        try:
-            self.finish(record)
-        except CasError as error:
-            _LOGGER.warning("space is left to recovery volume=%s error=%s", record.name, error)
 
     def return_to(self, before: VolumeRecord) -> None:
         """Undo a rollback that was applied and not finished."""

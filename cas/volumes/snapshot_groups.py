@@ -2,20 +2,20 @@
 
 __all__ = ["SnapshotGroups"]
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from cas.errors import CasError
-from cas.model.volume_history import find_snapshot, roll_back
-from cas.model.volume_record import VolumeRecord
+from cas.errors import CasError, VolumeNotFoundError
+from cas.model.volume_name import VolumeName
 from cas.store.backing import Backing
-from cas.store.leasing import Leasing
 from cas.store.locking import Locks
 from cas.volumes.group_journal import Group, GroupAction, iter_groups, remove_group
-from cas.volumes.records import read_record
-from cas.volumes.scan import stands
-from cas.volumes.snapshot_changes import SnapshotChanges, is_taken
+from cas.volumes.kinds import VolumeKinds
+from cas.volumes.snapshot_kind import SnapshotKind
 from cas.volumes.status import Recovered, RecoveryAction
+
+_Standing = Mapping[VolumeName, SnapshotKind]
 
 _LOCK_SECONDS = 0.2
 
@@ -26,13 +26,13 @@ class SnapshotGroups:
     Args:
         backing: The store.
         locks: Its locks; the caller holds none of a volume.
-        leasing: Makes leases.
+        kinds: Of its volumes.
     """
 
-    def __init__(self, backing: Backing, locks: Locks, leasing: Leasing) -> None:
+    def __init__(self, backing: Backing, locks: Locks, kinds: VolumeKinds) -> None:
         self._backing = backing
         self._locks = locks
-        self._changes = SnapshotChanges(backing, leasing)
+        self._kinds = kinds
 
     def end_interrupted(self) -> Iterator[Recovered]:
         """End every group that nobody works on; cheap when there is none."""
@@ -46,34 +46,34 @@ class SnapshotGroups:
     def _end(self, path: Path, group: Group) -> Iterator[Recovered]:
         if not path.exists():
             return  # its owner has finished it meanwhile
-        records = [
-            read_record(self._backing.layout.volume(name), name)
-            for name in group.before
-            if stands(self._backing.layout, name)
-        ]
-        for record in records:
-            self._changes.settle(record)
+        standing = {}
+        for name in group.before:
+            with suppress(VolumeNotFoundError):  # removed meanwhile
+                standing[name] = self._kinds.snapshots_of(name)
+        for name, kind in standing.items():
+            kind.settle(name)
         if group.action is GroupAction.CREATE:
-            self._undo_unless_complete(group, records)
+            _undo_unless_complete(group, standing)
         else:
-            self._roll_back_rest(group, records)
+            _roll_back_rest(group, standing)
         remove_group(path)
         reason = f"'{group.action}' of snapshot {group.snapshot!r} of several volumes"
         yield Recovered(RecoveryAction.FINISHED_SNAPSHOT, str(path), reason)
 
-    def _undo_unless_complete(self, group: Group, records: list[VolumeRecord]) -> None:
-        if all(is_taken(record, group.snapshot) for record in records):
-            return
-        for record in records:
-            if is_taken(record, group.snapshot):
-                layer = find_snapshot(record, group.snapshot)
-                if layer.frozen_from == group.before[record.name]:
-                    self._changes.forget(record, group.snapshot)
 
-    def _roll_back_rest(self, group: Group, records: list[VolumeRecord]) -> None:
-        for record in records:
-            untouched = record.snapshot_key == group.before[record.name]
-            if untouched and is_taken(record, group.snapshot):
-                after = roll_back(record, group.snapshot, drop_later=group.drop_later)
-                self._changes.apply(record, after)
-                self._changes.finish(after)
+def _undo_unless_complete(group: Group, standing: _Standing) -> None:
+    taken = {name: kind.taken_at(name, group.snapshot) for name, kind in standing.items()}
+    if None not in taken.values():
+        return
+    for name, mark in taken.items():
+        if mark == group.before[name]:  # not one that was there before
+            standing[name].forget(name, group.snapshot)
+
+
+def _roll_back_rest(group: Group, standing: _Standing) -> None:
+    for name, kind in standing.items():
+        untouched = kind.mark(name) == group.before[name]
+        if untouched and kind.taken_at(name, group.snapshot) is not None:
+            change = kind.returning(name, group.snapshot, drop_later=group.drop_later)
+            change.apply()
+            change.finish()

@@ -1,71 +1,49 @@
-"""Snapshots of container volumes: the use cases.
+"""Snapshots of volumes: the use cases, for one volume or several of whatever kinds.
 
-Taking one freezes the writable layer and puts a fresh one on it; rolling back puts a fresh one on
-the snapshot. Neither takes time by what the volume holds. Each has happened when the volume's
-record is replaced, see :mod:`cas.volumes.settling`.
+What is done to several volumes in one call is done to all of them or to none. How a volume keeps a
+state of itself is the business of its kind, see :mod:`cas.volumes.snapshot_kind`.
 """
 
-__all__ = ["VolumeSnapshot", "VolumeSnapshots"]
+__all__ = ["VolumeSnapshots"]
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from functools import partial
 
-from cas.errors import (
-    CasError,
-    CorruptVolumeError,
-    InUseError,
-    SnapshotNotFoundError,
-    VolumeConflictError,
-    VolumeNotFoundError,
-)
-from cas.fsops.mounts import find_mount
+from cas.errors import CasError
 from cas.model.cancellation import check_operation
-from cas.model.volume_history import find_snapshot, freeze, roll_back
-from cas.model.volume_layers import FrozenLayer, check_snapshot_name
+from cas.model.events import EventKind
+from cas.model.volume_layers import check_snapshot_name
 from cas.model.volume_name import VolumeName
-from cas.model.volume_record import VolumeRecord
 from cas.store.backing import Backing
-from cas.store.leasing import Leasing
 from cas.store.locking import Locks
 from cas.store.prune.reserve import room_to_remove
 from cas.store.sentinel import Sentinel
-from cas.volumes.activation import Activation
-from cas.volumes.adoption import adopt
-from cas.volumes.disk.scan import find_disk
 from cas.volumes.group_journal import Group, GroupAction, note_group, remove_group
-from cas.volumes.records import read_record
-from cas.volumes.scan import stands
-from cas.volumes.snapshot_changes import SnapshotChanges, is_taken
+from cas.volumes.kinds import VolumeKinds
 from cas.volumes.snapshot_groups import SnapshotGroups
+from cas.volumes.snapshot_kind import SnapshotChange
 from cas.volumes.status import VolumeSnapshot
 from cas.volumes.undo import Undo
 
 _LOGGER = logging.getLogger(__name__)
 
-_Change = tuple[VolumeRecord, VolumeRecord]
-"""A volume's record before and after."""
-
 
 class VolumeSnapshots:
-    """Takes, lists, returns to and removes snapshots of one store's container volumes.
-
-    What is done to several volumes in one call is done to all of them or to none.
+    """Takes, lists, returns to and removes snapshots of one store's volumes.
 
     Args:
         backing: The store.
         locks: Its locks.
-        leasing: Makes leases.
+        kinds: Of its volumes.
     """
 
-    def __init__(self, backing: Backing, locks: Locks, leasing: Leasing) -> None:
+    def __init__(self, backing: Backing, locks: Locks, kinds: VolumeKinds) -> None:
         self._backing = backing
         self._locks = locks
-        self._activation = Activation(backing)
+        self._kinds = kinds
         self._sentinel = Sentinel(backing)
-        self._changes = SnapshotChanges(backing, leasing)
-        self._groups = SnapshotGroups(backing, locks, leasing)
+        self._groups = SnapshotGroups(backing, locks, kinds)
 
     def create(
         self, names: Iterable[VolumeName], snapshot: str, *, quiesced: bool = False
@@ -87,25 +65,31 @@ class VolumeSnapshots:
 
         Raises:
             VolumeNotFoundError: There is no such volume.
-            VolumeConflictError: One is read-only, so there is nothing to freeze, or a disk.
-            InUseError: One is active and ``quiesced`` is not set, or it is in use all the same.
+            VolumeConflictError: One is read-only, so there is nothing to freeze, or a disk whose
+                format and file system cannot keep a state without a full copy.
+            InUseError: One is active and ``quiesced`` is not set, or it is in use all the same,
+                which a disk is that anybody has open.
             InvalidNameError: ``snapshot`` is no name.
             LimitExceededError: One has too many snapshots.
             CorruptVolumeError: One is damaged.
-            NoSpaceError: No room for the record.
+            NoSpaceError: No room for the record, or, unless disks may be thin, for a disk to be
+                written anew beside its snapshot.
+            QemuImgMissingError: One is a qcow2 disk, and there is no qemu-img.
+            QemuImgError: qemu-img failed.
+            DeadlineExceededError: qemu-img hangs.
+            ConfinementError: qemu-img cannot be confined as it must.
         """
         check_snapshot_name(snapshot)
         with self._held(names) as held:
-            records = [adopt(self._backing, record) for record in held]
-            changes = []
-            for record in records:
-                if not is_taken(record, snapshot):
-                    _require_writable(record)
-                    changes.append((record, self._frozen(record, snapshot)))
-            group = _group(GroupAction.CREATE, snapshot, changes)
-            with self._unmounted(changes, quiesced=quiesced), self._noted(group):
-                self._apply(changes, lambda _, after: self._changes.forget(after, snapshot))
-        return [self._find(record.name, snapshot) for record in records]
+            changes = [
+                kind.freezing(name, snapshot)
+                for name in held
+                if (kind := self._kinds.snapshots_of(name)).taken_at(name, snapshot) is None
+            ]
+            with self._idle(changes, quiesced=quiesced):
+                self._apply(changes, GroupAction.CREATE, snapshot)
+        self._tell(EventKind.VOLUME_SNAPSHOT_CREATED, changes)
+        return [self._find(name, snapshot) for name in held]
 
     def iter_snapshots(self, name: VolumeName) -> Iterator[VolumeSnapshot]:
         """Stream a volume's snapshots, oldest first.
@@ -115,10 +99,7 @@ class VolumeSnapshots:
             CorruptVolumeError: Its record cannot be read.
         """
         self._backing.check_open()
-        record = self._record(name)
-        for layer in record.history.layers if record.history else ():
-            if layer.snapshot is not None:
-                yield self._value(record, layer)
+        yield from self._kinds.snapshots_of(name).iter_snapshots(name)
 
     def roll_back(
         self,
@@ -152,17 +133,17 @@ class VolumeSnapshots:
             StoreMetadataLostError: containerd's database was emptied; nothing is removed.
         """
         check_snapshot_name(snapshot)
-        with self._held(names, may_be_lost=True) as records:
-            changes = [
-                (record, roll_back(record, snapshot, drop_later=drop_later)) for record in records
+        with self._held(names, may_be_lost=True) as held:
+            changes: list[SnapshotChange] = [
+                self._kinds.snapshots_of(name).returning(name, snapshot, drop_later=drop_later)
+                for name in held
             ]
-            group = _group(GroupAction.ROLL_BACK, snapshot, changes, drop_later=drop_later)
-            with self._unmounted(changes, quiesced=quiesced):
-                with self._noted(group):
-                    self._apply(changes, lambda before, _: self._changes.return_to(before))
-                for _, after in changes:
-                    self._changes.finish_quietly(after)
-        return [self._find(record.name, snapshot) for record in records]
+            with self._idle(changes, quiesced=quiesced):
+                self._apply(changes, GroupAction.ROLL_BACK, snapshot, drop_later=drop_later)
+                for change in changes:
+                    _finish_quietly(change)
+        self._tell(EventKind.VOLUME_ROLLED_BACK, changes)
+        return [self._find(name, snapshot) for name in held]
 
     def remove(self, name: VolumeName, snapshot: str, *, quiesced: bool = False) -> bool:
         """Remove a snapshot of a volume; idempotent. The volume and other snapshots stay the same.
@@ -186,24 +167,23 @@ class VolumeSnapshots:
             StoreMetadataLostError: containerd's database was emptied; nothing is removed.
         """
         check_snapshot_name(snapshot)
-        with self._held([name]) as records:
-            if not is_taken(records[0], snapshot):
+        with self._held([name]):
+            kind = self._kinds.snapshots_of(name)
+            if kind.taken_at(name, snapshot) is None:
                 return False
-            with (
-                self._unmounted([(records[0], records[0])], quiesced=quiesced),
-                room_to_remove(self._backing.layout),
-            ):
-                self._changes.forget(records[0], snapshot)
+            with kind.idle(name, quiesced=quiesced), room_to_remove(self._backing.layout):
+                kind.forget(name, snapshot)
         _LOGGER.info("volume snapshot removed volume=%s snapshot=%s", name, snapshot)
+        self._backing.events.publish(EventKind.VOLUME_SNAPSHOT_REMOVED, [str(name)])
         return True
 
     @contextmanager
     def _held(
         self, names: Iterable[VolumeName], *, may_be_lost: bool = False
-    ) -> Iterator[list[VolumeRecord]]:
-        """Hold the locks of volumes and give their records, what was interrupted being ended.
+    ) -> Iterator[list[VolumeName]]:
+        """Hold the locks of volumes and give their names, what was interrupted being ended.
 
-        With ``may_be_lost`` also of a volume whose writable layer is gone.
+        With ``may_be_lost`` also of a volume whose present content is gone.
         """
         self._backing.check_writable()
         self._sentinel.require()
@@ -212,12 +192,36 @@ class VolumeSnapshots:
         for _ in self._groups.end_interrupted():
             pass
         with self._locks.volumes(names):
-            records = [self._record(name) for name in names]
-            for record in records:
-                with suppress(*([CorruptVolumeError] if may_be_lost else [])):
-                    self._changes.settle(record)
+            for name in names:
+                self._kinds.snapshots_of(name).settle(name, may_be_lost=may_be_lost)
             check_operation()  # from here on it is done or undone
-            yield records
+            yield names
+
+    @contextmanager
+    def _idle(self, changes: Sequence[SnapshotChange], *, quiesced: bool) -> Iterator[None]:
+        """Have the volumes used by nobody for the block."""
+        with ExitStack() as stack:
+            for change in changes:
+                kind = self._kinds.snapshots_of(change.name)
+                stack.enter_context(kind.idle(change.name, quiesced=quiesced))
+            yield
+
+    def _apply(
+        self,
+        changes: Sequence[SnapshotChange],
+        action: GroupAction,
+        snapshot: str,
+        *,
+        drop_later: bool = False,
+    ) -> None:
+        """Make all the changes, or undo those that were made."""
+        before = {change.name: change.before for change in changes}
+        group = Group(action, snapshot, drop_later, before)
+        with self._noted(group), Undo() as steps:
+            for change in changes:
+                change.apply()
+                steps.add(f"volume {change.name}", change.undo)
+                _LOGGER.info("volume changed volume=%s action=%s", change.name, action)
 
     @contextmanager
     def _noted(self, group: Group) -> Iterator[None]:
@@ -236,99 +240,23 @@ class VolumeSnapshots:
         remove_group(path)
 
     def _is_undone(self, group: Group) -> bool:
-        records = [self._record(name) for name in group.before]
+        marks = {name: self._kinds.snapshots_of(name) for name in group.before}
         if group.action is GroupAction.CREATE:
-            return not any(is_taken(record, group.snapshot) for record in records)
-        return all(record.snapshot_key == group.before[record.name] for record in records)
+            return not any(kind.taken_at(name, group.snapshot) for name, kind in marks.items())
+        return all(kind.mark(name) == group.before[name] for name, kind in marks.items())
 
-    def _apply(
-        self,
-        changes: Sequence[_Change],
-        undo: Callable[[VolumeRecord, VolumeRecord], None],
-    ) -> None:
-        """Make all the changes, or undo those that were made."""
-        with Undo() as steps:
-            for before, after in changes:
-                self._changes.apply(before, after)
-                steps.add(f"volume {before.name}", partial(undo, before, after))
-                _LOGGER.info("volume changed volume=%s key=%s", after.name, after.snapshot_key)
-
-    def _frozen(self, record: VolumeRecord, snapshot: str) -> VolumeRecord:
-        parent = self._backing.snapshots.stat(record.snapshot_key).parent
-        return freeze(record, snapshot, parent=parent, now=self._backing.clock())
-
-    @contextmanager
-    def _unmounted(self, changes: Sequence[_Change], *, quiesced: bool) -> Iterator[None]:
-        """Have the volumes unmounted for the block; those that were mounted are so afterwards."""
-        with ExitStack() as stack:
-            for record, _ in changes:
-                if find_mount(self._backing.layout.volume_rootfs(record.name)) is not None:
-                    _require_quiesced(record, quiesced=quiesced)
-                    self._activation.deactivate(record)
-                    stack.callback(self._activate_again, record.name)
-                with suppress(SnapshotNotFoundError):  # lost, and so mounted nowhere
-                    self._backing.snapshots.stat(record.snapshot_key)
-                    self._activation.require_unmounted(record)
-            yield
-
-    def _activate_again(self, name: VolumeName) -> None:
-        self._activation.activate(self._activation.used(self._record(name)))
-
-    def _record(self, name: VolumeName) -> VolumeRecord:
-        if not stands(self._backing.layout, name):
-            self._refuse_disk(name)
-            raise VolumeNotFoundError(f"there is no volume {name}", name=name)
-        return read_record(self._backing.layout.volume(name), name)
-
-    def _refuse_disk(self, name: VolumeName) -> None:
-        if find_disk(self._backing.layout, name) is not None:
-            raise VolumeConflictError(
-                f"volume {name} is a disk, of which no snapshots are taken; deactivate it and copy "
-                "its file",
-                name=name,
-            )
+    def _tell(self, what: EventKind, changes: Sequence[SnapshotChange]) -> None:
+        if changes:
+            self._backing.events.publish(what, [str(change.name) for change in changes])
 
     def _find(self, name: VolumeName, snapshot: str) -> VolumeSnapshot:
-        record = self._record(name)
-        return self._value(record, find_snapshot(record, snapshot))
-
-    def _value(self, record: VolumeRecord, layer: FrozenLayer) -> VolumeSnapshot:
-        try:
-            size = self._backing.snapshots.usage(layer.key).size
-        except SnapshotNotFoundError:
-            size = 0
-        return VolumeSnapshot(
-            volume=record.name,
-            name=layer.snapshot or "",
-            created=layer.created,
-            own_bytes=size,
-        )
+        found = self._kinds.snapshots_of(name).iter_snapshots(name)
+        return next(each for each in found if each.name == snapshot)
 
 
-def _group(
-    action: GroupAction,
-    snapshot: str,
-    changes: Sequence[_Change],
-    *,
-    drop_later: bool = False,
-) -> Group:
-    before = {record.name: record.snapshot_key for record, _ in changes}
-    return Group(action, snapshot, drop_later, before)
-
-
-def _require_writable(record: VolumeRecord) -> None:
-    if record.read_only:
-        raise VolumeConflictError(
-            f"volume {record.name} is read-only: it never changes, so there is nothing to take a "
-            "snapshot of",
-            name=record.name,
-        )
-
-
-def _require_quiesced(record: VolumeRecord, *, quiesced: bool) -> None:
-    if not quiesced:
-        raise InUseError(
-            f"volume {record.name} is active; deactivate it, or say that nobody uses it "
-            "(--quiesced)",
-            name=record.name,
-        )
+def _finish_quietly(change: SnapshotChange) -> None:
+    """Finish where the change itself has happened: recovery can do it as well."""
+    try:
+        change.finish()
+    except CasError as error:
+        _LOGGER.warning("space is left to recovery volume=%s error=%s", change.name, error)

@@ -45,6 +45,7 @@ class DiskStatus:
         virtual_size: Bytes of the disk that a virtual machine sees.
         allocated: Bytes of the file system that its file takes.
         record: What it was made from; None for one that we did not make.
+        snapshots: How many it has.
     """
 
     path: Path
@@ -53,6 +54,7 @@ class DiskStatus:
     virtual_size: int
     allocated: int
     record: DiskRecord | None
+    snapshots: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +81,14 @@ class VolumeStatus:
 
 @dataclass(frozen=True, slots=True)
 class VolumeSnapshot:
-    """A snapshot of a container volume.
+    """A snapshot of a volume.
 
     Args:
         volume: Whose.
         name: Unique within the volume.
         created: When it was taken, aware UTC.
-        own_bytes: Allocated bytes of what was written between it and the one before.
+        own_bytes: Allocated bytes of what was written between it and the one before; of a raw disk,
+            those that only this snapshot holds.
     """
 
     volume: VolumeName
@@ -103,7 +106,8 @@ class VolumeUsage:
         shared_bytes: Allocated bytes of the image's layers below, which other volumes may share; of
             a disk, of blocks that it shares with its image or other disks.
         inodes: Inodes of its writable layer.
-        snapshot_bytes: Allocated bytes of layers that its snapshots froze.
+        snapshot_bytes: Allocated bytes of layers that its snapshots froze, or that only copies of
+            a raw disk hold; the file of a qcow2 has its snapshots in it.
         users: Processes that have something of it open, by id and short name; 0 is the kernel.
     """
 

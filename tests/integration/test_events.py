@@ -67,6 +67,10 @@ def test_events_of_a_volume_tell_changes_and_no_repetitions(
         for command in ("deactivate", "activate"):
             for _ in range(2):
                 listener.run("volume", command, name)
+        listener.run("volume", "deactivate", name)
+        for command in ("create", "rollback", "rm --ignore"):
+            listener.run("volume", "snapshot", *command.split(), name, "--snapshot", "one")
+        listener.run("volume", "snapshot", "rm", "--ignore", name, "--snapshot", "one")
         listener.run("volume", "rm", name)
         listener.run("image", "rm", image.name)
     assert [event for event in listener.told if event[0] is not EventKind.IMAGE_UPDATED] == [
@@ -76,6 +80,9 @@ def test_events_of_a_volume_tell_changes_and_no_repetitions(
         (EventKind.VOLUME_DEACTIVATED, name),
         (EventKind.VOLUME_ACTIVATED, name),
         (EventKind.VOLUME_DEACTIVATED, name),
+        (EventKind.VOLUME_SNAPSHOT_CREATED, name),
+        (EventKind.VOLUME_ROLLED_BACK, name),
+        (EventKind.VOLUME_SNAPSHOT_REMOVED, name),
         (EventKind.VOLUME_REMOVED, name),
         (EventKind.IMAGE_REMOVED, image.name),
     ]

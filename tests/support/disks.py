@@ -3,6 +3,7 @@
 __all__ = [
     "DISK_LAYER",
     "add_disk",
+    "change_disk",
     "changed",
     "content_of",
     "disk_layout",
@@ -94,6 +95,13 @@ def disk_layout(
     (directory / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [root]}))
     (directory / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
     return directory
+
+
+def change_disk(path: Path, disk_format: str, pattern: int, *, size: int = 1024 * 1024) -> None:
+    """Let a machine fill the first bytes of a disk with one byte, durably."""
+    commands = ("-c", f"write -P {pattern} 0 {size}", "-c", "flush")
+    command = ["qemu-io", "-f", disk_format, *commands, str(path)]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def add_disk(

@@ -117,14 +117,21 @@ def _backing_file(device: Path) -> str | None:
 @contextmanager
 def mounted(kind: str, directory: Path, size: int = 512 * 1024 * 1024) -> Iterator[Path]:
     """Give the mount point of a new file system of any kind, such as ``xfs``, in a sparse file."""
-    image, path = directory / "image", directory / "m"
+    path = directory / "m"
     path.mkdir()
+    with mounted_at(path, kind, directory / "image", size):
+        yield path
+
+
+@contextmanager
+def mounted_at(path: Path, kind: str, image: Path, size: int = 512 * 1024 * 1024) -> Iterator[None]:
+    """Have such a file system mounted on a directory."""
     with image.open("wb") as file:
         file.truncate(size)
     subprocess.run([f"mkfs.{kind}", "-q", str(image)], check=True)
     subprocess.run(["mount", "-o", "loop", str(image), str(path)], check=True)
     try:
-        yield path
+        yield
     finally:
         subprocess.run(["umount", str(path)], check=True)
 

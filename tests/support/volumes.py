@@ -30,6 +30,7 @@ from cas.store.image.images import Images
 from cas.store.layers.unpack import Unpack
 from cas.store.leasing import Leasing
 from cas.store.locking import Locks
+from cas.volumes.kinds import VolumeKinds
 from cas.volumes.records import iter_records
 from cas.volumes.snapshots import VolumeSnapshots
 from cas.volumes.volumes import Volumes
@@ -102,8 +103,9 @@ def open_store(
     locks, leasing, images = Locks(layout), Leasing(backing), Images(backing)
     unpack = Unpack(backing, locks, workers=workers)
     layout.clear_volumes.mkdir(parents=True, exist_ok=True)
-    volumes = Volumes(backing, locks, leasing, images, unpack, qemu=qemu_img(settings))
-    snapshots = VolumeSnapshots(backing, locks, leasing)
+    kinds = VolumeKinds(backing, locks, leasing, qemu_img(settings))
+    volumes = Volumes(backing, locks, leasing, images, unpack, kinds=kinds)
+    snapshots = VolumeSnapshots(backing, locks, kinds)
     return Store(settings, backing, locks, leasing, images, unpack, volumes, snapshots)
 
 

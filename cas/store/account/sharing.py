@@ -94,7 +94,11 @@ def _disk_files(directory: Path) -> Iterator[Path]:
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    return (path for path, mode in _entries(directory) if stat.S_ISREG(mode))
+    for path, mode in _entries(directory):
+        if stat.S_ISREG(mode):
+            yield path
+        elif stat.S_ISDIR(mode):  # of copies of a disk
+            yield from _files(path)
 
 
 def _entries(directory: Path) -> Iterator[tuple[Path, int]]:

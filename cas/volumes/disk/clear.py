@@ -16,8 +16,10 @@ from cas.model.limits import Limits
 from cas.model.volume_name import VolumeName
 from cas.store.locking import Locks
 from cas.volumes.disk.disks import DiskVolumes
+from cas.volumes.disk.qemu_img import QemuImg
 from cas.volumes.disk.removal import DiskRemoval
 from cas.volumes.disk.scan import is_disk
+from cas.volumes.disk.settling import DiskSettling
 from cas.volumes.status import VolumeStatus
 
 
@@ -40,13 +42,16 @@ class ClearDisks:
         layout: Where.
         limits: Against hostile input.
         check_open: Raises while the vault is locked.
+        qemu: Works on disk images.
     """
 
-    def __init__(self, layout: Layout, limits: Limits, check_open: Callable[[], object]) -> None:
+    def __init__(
+        self, layout: Layout, limits: Limits, check_open: Callable[[], object], qemu: QemuImg
+    ) -> None:
         place = _ClearPlace(layout, limits)
         self._layout = layout
         self._locks = Locks(layout)
-        self._disks = DiskVolumes(place, self._locks, DiskRemoval(place))
+        self._disks = DiskVolumes(place, self._locks, DiskRemoval(place), DiskSettling(place, qemu))
         self._check_open = check_open
 
     def iter_volumes(self) -> Iterator[VolumeStatus]:

@@ -3,8 +3,9 @@
 __all__ = ["DiskVolumes"]
 
 from collections.abc import Iterator
+from contextlib import suppress
 
-from cas.errors import CasError, CorruptVolumeError, VolumeNotFoundError
+from cas.errors import CasError, CorruptVolumeError, InUseError, VolumeNotFoundError
 from cas.fsops.extents import shared_bytes
 from cas.fsops.mounts import holders
 from cas.fsops.record_locks import has_record_lock
@@ -15,7 +16,9 @@ from cas.volumes.disk.looking import look_at_disk
 from cas.volumes.disk.place import DiskPlace
 from cas.volumes.disk.recovery import DiskRecovery
 from cas.volumes.disk.removal import DiskRemoval, require_unused
+from cas.volumes.disk.room import snapshot_bytes
 from cas.volumes.disk.scan import find_disk, iter_disks
+from cas.volumes.disk.settling import DiskSettling
 from cas.volumes.status import Recovered, VolumeState, VolumeStatus, VolumeUsage
 
 
@@ -26,12 +29,16 @@ class DiskVolumes:
         backing: The store.
         locks: Its locks.
         removal: Takes them away.
+        settling: Ends what was interrupted of their snapshots.
     """
 
-    def __init__(self, backing: DiskPlace, locks: Locks, removal: DiskRemoval) -> None:
+    def __init__(
+        self, backing: DiskPlace, locks: Locks, removal: DiskRemoval, settling: DiskSettling
+    ) -> None:
         self._backing = backing
         self._removal = removal
-        self._recovery = DiskRecovery(backing, locks, removal)
+        self._settling = settling
+        self._recovery = DiskRecovery(backing, locks, removal, settling)
 
     def names(self) -> Iterator[VolumeName]:
         """Stream the names of those that exist."""
@@ -63,9 +70,13 @@ class DiskVolumes:
     def activate(self, name: VolumeName) -> VolumeStatus:
         """Look whether one that exists can be used; there is nothing to mount.
 
+        What a kill interrupted of its snapshots is ended first, unless it is used already.
+
         Raises:
             CorruptVolumeError: It cannot.
         """
+        with suppress(InUseError):
+            self._settling.settle(self._paths(name))
         status = self.status(name)
         if status.problem is not None:
             raise CorruptVolumeError(status.problem, name=name, path=status.rootfs)
@@ -85,13 +96,21 @@ class DiskVolumes:
         return self._removal.remove(name, force=force)
 
     def usage(self, name: VolumeName) -> VolumeUsage:
-        """Measure one that exists: allocated blocks, those that other files have too apart."""
+        """Measure one that exists: allocated blocks, those that other files have too apart.
+
+        What lies inside its own file as a snapshot is its own.
+        """
         paths = self._paths(name)
         disk = look_at_disk(paths, self._backing.limits)
         shared = shared_bytes(paths.file)
         own = max(0, disk.allocated - shared)
-        users = tuple(holders(paths.file))
-        return VolumeUsage(own_bytes=own, shared_bytes=shared, inodes=1, users=users)
+        return VolumeUsage(
+            own_bytes=own,
+            shared_bytes=shared,
+            inodes=1,
+            snapshot_bytes=snapshot_bytes(paths),
+            users=tuple(holders(paths.file)),
+        )
 
     def recover(self) -> Iterator[Recovered]:
         """Finish or undo what killed operations left."""

@@ -15,6 +15,7 @@ from cas.model.disk.header import DiskHeader, read_disk_header
 from cas.model.disk.record import DiskRecord
 from cas.model.layout import DiskPaths, Layout
 from cas.model.limits import Limits
+from cas.volumes.disk.histories import read_history
 from cas.volumes.disk.records import read_disk_record
 from cas.volumes.disk.scan import iter_disks
 from cas.volumes.status import DiskStatus
@@ -28,7 +29,8 @@ def look_at_disk(paths: DiskPaths, limits: Limits) -> DiskStatus:
     """Look at a disk volume that exists.
 
     Raises:
-        CorruptVolumeError: Its record cannot be read, or it is not of the format that this says.
+        CorruptVolumeError: Its record or its history cannot be read, or it is not of the format
+            that the record says.
         StorageError: It cannot be read, or is gone.
     """
     record = read_disk_record(paths)
@@ -47,6 +49,7 @@ def look_at_disk(paths: DiskPaths, limits: Limits) -> DiskStatus:
         virtual_size=header.virtual_size,
         allocated=allocated,
         record=record,
+        snapshots=len(read_history(paths).snapshots),
     )
 
 
@@ -72,34 +75,44 @@ def _header(
         ) from error
 
 
-def pending_growth(layout: Layout, limits: Limits, directory: Path) -> int:
+def pending_growth(
+    layout: Layout, limits: Limits, directory: Path, *, besides: Path | None = None
+) -> int:
     """Bytes that the disk volumes on a file system may still come to take by being written to.
 
     Args:
         layout: Where the volumes are.
         limits: What a disk may be.
         directory: On the file system that is asked for.
+        besides: A disk that is left out.
     """
     with translated("inspect", directory):
         device = directory.stat().st_dev
     return sum(
-        max(0, disk.virtual_size - _own_bytes(disk))
-        for disk in _readable(layout, limits)
-        if _grows(disk) and _is_on(disk, device)
+        max(0, disk.virtual_size - own)
+        for disk, own in _readable(layout, limits)
+        if disk.path != besides and _grows(disk) and _is_on(disk, device)
     )
 
 
-def _readable(layout: Layout, limits: Limits) -> Iterator[DiskStatus]:
+def _readable(layout: Layout, limits: Limits) -> Iterator[tuple[DiskStatus, int]]:
     for paths in iter_disks(layout):
         try:
-            yield look_at_disk(paths, limits)
+            disk = look_at_disk(paths, limits)
+            yield disk, _own_bytes(paths, disk)
         except CasError:
             continue  # damaged, which listing and checking report, or gone by now
 
 
-def _own_bytes(disk: DiskStatus) -> int:
-    """What it will not take a second time: blocks that it shares are written anew elsewhere."""
-    return max(0, disk.allocated - shared_bytes(disk.path))
+def _own_bytes(paths: DiskPaths, disk: DiskStatus) -> int:
+    """What it will not take a second time: what others have, or a snapshot in it, is written anew.
+
+    Of a qcow2 with snapshots that is what it has taken since the last one.
+    """
+    kept = 0
+    if disk.snapshots and disk.format is DiskFormat.QCOW2:
+        kept = read_history(paths).snapshots[-1].allocated
+    return max(0, disk.allocated - shared_bytes(disk.path) - kept)
 
 
 def _grows(disk: DiskStatus) -> bool:

@@ -41,12 +41,17 @@ class OpenFile(Protocol):
         """The descriptor."""
 
 
+class _Tag(msgspec.Struct):
+    name: str
+
+
 class _Info(msgspec.Struct, rename="kebab"):
     format: str
     virtual_size: int
     backing_filename: str | None = None
     full_backing_filename: str | None = None
     encrypted: bool = False
+    snapshots: list[_Tag] = []
 
 
 class QemuImg:
@@ -92,18 +97,36 @@ class QemuImg:
             QemuImgMissingError: There is no qemu-img.
             DeadlineExceededError: It hangs.
         """
+        found = self._info(file, disk_format, cancel=cancel)
+        if found.backing_filename or found.full_backing_filename or found.encrypted:
+            raise DiskImageError("the image refers to a backing file or is encrypted")
+        return found.virtual_size
+
+    def tags(self, file: OpenFile, disk_format: DiskFormat) -> set[str]:
+        """Give the names of the snapshots inside an image; raises as :meth:`virtual_size`."""
+        return {each.name for each in self._info(file, disk_format).snapshots}
+
+    def require(self) -> None:
+        """Return if there is one to run.
+
+        Raises:
+            QemuImgMissingError: There is no qemu-img.
+            LayoutError: There is no account for it.
+        """
+        self._program()
+
+    def _info(
+        self, file: OpenFile, disk_format: DiskFormat, *, cancel: Cancellation | None = None
+    ) -> _Info:
         target = _opened(file, disk_format, writing=False)
         arguments = ["info", "--output=json", "--force-share", "--image-opts", target]
         try:
             raw = self._program().run(arguments, files=[file.fileno()], limits=_LOOK, cancel=cancel)
-            found = msgspec.json.decode(raw, type=_Info)
+            return msgspec.json.decode(raw, type=_Info)
         except (QemuImgError, msgspec.MsgspecError) as error:
             raise DiskImageError(
                 f"qemu cannot read the image as {disk_format}: {error}; it is damaged or forged"
             ) from error
-        if found.backing_filename or found.full_backing_filename or found.encrypted:
-            raise DiskImageError("the image refers to a backing file or is encrypted")
-        return found.virtual_size
 
     def check(
         self, file: OpenFile, disk_format: DiskFormat, *, cancel: Cancellation | None = None
@@ -145,6 +168,47 @@ class QemuImg:
         """Let the disk in an open file grow to ``size`` bytes; raises as :meth:`create`."""
         target = _opened(file, disk_format, writing=True)
         self._change(["resize", "-q", "--image-opts", target, str(size)], [file], size)
+
+    def take_snapshot(self, file: OpenFile, disk_format: DiskFormat, tag: str, size: int) -> None:
+        """Let an image keep the present state of its disk; raises as :meth:`create`.
+
+        Args:
+            file: Open for writing.
+            disk_format: One that can, which is qcow2.
+            tag: How the state is called.
+            size: Bytes that the file may come to have at most.
+        """
+        self._snapshot("-c", file, disk_format, tag, size)
+
+    def return_to_snapshot(
+        self, file: OpenFile, disk_format: DiskFormat, tag: str, size: int
+    ) -> None:
+        """Make the disk what it was; as :meth:`take_snapshot`. What it is now is lost."""
+        self._snapshot("-a", file, disk_format, tag, size)
+
+    def drop_snapshot(self, file: OpenFile, disk_format: DiskFormat, tag: str, size: int) -> None:
+        """Let an image forget a state, and the file system have its room; as above."""
+        self._snapshot("-d", file, disk_format, tag, size)
+
+    def _snapshot(
+        self, action: str, file: OpenFile, disk_format: DiskFormat, tag: str, size: int
+    ) -> None:
+        target = _opened(file, disk_format, writing=True)
+        self._change(["snapshot", "-q", "--image-opts", action, tag, target], [file], size)
+
+    def free_leaks(self, file: OpenFile, disk_format: DiskFormat, size: int) -> None:
+        """Free clusters that nobody uses, as a killed qemu-img leaves them.
+
+        Raises:
+            DiskImageError: The image is damaged beyond that.
+            QemuImgMissingError: There is no qemu-img.
+            DeadlineExceededError: It hangs.
+        """
+        target = _opened(file, disk_format, writing=True)
+        try:
+            self._change(["check", "-q", "-r", "leaks", "--image-opts", target], [file], size)
+        except QemuImgError as error:
+            raise DiskImageError(f"the image's tables contradict each other: {error}") from error
 
     def convert(
         self,

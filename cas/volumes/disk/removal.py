@@ -1,8 +1,8 @@
 """Removes disk volumes.
 
 A removal starts with one rename, after which the volume does not exist; whatever happens later,
-recovery or the next call on the name finishes it: the record goes, then the file. Callers hold the
-volume's lock.
+recovery or the next call on the name finishes it: snapshots and record go, then the file. Callers
+hold the volume's lock.
 """
 
 __all__ = ["DiskRemoval", "require_unused"]
@@ -21,6 +21,7 @@ from cas.fsops.trees import remove_tree
 from cas.model.events import EventKind
 from cas.model.layout import DiskPaths
 from cas.model.volume_name import VolumeName
+from cas.volumes.disk.histories import remove_history
 from cas.volumes.disk.place import DiskPlace
 from cas.volumes.disk.records import remove_disk_record
 from cas.volumes.disk.scan import find_disk
@@ -75,6 +76,7 @@ class DiskRemoval:
             return False
         gone = not _is_file(paths.file)
         if gone:
+            remove_history(paths)
             remove_disk_record(paths)
         remove_file(paths.removing)
         if gone:
@@ -94,8 +96,10 @@ class DiskRemoval:
         for path in there:
             remove_tree(path)
         # A failure after the rename leaves a complete volume, which keeps its record.
-        forgotten = not _is_file(paths.file) and remove_disk_record(paths)
-        return bool(there) or forgotten
+        if _is_file(paths.file):
+            return bool(there)
+        forgotten = [remove_history(paths), remove_disk_record(paths)]
+        return bool(there) or any(forgotten)
 
 
 def require_unused(paths: DiskPaths) -> None:

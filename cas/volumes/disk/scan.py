@@ -18,6 +18,7 @@ from cas.volumes.entries import list_entries
 _PLACES = (False, True)
 """In the vault, in clear."""
 _RECORD_SUFFIX = ".json"
+_SNAPSHOTS_SUFFIX = ".snapshots"
 
 
 def find_disk(layout: Layout, name: VolumeName) -> DiskPaths | None:
@@ -48,8 +49,12 @@ def iter_disks(layout: Layout) -> Iterator[DiskPaths]:
 
 
 def iter_records_on_disk(layout: Layout) -> Iterator[DiskPaths]:
-    """Stream the files of which there is a record, whether or not there is a disk."""
+    """Stream the files of which there is a record or a history, whether or not there is a disk."""
     for clear in _PLACES:
+        names = set()
         for entry, _ in list_entries(layout.disk_records(clear=clear)):
+            stem = entry.removesuffix(_RECORD_SUFFIX).removesuffix(_SNAPSHOTS_SUFFIX)
             with suppress(InvalidNameError):
-                yield layout.disk(VolumeName.parse(entry.removesuffix(_RECORD_SUFFIX)), clear=clear)
+                names.add(VolumeName.parse(stem))
+        for name in sorted(names):
+            yield layout.disk(name, clear=clear)

@@ -128,7 +128,7 @@ SINGLE: list[tuple[Convert, Convert, object]] = [
             VolumeStatus(NAME, VolumeState.INACTIVE, Path("/r/v"), None, None, disk),
         )
         for disk in (
-            DiskStatus(Path("/r/v"), False, DiskFormat.ISO, 5, 4, None),
+            DiskStatus(Path("/r/v"), False, DiskFormat.ISO, 5, 4, None, 3),
             DiskStatus(
                 Path("/r/v"),
                 True,
