@@ -43,6 +43,7 @@ class Order(msgspec.Struct, kw_only=True, frozen=True):
         memory_bytes: Address space that it may use.
         cpu_seconds: Processor time that it may use; 0 for any.
         file_bytes: How large it may make a file.
+        system_calls: Filter of :func:`cas.confinement.system_calls.export_filter`; empty for none.
         required: Refuse to run it where a part of the confinement is missing.
     """
 
@@ -54,6 +55,7 @@ class Order(msgspec.Struct, kw_only=True, frozen=True):
     memory_bytes: int
     cpu_seconds: int
     file_bytes: int
+    system_calls: bytes
     required: bool
 
 
@@ -94,7 +96,18 @@ def _confine(order: Order) -> dict[str, str]:
         privileges.become(order.user, order.group)
     privileges.drop_capabilities()
     privileges.die_with_parent(order.parent)
+    _filter(order, missing)
     return missing
+
+
+def _filter(order: Order, missing: dict[str, str]) -> None:
+    if not order.system_calls:
+        missing["seccomp"] = "libseccomp is not installed, or cannot be used"
+        return
+    try:
+        privileges.forbid_system_calls(order.system_calls)
+    except OSError as error:
+        missing["seccomp"] = str(error.strerror)
 
 
 def _limit(order: Order) -> None:

@@ -11,6 +11,7 @@ __all__ = [
     "empty_bounding_set",
     "forbid_core_dumps",
     "forbid_new_privileges",
+    "forbid_system_calls",
     "leave_network",
 ]
 
@@ -24,12 +25,19 @@ from functools import cache
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
+_PR_SET_SECCOMP = 22
+_SECCOMP_MODE_FILTER = 2
+_INSTRUCTION_BYTES = 8
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAPBSET_DROP = 24
 _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _MOST_CAPABILITIES = 64
+
+
+class _FilterProgram(ctypes.Structure):
+    _fields_ = (("length", ctypes.c_ushort), ("instructions", ctypes.c_void_p))
 
 
 class _CapabilityHeader(ctypes.Structure):
@@ -91,6 +99,17 @@ def forbid_core_dumps() -> None:
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def forbid_system_calls(program: bytes) -> None:
+    """Put this thread, and what it becomes, under a seccomp filter; new privileges are forbidden.
+
+    Args:
+        program: Instructions of the kernel's, 8 bytes each.
+    """
+    instructions = ctypes.create_string_buffer(program, len(program))
+    filters = _FilterProgram(len(program) // _INSTRUCTION_BYTES, ctypes.addressof(instructions))
+    _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(filters))
 
 
 def leave_network() -> None:

@@ -5,7 +5,7 @@ versions and machines. Forbidden is what leads out of the other walls: new progr
 namespaces, mounts, keyrings, other processes' memory, and doors that pass filters by (io_uring).
 """
 
-__all__ = ["Sockets", "compile_filter"]
+__all__ = ["Sockets", "compile_filter", "export_filter"]
 
 import errno
 import os
@@ -13,6 +13,8 @@ import socket
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, StrEnum
+from functools import cache
+from typing import Any
 
 _CLONE_THREAD = 0x00010000
 _CLONE_NEW_NAMESPACES = (
@@ -25,8 +27,9 @@ _CLONE_NEW_NAMESPACES = (
     0x20000000,  # pid
     0x40000000,  # network
 )
+_BECOMING = ("execve",)
 _FORBIDDEN = (
-    *("execve", "execveat", "fork", "vfork"),
+    *("execveat", "fork", "vfork"),
     *("unshare", "setns", "chroot", "pivot_root"),
     *("mount", "umount", "umount2", "mount_setattr", "move_mount", "open_tree"),
     *("fsopen", "fsconfig", "fsmount", "fspick", "swapon", "swapoff", "quotactl", "quotactl_fd"),
@@ -92,22 +95,49 @@ def compile_filter(sockets: Sockets) -> Callable[[], None]:
     Raises:
         ImportError: libseccomp is not installed, or cannot be used.
     """
+    # A thread that aborts signals itself.
+    signals = _Rule("tgkill", _Compare.NE, (os.getpid(),))
+    rules = [*map(_Rule, _BECOMING), signals, *_rules(sockets)]
     try:
-        return _compiled([*map(_Rule, _FORBIDDEN), *_process_rules(), *_socket_rules(sockets)])
+        load: Callable[[], None] = _filter(rules).load
+    except (RuntimeError, OSError) as error:
+        raise ImportError(str(error)) from error
+    return load
+
+
+@cache
+def export_filter(sockets: Sockets) -> bytes:
+    """Compile the filter for a program that another process becomes, which loads it before.
+
+    As :func:`compile_filter`, but that one may become a program, and signal nobody.
+
+    Returns:
+        What the kernel takes; compiled once.
+
+    Raises:
+        ImportError: libseccomp is not installed, or cannot be used.
+    """
+    descriptor = os.memfd_create("seccomp")
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            _filter([_Rule("tgkill"), *_rules(sockets)]).export_bpf(file)
+            file.seek(0)
+            return file.read()
     except (RuntimeError, OSError) as error:
         raise ImportError(str(error)) from error
 
 
-def _process_rules() -> Iterator[_Rule]:
-    """Threads may be made and nothing else, by the one call whose flags a filter can see.
+def _rules(sockets: Sockets) -> Iterator[_Rule]:
+    yield from map(_Rule, _FORBIDDEN)
+    yield from _process_rules()
+    yield from _socket_rules(sockets)
 
-    This process may signal itself only.
-    """
+
+def _process_rules() -> Iterator[_Rule]:
+    """Threads may be made and nothing else, by the one call whose flags a filter can see."""
     for flag in _CLONE_NEW_NAMESPACES:
         yield _Rule("clone", _Compare.MASKED_EQ, (flag, flag))
     yield _Rule("clone", _Compare.MASKED_EQ, (_CLONE_THREAD, 0))
-    # A thread that aborts signals itself.
-    yield _Rule("tgkill", _Compare.NE, (os.getpid(),))
     # The C library goes on with clone where this one is missing.
     yield _Rule("clone3", answer=errno.ENOSYS)
 
@@ -123,7 +153,7 @@ def _socket_rules(sockets: Sockets) -> Iterator[_Rule]:
     yield _Rule("socket", _Compare.GT, (_LAST_FAMILY,))
 
 
-def _compiled(rules: Iterable[_Rule]) -> Callable[[], None]:
+def _filter(rules: Iterable[_Rule]) -> Any:  # noqa: ANN401 - the library has no types
     import pyseccomp  # noqa: PLC0415 - fails where libseccomp is not installed
 
     filters = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
@@ -137,5 +167,4 @@ def _compiled(rules: Iterable[_Rule]) -> Callable[[], None]:
             operator = getattr(pyseccomp, rule.compare.value)
             conditions.append(pyseccomp.Arg(0, operator, *rule.operands))
         filters.add_rule(pyseccomp.ERRNO(rule.answer), number, *conditions)
-    load: Callable[[], None] = filters.load
-    return load
+    return filters

@@ -19,6 +19,7 @@ import msgspec
 
 from cas.agent.account import Account
 from cas.confinement.launch import LAUNCH_FAILED, LAUNCH_MODULE, Order
+from cas.confinement.system_calls import Sockets, export_filter
 from cas.errors import (
     ConfinementError,
     DeadlineExceededError,
@@ -136,6 +137,7 @@ class ConfinedProgram:
             memory_bytes=limits.memory_bytes,
             cpu_seconds=limits.cpu_seconds,
             file_bytes=limits.file_bytes,
+            system_calls=_system_calls(),
             required=self.require_confinement,
         )
 
@@ -206,6 +208,13 @@ class _Hearing:
         kept += chunk[: _OUTPUT_BYTES - len(kept)]
         if kept is self.output and chunk:
             self._listen(chunk)
+
+
+def _system_calls() -> bytes:
+    try:
+        return export_filter(Sockets.NONE)
+    except ImportError:
+        return b""  # which is said of the process that lacks it
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:

@@ -1,15 +1,18 @@
 """qemu-img that is missing, fails, hangs or says nonsense; and what it may not do."""
 
 import os
-import socket
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cas.agent.account import Account, find_account
+from cas.confinement.launch import LAUNCH_FAILED, LAUNCH_MODULE, Order
 from cas.containerd.client import Containerd
 from cas.errors import (
     CasError,
@@ -77,10 +80,10 @@ def test_missing_qemu_img_is_said_and_raw_disks_do_without(
     [
         ("echo no luck >&2; exit 3", QemuImgError, "create ended with status 3: no luck"),
         ("exit 1", QemuImgError, "it said nothing"),
-        ("kill -9 $$", QemuImgError, "by SIGKILL"),
-        ("yes | head -c 3000000; exit 4", QemuImgError, "status 4"),
-        ("yes >&2", QemuImgError, "said more than"),
-        ("head -c 100000000 /dev/zero > $5", QemuImgError, "create ended"),
+        ("""exec perl -e 'unpack "p", pack "J", 1'""", QemuImgError, "by SIGSEGV"),
+        ("exec perl -e 'print 1 x 3e6; exit 4'", QemuImgError, "status 4"),
+        ("exec yes >&2", QemuImgError, "said more than"),
+        ("exec head -c 100000000 /dev/zero > $5", QemuImgError, "create ended"),
     ],
 )
 def test_failing_qemu_img_ends_with_its_own_words_and_leaves_nothing(
@@ -93,7 +96,7 @@ def test_failing_qemu_img_ends_with_its_own_words_and_leaves_nothing(
 def test_hanging_qemu_img_is_ended(tmp_path: Path) -> None:
     """It counts as hanging when it says nothing for long."""
     binary = tmp_path / "qemu-img"
-    binary.write_text("#!/bin/sh\nsleep 600\n")
+    binary.write_text("#!/bin/sh\nexec sleep 600\n")
     binary.chmod(0o755)
     qemu = QemuImg(str(binary), account=lambda: Account(0, 0), silence_seconds=0.1)
 
@@ -146,26 +149,57 @@ def test_image_that_qemu_sees_otherwise_is_refused(
     store.assert_nothing_is_running()
 
 
+_PROBE = """exec perl -MSocket -e '
+open(OUT, ">", $ARGV[6]);
+print OUT "$>\n";
+print OUT "STATUS\n" if open(F, "<", "/proc/self/status");
+print OUT "LISTED\n" if opendir(D, $ARGV[0]);
+print OUT "READ\n" if open(F, "<", "/etc/passwd");
+print OUT "WROTE\n" if open(F, ">", "$ARGV[0]/written");
+print OUT "SIGNALLED\n" if kill(0, $ARGV[1]);
+print OUT "SIGNALLED ITSELF\n" if kill(0, $$);
+print OUT "SOCKET\n" if socket(S, PF_INET, SOCK_STREAM, 0);
+print OUT "UNIX SOCKET\n" if socket(S, PF_UNIX, SOCK_STREAM, 0);
+print OUT "FORKED\n" if defined(fork());
+print OUT "END\n";
+' DIRECTORY PROCESS "$@"
+"""
+
+
 def test_qemu_img_runs_without_rights(fake: Fake, tmp_path: Path) -> None:
-    """Neither root, nor with the network, nor near any file but those it is given."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-        probe = f"""
-        {{ id -u
-           cat /proc/self/status && echo STATUS
-           ls {tmp_path} && echo LISTED
-           cat /etc/passwd && echo READ
-           echo x > {tmp_path}/written && echo WROTE
-           kill -0 {os.getpid()} && echo SIGNALLED
-           bash -c 'echo > /dev/tcp/127.0.0.1/{port}' && echo CONNECTED
-        }} > $5 2>&1; exit 0
-        """
-        store = fake(probe)
-        name = volume_name()
-        store.volumes.prepare_disk(name, CREATE)
+    """Neither root, nor with sockets or children, nor near any file but those it is given."""
+    probe = _PROBE.replace("DIRECTORY", str(tmp_path)).replace("PROCESS", str(os.getpid()))
+    store = fake(probe)
+    name = volume_name()
+    store.volumes.prepare_disk(name, CREATE)
 
     report = store.settings.layout.disk(name, clear=False).file.read_text().splitlines()
-    assert report[0] == str(find_account("nobody").user)
-    done = {"STATUS", "LISTED", "READ", "WROTE", "SIGNALLED", "CONNECTED"} & set(report)
-    assert done == set()
+    assert report == [str(find_account("nobody").user), "END"]
     assert not (tmp_path / "written").exists()
+
+
+@pytest.mark.parametrize(("required", "status"), [(True, LAUNCH_FAILED), (False, 0)])
+def test_program_without_a_filter_is_refused_where_confinement_is_required(
+    required: bool, status: int
+) -> None:
+    """Either way it is said what is lacking."""
+    order = Order(
+        command=["/bin/true"],
+        files=[],
+        user=find_account("nobody").user,
+        group=find_account("nobody").group,
+        parent=os.getpid(),
+        memory_bytes=64 * MIB,
+        cpu_seconds=0,
+        file_bytes=0,
+        system_calls=b"",
+        required=required,
+    )
+    command = [sys.executable, "-I", "-m", LAUNCH_MODULE]
+
+    done = subprocess.run(
+        command, input=msgspec.json.encode(order), capture_output=True, check=False
+    )
+
+    assert done.returncode == status
+    assert b"lacks seccomp: libseccomp" in done.stderr
