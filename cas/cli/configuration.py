@@ -44,6 +44,7 @@ class _LimitsTable(msgspec.Struct, forbid_unknown_fields=True):
     layer_expansion_floor_bytes: int | None = None
     disk_bytes: int | None = None
     thin_disks: bool | None = None
+    verify_disks: bool | None = None
     min_free_bytes: int | None = None
 
 
