@@ -10,10 +10,10 @@ import click
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import NounGroup, output_options
 from cas.cli.outcomes import print_outcomes
-from cas.cli.output import Column, print_acts, print_document, print_rows
+from cas.cli.output import Column, print_acts, print_rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from cas.upgrade.items import Outcome, Planned
     from cas.upgrade.upgrade import Upgrade
@@ -71,7 +71,7 @@ def plan(invocation: Invocation, adopt_suffixed: bool, remove_recreated: bool) -
     type=_PHASES,
     default="post-vault",
     show_default=True,
-    help="pre-vault has nothing to convert today.",
+    help="pre-vault only tells what waits for the vault.",
 )
 @click.option("--dry-run", is_flag=True, help='Only tell what would be done, as "plan" does.')
 @_adopt_suffixed
@@ -96,8 +96,7 @@ def run(
       cas upgrade run --phase post-vault
     """
     if phase == "pre-vault":
-        if invocation.as_json:
-            print_document([])
+        _print_planned(invocation, _open(invocation).waiting())
         return 0
     if dry_run:
         _print_plan(invocation, adopt_suffixed=adopt_suffixed, remove_recreated=remove_recreated)
@@ -163,14 +162,19 @@ def release(invocation: Invocation, names: tuple[str, ...]) -> None:
 
 
 def _print_plan(invocation: Invocation, *, adopt_suffixed: bool, remove_recreated: bool) -> None:
-    from cas.model.sizes import format_size
     from cas.upgrade.plan import PlanOptions
-    from cas.upgrade.report import plan_document
 
     options = PlanOptions(adopt_suffixed=adopt_suffixed, remove_recreated=remove_recreated)
+    _print_planned(invocation, _open(invocation).plan(options))
+
+
+def _print_planned(invocation: Invocation, planned: "Iterable[Planned]") -> None:
+    from cas.model.sizes import format_size
+    from cas.upgrade.report import plan_document
+
     print_rows(
         invocation,
-        _open(invocation).plan(options),
+        planned,
         columns=(
             Column("ACTION", 7, lambda row: row.action.value),
             Column("KIND", 9, lambda row: row.found.kind.value),

@@ -1,6 +1,6 @@
 """Runs the upgradeconverter as part of the service's start."""
 
-__all__ = ["convert_old_layout", "ingest_old_content", "old_content"]
+__all__ = ["convert_old_layout", "ingest_old_content", "old_content", "tell_what_waits"]
 
 import logging
 import threading
@@ -61,6 +61,21 @@ class _Signs:
         if now - self._last >= _SECONDS_BETWEEN_SIGNS:
             self._last = now
             self._manager.alive()
+
+
+def tell_what_waits(settings: Settings) -> None:
+    """Say in the log how much waits for the vault; nothing of it is touched before.
+
+    Args:
+        settings: Of the service.
+    """
+    try:
+        count = sum(1 for _ in open_upgrade(settings).waiting())
+    except CasError as error:
+        _log.warning("old places cannot be listed error=%s", error)
+        return
+    if count:
+        _log.warning("old data waits for the vault, and is converted then count=%d", count)
 
 
 def convert_old_layout(settings: Settings, manager: ServiceManager, stop: threading.Event) -> None:

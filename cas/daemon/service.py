@@ -18,7 +18,7 @@ from functools import partial
 
 from cas.app import Case, open_vaults, require_root
 from cas.confinement.memory import bound_arenas
-from cas.daemon.conversion import convert_old_layout, ingest_old_content
+from cas.daemon.conversion import convert_old_layout, ingest_old_content, tell_what_waits
 from cas.daemon.failures import Failures
 from cas.daemon.metrics import Metrics
 from cas.daemon.metrics_server import open_metrics_server
@@ -65,7 +65,7 @@ def serve(settings: Settings, *, stop: threading.Event) -> None:
         opened_store(
             settings,
             stop=stop,
-            on_wait=partial(manager.status, WAITING_FOR_VAULT),
+            on_wait=partial(_wait_for_vault, settings, manager),
             on_ingested=metrics.ingested,
             before_start=partial(convert_old_layout, settings, manager, stop),
         ) as opened,
@@ -76,6 +76,11 @@ def serve(settings: Settings, *, stop: threading.Event) -> None:
         failures = Failures(stop)
         _serve_store(server, opened, metrics, manager, failures, stop)
         failures.raise_first()
+
+
+def _wait_for_vault(settings: Settings, manager: ServiceManager) -> None:
+    manager.status(WAITING_FOR_VAULT)
+    tell_what_waits(settings)
 
 
 def _serve_store(

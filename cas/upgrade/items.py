@@ -87,6 +87,8 @@ class Reason(StrEnum):
     STORE_EXISTS = "store-exists"
     """There is a newer store, whose metadata is never replaced."""
     NOT_ONE_FILE = "not-one-file"
+    BEFORE_VAULT = "before-vault"
+    """What becomes of it is decided when the vault is open."""
     NOT_KEPT = "not-kept"
     """Of a kind that nobody needs from here."""
 

@@ -46,8 +46,7 @@ class Phase(StrEnum):
     """When a run takes place."""
 
     PRE_VAULT = "pre-vault"
-    """Before the vault is open. Nothing that is converted today can be then: each step writes into
-    the vault, if only its journal."""
+    """Before the vault is open: nothing is converted, since the vault holds what was before."""
     POST_VAULT = "post-vault"
 
 
@@ -92,12 +91,7 @@ class Upgrade:
             VaultLockedError: What is in the vault cannot be seen.
             StorageError: A system call failed.
         """
-        if not self._settings.persist.is_dir():
-            raise LayoutError(
-                f"there is no persist directory {str(self._settings.persist)!r}; name another by "
-                "--persist",
-                path=self._settings.persist,
-            )
+        self._require_persist()
         if self._guard.is_closed():
             raise VaultLockedError(
                 f"the vault {str(self._layout.vault)!r} is locked, so that nobody can tell what "
@@ -107,6 +101,18 @@ class Upgrade:
         with Journal(self._layout.upgrade_journal, writing=False) as journal:
             device = Device(self._settings.persist, journal)
             yield from self._plan(device, options, self._checkpoint())
+
+    def waiting(self) -> Iterator[Planned]:
+        """Tell what waits for the vault; changes nothing, and looks into no vault that is locked.
+
+        Raises:
+            LayoutError: There is no persist directory.
+            StorageError: A system call failed.
+        """
+        self._require_persist()
+        text = "it is converted when the vault is open, which holds what was converted before"
+        for found in scan(self._layout):
+            yield Planned(found, Action.LEAVE, Reason.BEFORE_VAULT, text)
 
     def run(
         self,
@@ -213,6 +219,14 @@ class Upgrade:
         for name in names:
             release(self._layout, name)
         return [Released(name, reason, name in names) for name, reason in held]
+
+    def _require_persist(self) -> None:
+        persist = self._settings.persist
+        if not persist.is_dir():
+            raise LayoutError(
+                f"there is no persist directory {str(persist)!r}; name another by --persist",
+                path=persist,
+            )
 
     def _run(
         self, journal: Journal, options: PlanOptions, cancel: Cancellation, progress: Progress

@@ -113,6 +113,7 @@ def test_converter_of_boot_scripts_takes_the_arguments_of_the_old_one(
     )
     assert done.returncode == status, done.stderr
     assert old.exists() == (arguments != ["post-vault"])
+    assert (str(old).encode() in done.stdout) == (status == 0)
     assert b"Traceback" not in done.stderr
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from cas.app import open_upgrade
 from cas.errors import VaultLockedError
 from cas.fsops.encryption import read_policy
 from tests.support.old_device import OldApp, OldDevice
@@ -55,6 +56,8 @@ def test_locked_vault_refuses_plan_and_run_and_nothing_is_touched(
         with pytest.raises(VaultLockedError):
             use()
     assert old.read_bytes() == b"data"
+    waiting = list(open_upgrade(device.settings).waiting())
+    assert [(each.found.path, each.reason.value) for each in waiting] == [(old, "before-vault")]
     assert _listed(device.persist) == before
     machine.vaults.unlock()
     assert [each.result.value for each in device.run()] == ["moved"]
