@@ -89,7 +89,7 @@ def run(
     something else has the name of a volume, and with 5 if the device's configuration is unreadable.
 
     JSON: an array as that of "plan", with result (moved, discarded, left, failed), digest_before,
-    digest_after, sockets, error.
+    digest_after, sockets, flags_lost, error.
 
     \b
     Example:

@@ -1,8 +1,9 @@
 """Copies of files and trees that are the same in every respect, and proof that they are.
 
 Kept are content with its holes, owners, modes, times, extended attributes, hard links within the
-tree, symbolic links, devices and pipes. Sockets are left out and reported: they are of no use to
-anybody but the process that made them. No link is followed and no mount crossed; one descriptor
+tree, symbolic links, devices and pipes; inode flags as far as the target has them, which are no
+part of the digest. Sockets are left out and reported: they are of no use to anybody but the process
+that made them. No link is followed and no mount crossed; one descriptor
 per side whatever the depth. Memory grows with the widest directories on one path and with the
 number of inodes that have several names.
 """
@@ -22,6 +23,7 @@ from cas.fsops import kernel
 from cas.fsops.attributes import copy_attributes, describe
 from cas.fsops.cursor import Cursor
 from cas.fsops.effects import Effect, effect
+from cas.fsops.inode_flags import FlagCopy
 from cas.fsops.sparse import iter_data, iter_runs
 from cas.fsops.translation import translated
 
@@ -42,10 +44,12 @@ class Replica:
         digest: sha256 over content and attributes of everything, equal for equal trees. Of a
             file's content it covers the pages that are not zero.
         sockets: Paths below the top that were left out, at most a hundred.
+        flags_lost: Paths whose inode flags or project the copy could not have, as many.
     """
 
     digest: str
     sockets: tuple[str, ...]
+    flags_lost: tuple[str, ...]
 
 
 def replicate(source: Path, target: Path, *, advance: _Advance) -> Replica:
@@ -69,6 +73,7 @@ def replicate(source: Path, target: Path, *, advance: _Advance) -> Replica:
     walk = _Walk(advance, target)
     with translated("copy", source):
         walk.run(source)
+        walk.flags.finish()
     with translated("sync", target):
         descriptor = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -104,10 +109,11 @@ class _Walk:
         self._hash = hashlib.sha256()
         self._links: dict[tuple[int, int], tuple[int, str]] = {}
         self._sockets: list[str] = []
+        self.flags = FlagCopy()
         self._unsynced = 0
 
     def result(self) -> Replica:
-        return Replica(self._hash.hexdigest(), tuple(self._sockets))
+        return Replica(self._hash.hexdigest(), tuple(self._sockets), tuple(self.flags.lost))
 
     def run(self, source: Path) -> None:
         if stat.S_ISDIR(source.lstat().st_mode):
@@ -157,7 +163,9 @@ class _Walk:
         self._tell(b"u", "", b"")
         if far is not None:  # not earlier: what is made in a directory changes its time
             effect(Effect.ACCESS, far.path)
-            copy_attributes((near.fileno(), ""), (far.fileno(), ""))
+            source, target = (near.fileno(), ""), (far.fileno(), "")
+            copy_attributes(source, target)
+            self.flags.copy(source, target, near.path, top=not ascend, linked=False)
         if ascend:
             near.ascend()
             if far is not None:
@@ -186,6 +194,14 @@ class _Walk:
             self._add_content(near, name, far, far_name, status)
             if far is not None:
                 copy_attributes((near, name), (far, far_name))
+                if stat.S_ISREG(status.st_mode):
+                    self.flags.copy(
+                        (near, name),
+                        (far, far_name),
+                        f"{directory}/{name}",
+                        top=not directory,
+                        linked=status.st_nlink > 1,
+                    )
             if status.st_nlink > 1:
                 place = "" if far is None else os.readlink(f"/proc/self/fd/{far}")
                 inode = (status.st_dev, status.st_ino)

@@ -4,14 +4,15 @@ A container gets its snapshot's key and a mount point; a store is closed to ever
 verified download is hashed, and becomes the verifier's, unchangeable.
 """
 
-__all__ = ["complete", "give_name", "require_idle", "snapshot_key"]
+__all__ = ["complete", "give_name", "require_idle", "require_movable", "snapshot_key"]
 
 import hashlib
 import os
 from pathlib import Path
 
 from cas.containerd.root_directory import find_root_holder
-from cas.errors import DigestMismatchError, InUseError
+from cas.errors import DeniedError, DigestMismatchError, InUseError
+from cas.fsops.descriptors import is_immutable
 from cas.fsops.durable import (
     make_directory,
     publish,
@@ -33,6 +34,27 @@ _ROOTFS = "rootfs"
 _ROOTFS_MODE = 0o755
 _STORE_MODE = 0o700
 _VERIFIED_MODE = 0o440
+
+
+def require_movable(path: Path) -> None:
+    """See that nothing bars a thing from getting another name.
+
+    Raises:
+        DeniedError: It is immutable or append-only.
+        StorageError: A system call failed.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with translated("inspect", path):
+        descriptor = os.open(path, flags)
+        try:
+            if is_immutable(descriptor):
+                raise DeniedError(
+                    f"{str(path)!r} is immutable or append-only, and cannot get another name; take "
+                    "that off with `chattr -i -a`, and run the upgrade again",
+                    path=path,
+                )
+        finally:
+            os.close(descriptor)
 
 
 def require_idle(found: Found, target: Path) -> None:

@@ -24,13 +24,14 @@ from cas.errors import (
     StorageError,
 )
 from cas.fsops.durable import rename_aside
+from cas.fsops.inode_flags import remove_barred
 from cas.fsops.replica import Replica, content_digest, replicate
 from cas.fsops.translation import translated
 from cas.fsops.trees import allocated_bytes, free_bytes, remove_tree
 from cas.model.cancellation import Cancellation
 from cas.model.layout import Layout
 from cas.model.progress import Progress
-from cas.upgrade.completion import complete, give_name, require_idle
+from cas.upgrade.completion import complete, give_name, require_idle, require_movable
 from cas.upgrade.intents import Intents
 from cas.upgrade.items import Action, Outcome, Planned, Result
 from cas.upgrade.journal import Entry
@@ -90,10 +91,7 @@ class Conversion:
         """
         entry = self._intents.intend(replace(planned, target=None))
         source = planned.found.path
-        aside = OldLayout.removing(source)
-        remove_tree(aside)
-        rename_aside(source, aside)
-        remove_tree(aside)
+        _remove_for_good(source)
         self._intents.done(entry)
         _log.info("discarded path=%s reason=%s", planned.found.path, planned.reason)
         return Outcome(planned, Result.DISCARDED)
@@ -116,6 +114,7 @@ class Conversion:
 
     def _rename(self, planned: Planned) -> Outcome:
         source, target = planned.found.path, _target(planned)
+        require_movable(source)
         require_idle(planned.found, target)
         complete(planned.found, source, target)
         with translated("inspect", source):
@@ -138,6 +137,7 @@ class Conversion:
     def _copy(self, planned: Planned) -> Outcome:
         target = _target(planned)
         temporary = Layout.converting(target)
+        require_movable(planned.found.path)
         require_idle(planned.found, target)
         remove_tree(temporary)
         self._require_room(planned, target.parent)
@@ -160,6 +160,7 @@ class Conversion:
             digest_before=replica.digest,
             digest_after=replica.digest,
             sockets=replica.sockets,
+            flags_lost=replica.flags_lost,
         )
 
     def _replicate(self, planned: Planned, temporary: Path) -> Replica:
@@ -217,13 +218,18 @@ class Conversion:
                 "where it is; see which of them is right",
                 path=source,
             )
-        # A tree that is half removed would look like one that somebody has changed.
-        aside = OldLayout.removing(source)
-        remove_tree(aside)
-        rename_aside(source, aside)
-        remove_tree(aside)
+        _remove_for_good(source)
         self._intents.done(entry)
         _log.info("converted path=%s target=%s action=copy", source, entry.target)
+
+
+def _remove_for_good(source: Path) -> None:
+    """Remove something, whatever its files' flags say."""
+    # A tree that is half removed would look like one that somebody has changed.
+    aside = OldLayout.removing(source)
+    remove_barred(aside)
+    rename_aside(source, aside)
+    remove_barred(aside)
 
 
 def _target(planned: Planned) -> Path:

@@ -180,6 +180,7 @@ class Outcome:
         digest_before: See :mod:`cas.fsops.replica`; empty where nothing was read.
         digest_after: Of what has the new name.
         sockets: What could not be copied and is of no use.
+        flags_lost: What has other inode flags, or another project, than its original had.
     """
 
     planned: Planned
@@ -188,3 +189,4 @@ class Outcome:
     digest_before: str = ""
     digest_after: str = ""
     sockets: tuple[str, ...] = ()
+    flags_lost: tuple[str, ...] = ()

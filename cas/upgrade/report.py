@@ -77,6 +77,7 @@ def document_of(outcome: Outcome) -> dict[str, object]:
         "digest_before": outcome.digest_before or None,
         "digest_after": outcome.digest_after or None,
         "sockets": [as_text(path) for path in outcome.sockets],
+        "flags_lost": [as_text(path) for path in outcome.flags_lost],
         "error": None if outcome.error is None else _error_document(outcome.error),
     }
 

@@ -10,6 +10,7 @@ import msgspec
 
 from cas.errors import InvalidNameError, LockTimeoutError
 from cas.fsops.durable import remove_temporaries
+from cas.fsops.inode_flags import remove_barred
 from cas.fsops.locks import lock
 from cas.fsops.translation import translated
 from cas.fsops.trees import remove_tree
@@ -34,7 +35,7 @@ def settle(persist: Path, journal: Journal, device: Device, clock: Callable[[], 
         source = device.inode(persist / entry.source)
         target = device.inode(persist / entry.target) if entry.target else None
         if source is None:  # the last thing that is done to it is that it goes
-            remove_tree(OldLayout.removing(persist / entry.source))
+            remove_barred(OldLayout.removing(persist / entry.source))
             step = Step.DONE
         elif entry.target and target is None:
             step = Step.UNDONE
