@@ -37,7 +37,6 @@ class DaemonFacts:
         version_text: As containerd spells it, with the packager's suffix.
         content_root: Directory of the content store on the daemon's side.
         sharing_policy: ``shared`` or ``isolated``: whether namespaces share blobs.
-        snapshotter_root: Directory of the snapshotter on the daemon's side.
         capabilities: Of the snapshotter, such as ``rebase``.
         snapshotter_error: Why the snapshotter cannot be used, or None.
     """
@@ -46,7 +45,6 @@ class DaemonFacts:
     version_text: str
     content_root: Path | None
     sharing_policy: str
-    snapshotter_root: Path | None
     capabilities: frozenset[str]
     snapshotter_error: str | None
 
@@ -70,7 +68,6 @@ def read_facts(transport: Transport, snapshotter: str) -> DaemonFacts:
         version_text=text,
         content_root=_root(_find(plugins, _CONTENT)),
         sharing_policy=_sharing_policy(_find(plugins, _METADATA)),
-        snapshotter_root=_root(chosen),
         capabilities=frozenset(chosen.capabilities if chosen else ()),
         snapshotter_error=_snapshotter_error(plugins, chosen, snapshotter),
     )

@@ -294,10 +294,6 @@ class Layout:
         """Mount point of the volume's snapshot."""
         return self.volume(name) / "rootfs"
 
-    def volume_config(self, name: VolumeName) -> Path:
-        """The OCI image config, indented."""
-        return self.volume(name) / "image-config.json"
-
     def volume_record(self, name: VolumeName) -> Path:
         """What the volume was made from."""
         return self.volume(name) / "volume.json"

@@ -18,7 +18,7 @@ from cas.store.content.blob_files import BlobFiles
 from cas.store.content.reading import BlobReading
 from cas.store.image.catalogue import ImageCatalogue
 from cas.store.image.resolution import Layer, ResolvedImage
-from cas.store.layers.size import HEAD_BYTES, TAIL_BYTES, estimate_unpacked_bytes
+from cas.store.layers.size import estimate_layer
 from cas.store.layers.unpack import Unpack
 from cas.store.leasing import Leasing
 from cas.store.space import Space
@@ -72,7 +72,11 @@ class Replacement:
                 self._reading.verify(layer.descriptor.digest, cancel=cancel, progress=progress)
 
     def _needed(self, resolved: ResolvedImage) -> int:
-        return sum(self._estimate(layer) for layer in resolved.layers if not self._stands(layer))
+        return sum(
+            estimate_layer(self._backing.content, layer.descriptor)
+            for layer in resolved.layers
+            if not self._stands(layer)
+        )
 
     def _stands(self, layer: Layer) -> bool:
         try:
@@ -80,10 +84,3 @@ class Replacement:
         except SnapshotNotFoundError:
             return False
         return True
-
-    def _estimate(self, layer: Layer) -> int:
-        read, blob = self._backing.content.read, layer.descriptor
-        head = b"".join(read(blob.digest, size=min(HEAD_BYTES, blob.size)))
-        offset = max(0, blob.size - TAIL_BYTES)
-        tail = b"".join(read(blob.digest, offset=offset, size=blob.size - offset))
-        return estimate_unpacked_bytes(head, tail, blob.size)

@@ -12,35 +12,27 @@ from concurrent.futures import Future
 from itertools import islice
 from pathlib import Path
 
-from cas.errors import (
-    BlobNotFoundError,
-    InUseError,
-    InvalidNameError,
-    LeaseNotFoundError,
-)
-from cas.model.cancellation import Cancellation, JointCancellation, check_operation, while_wanted
+from cas.errors import BlobNotFoundError, InUseError, InvalidNameError
+from cas.model.cancellation import Cancellation, JointCancellation
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
-from cas.model.events import EventKind
 from cas.model.labels import GC_ROOT, MEDIA_TYPE, PIN_OWNER, PIN_REASON, check_free_labels
 from cas.model.progress import NO_PROGRESS, Progress
-from cas.model.records import BlobInfo, LeaseResource
+from cas.model.records import BlobInfo
 from cas.store.backing import Backing
 from cas.store.content.blob_files import BlobFiles
+from cas.store.content.blob_removal import UNPINNED, BlobRemoval
 from cas.store.content.children import blob_children
 from cas.store.content.ingest import Ingest, Ingested
 from cas.store.content.reading import BlobReading
 from cas.store.content.sources import FileSource, Reader, Source, StreamSource
 from cas.store.filters import BlobFilters
-from cas.store.image.referrers import find_referrers
 from cas.store.leasing import Lease, Leasing
-from cas.store.locking import Locks
 from cas.store.sentinel import Sentinel
 from cas.store.workers import WorkerPool
 
 _WINDOW = 64
 """Files submitted ahead of the oldest result; so many may share a sync, and bound memory."""
-_SHOWN_REFERRERS = 5
 _ONE_BY_ONE = 64
 """Up to this many digests are looked up one by one, more by one pass over the store's list."""
 _WANTED = 16384
@@ -62,10 +54,10 @@ class Blobs:
         self._workers = workers
         self._ingest = Ingest(backing)
         self._leasing = Leasing(backing)
-        self._locks = Locks(backing.layout)
         self._files = BlobFiles(backing)
         self._reading = BlobReading(backing, self._files)
         self._sentinel = Sentinel(backing)
+        self._removal = BlobRemoval(backing)
 
     def ingest(  # noqa: PLR0913 - independent options, all by keyword
         self,
@@ -318,30 +310,7 @@ class Blobs:
         self._sentinel.require()
         wanted = iter(digests)
         while group := list(islice(wanted, _WANTED)):
-            if force:
-                yield from ((digest, self._delete(digest)) for digest in while_wanted(group))
-            else:
-                yield from self._collect(group)
-
-    def _collect(self, group: list[Digest]) -> Iterator[tuple[Digest, bool | InUseError]]:
-        referrers = find_referrers(self._backing, frozenset(group))
-        check_operation()
-        there = {digest: self._release(digest) for digest in group if digest not in referrers}
-        if any(there.values()):
-            self._backing.leases.collect_garbage()
-        gone: list[str] = []
-        try:
-            for digest in group:
-                if digest in referrers:
-                    yield digest, _in_use(digest, referrers[digest])
-                    continue
-                outcome = there[digest] and self._is_collected(digest)
-                if outcome is True:
-                    gone.append(str(digest))
-                yield digest, outcome
-        finally:
-            # containerd tells of what is deleted, not of what is collected.
-            self._backing.events.publish(EventKind.BLOB_REMOVED, gone)
+            yield from self._removal.remove(group, force=force)
 
     def pin(self, digest: Digest, *, owner: str, reason: str) -> BlobInfo:
         """Keep a blob until it is unpinned or removed; owner and reason are for people.
@@ -361,9 +330,7 @@ class Blobs:
             BlobNotFoundError: There is none; asked again, a collection may have taken it.
         """
         self._backing.check_writable()
-        return self._backing.content.update_labels(
-            digest, {GC_ROOT: None, PIN_OWNER: None, PIN_REASON: None}
-        )
+        return self._backing.content.update_labels(digest, UNPINNED)
 
     def _held(self, group: list[Digest]) -> set[Digest]:
         content = self._backing.content
@@ -384,40 +351,6 @@ class Blobs:
     def _is_whole(self, info: BlobInfo) -> bool:
         return self._files.lies_there(info.digest, info.size) is not False
 
-    def _delete(self, digest: Digest) -> bool:
-        with self._locks.blob(digest):
-            return self._backing.content.delete(digest)
-
-    def _release(self, digest: Digest) -> bool:
-        """Drop a blob's pin; False if there is no blob."""
-        # Under the lock no ingest of ours is about to find the blob and count on its pin.
-        try:
-            with self._locks.blob(digest):
-                self.unpin(digest)
-        except BlobNotFoundError:
-            return False
-        return True
-
-    def _is_collected(self, digest: Digest) -> bool | InUseError:
-        """See that a collection took a blob, or say what it was kept for."""
-        if self._info(digest) is None:
-            return True
-        holders = [*self._lease_holders(digest)]
-        holders += find_referrers(self._backing, frozenset([digest])).get(digest, [])
-        if holders:
-            return _in_use(digest, holders)
-        # Nothing keeps it, so the collection failed, which containerd does not tell.
-        return self._delete(digest)
-
-    def _lease_holders(self, digest: Digest) -> Iterator[str]:
-        for lease in self._backing.leases.iter_leases():
-            try:
-                resources = list(self._backing.leases.iter_resources(lease.id))
-            except LeaseNotFoundError:
-                continue  # gone since it was listed
-            if LeaseResource("content", str(digest)) in resources:
-                yield f"lease {lease.id}"
-
     def _pinned(self, labels: Mapping[str, str] | None) -> dict[str, str]:
         return {**self._pin(_OWNER, "ingested on its own"), **(labels or {})}
 
@@ -427,12 +360,3 @@ class Blobs:
             PIN_OWNER: owner,
             PIN_REASON: reason,
         }
-
-
-def _in_use(digest: Digest, referrers: list[str]) -> InUseError:
-    shown = ", ".join(sorted(set(referrers))[:_SHOWN_REFERRERS])
-    return InUseError(
-        f"blob {digest} is in use by {shown}; remove that first",
-        digest=digest,
-        referrers=shown,
-    )

@@ -31,7 +31,7 @@ from cas.store.image.resolution import Layer, missing_layer
 from cas.store.layers.chain import LayerChain
 from cas.store.layers.durability import LayerDurability, upper_directory
 from cas.store.layers.extraction_key import extraction_key
-from cas.store.layers.size import HEAD_BYTES, TAIL_BYTES, estimate_unpacked_bytes
+from cas.store.layers.size import estimate_layer
 from cas.store.layers.watch import LayerWatch
 from cas.store.leasing import Lease
 from cas.store.prune.reserve import room_to_remove
@@ -154,7 +154,8 @@ class LayerExtraction:
         item = str(layer.descriptor.digest)
         progress.start("unpack", item, layer.descriptor.size)
         try:
-            with self._space.reserve(self._estimate(layer), f"unpacking layer {item}") as promise:
+            expected = estimate_layer(self._backing.content, layer.descriptor)
+            with self._space.reserve(expected, f"unpacking layer {item}") as promise:
                 watch = LayerWatch(
                     layer.descriptor,
                     self._backing.limits,
@@ -191,13 +192,6 @@ class LayerExtraction:
                 expected=layer.diff_id,
                 actual=applied.digest,
             )
-
-    def _estimate(self, layer: Layer) -> int:
-        read, blob = self._backing.content.read, layer.descriptor
-        head = b"".join(read(blob.digest, size=min(HEAD_BYTES, blob.size)))
-        offset = max(0, blob.size - TAIL_BYTES)
-        tail = b"".join(read(blob.digest, offset=offset, size=blob.size - offset))
-        return estimate_unpacked_bytes(head, tail, blob.size)
 
     def commit(self, extraction: Extraction, lease: Lease) -> None:
         """Make the layer's snapshot; its files are on disk already.

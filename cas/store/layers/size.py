@@ -1,12 +1,15 @@
-"""How many bytes a layer will unpack to, guessed from its ends before it is unpacked; pure.
+"""How many bytes a layer will unpack to, guessed from its ends before it is unpacked.
 
 A guess is for reserving room, never for deciding whether a layer is acceptable: the numbers in a
 compressed file are its author's claims.
 """
 
-__all__ = ["HEAD_BYTES", "TAIL_BYTES", "estimate_unpacked_bytes"]
+__all__ = ["HEAD_BYTES", "TAIL_BYTES", "estimate_layer", "estimate_unpacked_bytes"]
 
 import struct
+
+from cas.model.descriptor import Descriptor
+from cas.store.ports import BlobReader
 
 HEAD_BYTES = 18
 """Bytes of a layer's beginning that the estimate wants: the longest zstd frame header."""
@@ -20,6 +23,19 @@ _BELIEVABLE_EXPANSION = 20
 _SHORTEST_ZSTD = 5
 _SHORT_FIELD = 2
 _SHORT_FIELD_OFFSET = 256
+
+
+def estimate_layer(content: BlobReader, blob: Descriptor) -> int:
+    """Guess the uncompressed size of a layer in the store; see :func:`estimate_unpacked_bytes`.
+
+    Raises:
+        BlobNotFoundError: It is not there.
+        UnavailableError: containerd does not answer.
+    """
+    head = b"".join(content.read(blob.digest, size=min(HEAD_BYTES, blob.size)))
+    offset = max(0, blob.size - TAIL_BYTES)
+    tail = b"".join(content.read(blob.digest, offset=offset, size=blob.size - offset))
+    return estimate_unpacked_bytes(head, tail, blob.size)
 
 
 def estimate_unpacked_bytes(head: bytes, tail: bytes, size: int) -> int:
