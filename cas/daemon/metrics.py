@@ -30,6 +30,7 @@ from cas import __version__
 from cas.errors import CasError
 from cas.fsops.trees import free_bytes
 from cas.model.layout import Layout
+from cas.store.guard import VaultGuard
 from cas.volumes.disk.scan import iter_disks
 from cas.volumes.scan import iter_names
 
@@ -97,9 +98,9 @@ class Metrics:
         """Count a run of recovery that ended as ``done`` or ``failed``."""
         self._recoveries.labels(outcome).inc()
 
-    def watch(self, layout: Layout, blobs_directory: Path | None) -> None:
-        """Tell at every scrape what the store holds."""
-        self.registry.register(_StoreCollector(layout, blobs_directory))
+    def watch(self, layout: Layout, guard: VaultGuard, blobs_directory: Path | None) -> None:
+        """Tell at every scrape what the store holds; nothing of it while its vault is locked."""
+        self.registry.register(_StoreCollector(layout, guard, blobs_directory))
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(name, text, labels, registry=self.registry)
@@ -130,8 +131,9 @@ class StoreSize:
 class _StoreCollector(Collector):
     """Looks at the store when it is asked."""
 
-    def __init__(self, layout: Layout, blobs_directory: Path | None) -> None:
+    def __init__(self, layout: Layout, guard: VaultGuard, blobs_directory: Path | None) -> None:
         self._layout = layout
+        self._vault = guard
         self._directory = blobs_directory
         self._guard = threading.Lock()
         self._measured: tuple[float, StoreSize] | None = None
@@ -139,15 +141,19 @@ class _StoreCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield what can be told now; what cannot be looked at is left out."""
         try:
-            volumes = chain(iter_names(self._layout), iter_disks(self._layout))
-            yield GaugeMetricFamily("cas_volumes", "Volumes", sum(1 for _ in volumes))
-            yield GaugeMetricFamily(
-                "cas_free_bytes",
-                "Free bytes of the store's file system",
-                free_bytes(self._layout.case),
-            )
+            found = list(self._look())
+            # Asked afterwards: a locked directory has no names in it, and that is no number.
+            self._vault.check_open()
         except CasError:
+            self._measured = None
             return
+        yield from found
+
+    def _look(self) -> Iterator[Metric]:
+        volumes = chain(iter_names(self._layout), iter_disks(self._layout))
+        yield GaugeMetricFamily("cas_volumes", "Volumes", sum(1 for _ in volumes))
+        free = free_bytes(self._layout.case)
+        yield GaugeMetricFamily("cas_free_bytes", "Free bytes of the store's file system", free)
         if self._directory is not None:
             size = self._store_size(self._directory)
             yield GaugeMetricFamily("cas_blobs", "Blobs, at most a minute ago", size.blobs)

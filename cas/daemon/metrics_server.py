@@ -8,7 +8,6 @@ __all__ = ["MetricsServer", "open_metrics_server"]
 import errno
 import io
 import logging
-import os
 import socket
 import sys
 import threading
@@ -23,6 +22,7 @@ from prometheus_client import CollectorRegistry, make_wsgi_app
 from cas.errors import ConfigError, InUseError, StorageError
 from cas.fsops.dead_sockets import remove_dead_socket
 from cas.fsops.durable import remove_file
+from cas.fsops.socket_access import bound_for_owner, set_socket_access
 
 _log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class _UnixMetricsServer(MetricsServer):
 
     def server_bind(self) -> None:
         """Bind to the path."""
-        self.socket.bind(self._path)
+        bound_for_owner(self.socket, Path(self._path))
         self.server_name, self.server_port = "localhost", 0
         self.setup_environ()
 
@@ -132,8 +132,7 @@ def open_metrics_server(address: str, registry: CollectorRegistry, *, group: int
     with _bind(address) as server:
         server.set_app(make_wsgi_app(registry))
         if isinstance(server, _UnixMetricsServer):
-            os.chown(address, -1, group)
-            Path(address).chmod(_MODE)
+            set_socket_access(Path(address), group=group, mode=_MODE)
         thread = threading.Thread(target=server.serve_forever, name="cas-metrics", daemon=True)
         thread.start()
         try:

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable
 
 from cas.daemon.failures import Failures
-from cas.errors import CasError
+from cas.errors import CasError, InterruptedOperationError
+from cas.model.cancellation import Cancellation, begin_operation
 
 _log = logging.getLogger(__name__)
 
@@ -30,7 +31,7 @@ class RecoveryRunner:
         self._on_end = on_end
         self._wanted = threading.Event()
         self._first = threading.Event()
-        self._ending = False
+        self._ending = Cancellation()
         self._pending = False
         self._thread = threading.Thread(
             target=failures.run, args=(self._run,), name="cas-recovery", daemon=True
@@ -52,22 +53,29 @@ class RecoveryRunner:
         return self._first.wait(seconds)
 
     def close(self, seconds: float) -> None:
-        """Begin no more runs, and wait for one that is under way."""
-        self._ending = True
+        """Begin no more runs, stop one that is under way, and wait for its end.
+
+        What it did not come to is left to the next service.
+        """
+        self._ending.set()
         self._wanted.set()
         self._thread.join(seconds)
 
     def _run(self) -> None:
+        begin_operation(self._ending)
         while True:
             self._wanted.wait()
             self._wanted.clear()
-            if self._ending:
+            if self._ending.is_set():
                 return
             self._run_once()
 
     def _run_once(self) -> None:
         try:
             self._recover()
+        except InterruptedOperationError:
+            _log.info("recovery stopped")
+            return
         except CasError as error:
             _log.error("recovery failed error=%s", error)
             self._on_end("failed")

@@ -177,7 +177,7 @@ def _metrics_served(case: Case, metrics: Metrics) -> Iterator[None]:
     if settings.metrics_address is None:
         yield
         return
-    metrics.watch(settings.layout, case.containerd.blobs_directory)
+    metrics.watch(settings.layout, case.guard, case.containerd.blobs_directory)
     group = require_group(settings, "volumemgr")
     with open_metrics_server(settings.metrics_address, metrics.registry, group=group):
         yield

@@ -230,10 +230,14 @@ class Service:
 
     def tells(self, line: str) -> bool:
         """Whether a line is among its metrics."""
+        return line in self.metrics()
+
+    def metrics(self) -> list[str]:
+        """What it tells to Prometheus, line by line."""
         command = ["curl", "--silent", "--fail", "http://localhost/metrics", "--unix-socket"]
         command.append(str(self.settings.persist / "metrics.sock"))
         done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return line in done.stdout.splitlines()
+        return done.stdout.splitlines()
 
     def health(self) -> str:
         """What the standard health service says; the status of the call if it fails."""

@@ -13,7 +13,7 @@ from cas.errors import InUseError, LockTimeoutError, StorageError
 from cas.fsops.dead_sockets import remove_dead_socket
 from cas.fsops.durable import make_directory, remove_file
 from cas.fsops.locks import FileLock
-from cas.fsops.translation import translated
+from cas.fsops.socket_access import set_socket_access
 
 _DIRECTORY_MODE = 0o755
 
@@ -73,9 +73,7 @@ class SocketFile:
             os.umask(before)
         if port == 0:
             raise self._unusable("gRPC gives no reason")
-        with translated("set owner and mode of", self._path):
-            os.chown(self._path, -1, -1 if self._gid is None else self._gid)
-            self._path.chmod(self._mode)
+        set_socket_access(self._path, group=self._gid, mode=self._mode)
 
     def release(self) -> None:
         """Remove the socket and give the name up. Idempotent."""

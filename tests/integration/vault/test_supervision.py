@@ -18,6 +18,7 @@ from tests.support.waiting import wait_for
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 _NAME = "example.com/test/image:1"
+_OF_THE_STORE = ("cas_volumes", "cas_blob", "cas_free")
 
 
 def _runs(device: VaultMachine) -> bool:
@@ -53,13 +54,16 @@ def test_clear_volumes_can_be_written_while_the_vault_is_locked(device: VaultMac
 def test_service_outlives_the_locking_of_the_vault_under_it(
     device: VaultMachine, tmp_path: Path
 ) -> None:
-    """Volumes go down, writers are told, nothing comes into being; after unlock all goes on."""
+    """Volumes go down, writers are told, nothing comes into being; after unlock all goes on.
+
+    What cannot be seen meanwhile is in no metric: nothing would look like a loss.
+    """
     name = volume_name()
     archive = layered_image(1, name=_NAME).write_oci_tar(tmp_path / "image.tar")
     (tmp_path / "blob").write_bytes(b"content")
     device.vaults.lock()
     with Service(device.settings) as service:
-        service.begin()
+        service.begin("--metrics-address", device.settings.persist / "metrics.sock")
         wait_for(lambda: "STATUS=waiting for the vault" in service.notify.listen())
         device.vaults.unlock()
         service.notify.wait_for("READY=1")
@@ -67,8 +71,10 @@ def test_service_outlives_the_locking_of_the_vault_under_it(
             case.images.import_archive(archive)
             rootfs = case.volumes.prepare(name, _NAME, activate=True).rootfs
         (rootfs / "note").write_bytes(b"kept")
+        assert service.tells("cas_volumes 1.0")
         device.vaults.lock()
         assert device.status().state is VaultState.LOCKED
+        assert not [line for line in service.metrics() if line.startswith(_OF_THE_STORE)]
         before = sorted(device.vault.rglob("*"))
         with Client.connect(service.settings.service_socket) as client:
             with pytest.raises(VaultLockedError):
@@ -77,6 +83,8 @@ def test_service_outlives_the_locking_of_the_vault_under_it(
             service.wait_for_health("NOT_SERVING")
             device.vaults.unlock()
             service.wait_for_health("SERVING")
+            assert service.tells("cas_volumes 1.0")
+            assert not service.tells("cas_blobs 0.0")
             client.blobs.ingest(tmp_path / "blob")
             client.volumes.activate(name)
         assert (rootfs / "note").read_bytes() == b"kept"

@@ -1,6 +1,7 @@
 """The service's name for its socket."""
 
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -28,4 +29,39 @@ def test_claim_of_a_socket_that_a_killed_service_left_takes_its_place(tmp_path: 
     file = SocketFile(path, mode=0o660, gid=None)
     file.claim()
     assert not path.exists()
+    file.release()
+
+
+def _file(path: Path) -> None:
+    path.write_text("x")
+
+
+def _directory(path: Path) -> None:
+    path.mkdir()
+
+
+def _dangling_link(path: Path) -> None:
+    path.symlink_to("nowhere")
+
+
+def _link_to_a_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(path.with_name("other")))
+    path.symlink_to("other")
+
+
+@pytest.mark.parametrize("occupy", [_file, _directory, _dangling_link, _link_to_a_socket])
+def test_claim_of_a_name_that_is_no_socket_leaves_it_as_it_is(
+    tmp_path: Path, occupy: Callable[[Path], None]
+) -> None:
+    """It may be anything that somebody needs; when it is moved away, the name can be had."""
+    path = tmp_path / "cas.sock"
+    occupy(path)
+    before = path.lstat()
+    file = SocketFile(path, mode=0o660, gid=None)
+    with pytest.raises(InUseError, match="is no socket"):
+        file.claim()
+    assert path.lstat() == before
+    path.rename(tmp_path / "aside")
+    file.claim()
     file.release()

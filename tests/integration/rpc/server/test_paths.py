@@ -1,7 +1,9 @@
 """Files that callers name: read where the configuration allows, and nowhere else."""
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,8 @@ import grpc
 import pytest
 
 from cas._gen.cas.v1 import blobs_pb2, images_pb2, types_pb2
+from cas.errors import CasError
+from cas.fsops.durable import exchange
 from cas.model.digest import Digest
 from tests.support.images import layered_image
 from tests.support.rpc import Service, failing, last
@@ -51,6 +55,25 @@ def _load(service: Service, path: object) -> Any:
 CALLS = pytest.mark.parametrize("call", [_ingest, _move, _import, _load])
 
 
+@contextmanager
+def _swapping(first: Path, second: Path) -> Iterator[None]:
+    """Let two names change places all the time."""
+    done = threading.Event()
+
+    def swap() -> None:
+        while not done.is_set():
+            with suppress(CasError):  # a moved file is gone
+                exchange(first, second)
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        yield
+    finally:
+        done.set()
+        swapper.join()
+
+
 @CALLS
 def test_path_outside_of_what_is_allowed_is_denied(
     service: Service, secret: Path, call: Callable[[Service, object], Any]
@@ -79,6 +102,28 @@ def test_path_outside_of_what_is_allowed_is_denied(
 
     assert secret.read_bytes() == SECRET
     assert own_blobs(service.case.backing) == set()
+    assert_nothing_left(service.case.backing)
+
+
+@CALLS
+@pytest.mark.parametrize("swapped", ["file", "directory"])
+def test_path_that_is_swapped_for_a_link_again_and_again_never_leads_out(
+    service: Service, secret: Path, swapped: str, call: Callable[[Service, object], Any]
+) -> None:
+    """Whoever may write there has all the time of the call; it is the right file, or an error."""
+    directory = service.allowed / "in"
+    directory.mkdir()
+    (directory / secret.name).write_bytes(b"harmless")
+    place = directory if swapped == "directory" else directory / secret.name
+    link = service.allowed / "link"
+    link.symlink_to(secret.parent if swapped == "directory" else secret)
+    with _swapping(place, link):
+        for _ in range(15):
+            with suppress(grpc.RpcError):
+                call(service, directory / secret.name)
+
+    assert secret.read_bytes() == SECRET
+    assert not service.case.blobs.exists(Digest.of(SECRET))
     assert_nothing_left(service.case.backing)
 
 

@@ -17,8 +17,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, types_pb2, volumes_pb2
 from cas.app import Case
+from cas.daemon.metrics import Metrics
 from cas.errors import InUseError, SocketPathError
 from cas.fsops.effects import Effect
+from cas.model.digest import Digest
 from cas.rpc.health import HealthProbe
 from cas.rpc.limits import PIECE_BYTES
 from cas.rpc.server.registry import Patience
@@ -143,6 +145,40 @@ def test_observer_is_told_of_each_call(case: Case, allowed: Path) -> None:
 
     assert observer.began == ["/cas.v1.Store/Version", "/cas.v1.Images/Get", "/cas.v1.Blobs/List"]
     assert [code for _, code in observer.ended] == ["OK", "NOT_FOUND", "OK"]
+
+
+def test_metrics_tell_the_truth_about_calls_that_end_badly(case: Case, allowed: Path) -> None:
+    """None is counted as running when it has ended, and none as well done that was not."""
+    metrics = Metrics()
+
+    def told(name: str, method: str, **labels: str) -> float | None:
+        found = {"method": f"/cas.v1.Blobs/{method}", **labels}
+        return metrics.registry.get_sample_value(name, found)
+
+    def running() -> tuple[float | None, ...]:
+        return told("cas_rpc_running", "Read"), told("cas_rpc_running", "Upload")
+
+    header = blobs_pb2.UploadBlobHeader(digest=str(Digest.of(b"other bytes")))
+    first = blobs_pb2.UploadBlobRequest(header=header)
+    end = blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd())
+    with serve(case, allowed, observer=metrics) as service, falling_silent() as silent:
+        (allowed / "large").write_bytes(bytes(20_000_000))
+        large = case.blobs.ingest(allowed / "large").digest
+        reading = service.blobs.Read(blobs_pb2.ReadBlobRequest(digest=str(large)))
+        next(reading)
+        uploading = service.blobs.Upload.future(silent(first))
+        wait_for(lambda: running() == (1, 1))
+        for call in (reading, uploading):
+            call.cancel()
+        with failing(grpc.StatusCode.DATA_LOSS, "digest-mismatch"):
+            service.blobs.Upload(iter([first, end]))
+        wait_for(lambda: running() == (0, 0))
+
+    assert told("cas_rpc_calls_total", "Read", code="CANCELLED") == 1
+    assert told("cas_rpc_calls_total", "Upload", code="CANCELLED") == 1
+    assert told("cas_rpc_calls_total", "Upload", code="DATA_LOSS") == 1
+    for method in ("Read", "Upload"):
+        assert told("cas_rpc_calls_total", method, code="OK") is None
 
 
 def test_reader_that_stalls_is_broken_off(case: Case, allowed: Path) -> None:
