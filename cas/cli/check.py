@@ -9,7 +9,7 @@ import click
 
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import output_options
-from cas.cli.output import Column, print_document, print_rows
+from cas.cli.output import Column, print_document, print_line, print_rows
 from cas.cli.parameters import DURATION
 from cas.errors import CasError, IntegrityError
 
@@ -120,7 +120,7 @@ def _print(
 ) -> None:
     for outcome in repaired:
         word = "repaired" if outcome.done else "not repaired"
-        click.echo(f"cas: {word} {outcome.finding.object}: {outcome.message}", err=True)
+        print_line(f"cas: {word} {outcome.finding.object}: {outcome.message}", err=True)
     if findings or invocation.quiet:
         print_rows(
             invocation,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cas.errors import CasError, UsageError
+from cas.model.printable import printable
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.settings import ServiceUse, Settings
 
@@ -25,6 +26,13 @@ if TYPE_CHECKING:
     from cas.rpc.client.volumes import VolumesClient
     from cas.volumes.disk.clear import ClearDisks
     from cas.volumes.volumes import Volumes
+
+
+class _Formatter(logging.Formatter):
+    """What is logged may quote servers, and shall command no terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
+        return printable(super().formatMessage(record))
 
 
 class Invocation:
@@ -47,7 +55,7 @@ class Invocation:
         """Send the ``cas`` logger to stderr; nothing else is touched."""
         self.verbose = verbose
         handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(formatter or logging.Formatter("cas: %(levelname)s: %(message)s"))
+        handler.setFormatter(formatter or _Formatter("cas: %(levelname)s: %(message)s"))
         logger = logging.getLogger("cas")
         logger.handlers[:] = [handler]
         logger.propagate = False
@@ -180,7 +188,7 @@ class Invocation:
         self._print_error(error.as_document(), f"{error.message} [{error.reference}]")
         if not self.as_json:
             for note in getattr(error, "__notes__", ()):
-                click.echo(f"cas: note: {note}", err=True)
+                click.echo(printable(f"cas: note: {note}"), err=True)
         return error.exit_code
 
     def report_usage(self, error: click.UsageError) -> int:
@@ -208,7 +216,8 @@ class Invocation:
         return CasError.exit_code
 
     def _print_error(self, document: dict[str, object], line: str) -> None:
-        click.echo(json.dumps({"error": document}) if self.as_json else f"cas: {line}", err=True)
+        text = json.dumps({"error": document}) if self.as_json else printable(f"cas: {line}")
+        click.echo(text, err=True)
 
 
 pass_invocation = click.make_pass_decorator(Invocation)

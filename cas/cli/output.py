@@ -9,6 +9,7 @@ __all__ = [
     "local_time",
     "print_acts",
     "print_document",
+    "print_line",
     "print_rows",
     "timestamp",
 ]
@@ -24,6 +25,7 @@ from typing import Generic, TypeVar
 import click
 
 from cas.cli.invocation import Invocation
+from cas.model.printable import printable
 
 _Row = TypeVar("_Row")
 
@@ -51,6 +53,11 @@ def timestamp(moment: datetime) -> str:
 def local_time(moment: datetime) -> str:
     """For tables: UTC without decoration."""
     return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def print_line(text: str, *, err: bool = False) -> None:
+    """Print one line for people; what others wrote in it commands no terminal."""
+    click.echo(printable(text), err=err)
 
 
 def print_document(document: object) -> None:
@@ -133,7 +140,7 @@ def _table(rows: Iterable[_Row], columns: Sequence[Column[_Row]]) -> Iterator[st
 
 
 def _line(cells: Sequence[tuple[str, int]]) -> str:
-    return "  ".join(text.ljust(width) for text, width in cells).rstrip()
+    return "  ".join(printable(text).ljust(width) for text, width in cells).rstrip()
 
 
 class _JsonArray:

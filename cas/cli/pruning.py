@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from cas.cli.invocation import Invocation
-from cas.cli.output import Column, print_document, print_rows
+from cas.cli.output import Column, print_document, print_line, print_rows
 from cas.cli.parameters import SIZE
 from cas.errors import CasError, NoSpaceError
 
@@ -149,7 +149,7 @@ def _print_result(invocation: Invocation, plan: "PrunePlan", result: "PruneResul
         return
     _print_objects(invocation, result.removed)
     for skipped in result.skipped:
-        click.echo(
+        print_line(
             f"cas: kept {skipped.planned.kind} {skipped.planned.name}: {skipped.reason}", err=True
         )
     if not invocation.quiet:
@@ -172,7 +172,7 @@ def _explain(plan: "PrunePlan", missing: int) -> None:
         return
     click.echo(f"cas: the goal is missed by {format_size(missing)}; held by:", err=True)
     for holder in plan.holders:
-        click.echo(
+        print_line(
             f"cas:   {holder.kind} {holder.name} {format_size(holder.size)}: {holder.reason}",
             err=True,
         )

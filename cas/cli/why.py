@@ -8,7 +8,7 @@ import click
 
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import output_options
-from cas.cli.output import print_document
+from cas.cli.output import print_document, print_line
 
 if TYPE_CHECKING:
     from cas.store.account.why import Explanation, Keeper
@@ -56,14 +56,14 @@ def _document(explanation: "Explanation") -> dict[str, object]:
 
 def _print(explanation: "Explanation") -> None:
     if not explanation.kept:
-        click.echo(
+        print_line(
             f"nothing keeps {explanation.kind} {explanation.name}: the next collection takes it"
         )
         return
     for depth, keeper in enumerate(explanation.chain):
         because = f" ({keeper.reason})" if keeper.reason else ""
-        click.echo(f"{'  ' * depth}{keeper.kind} {keeper.name}{because}")
+        print_line(f"{'  ' * depth}{keeper.kind} {keeper.name}{because}")
     if len(explanation.roots) > 1:
         click.echo(f"kept by {len(explanation.roots)} in all:")
         for root in explanation.roots:
-            click.echo(f"  {root.kind} {root.name}" + (f" ({root.reason})" if root.reason else ""))
+            print_line(f"  {root.kind} {root.name}" + (f" ({root.reason})" if root.reason else ""))

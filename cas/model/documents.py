@@ -43,6 +43,8 @@ from cas.model.media_types import OCI_INDEX, is_config, is_index, is_layer, is_m
 from cas.model.platforms import normalise
 
 _LAYOUT_VERSION = "1.0.0"
+_MEDIA_TYPE_CHARACTERS = 255
+"""Two names of 127 and a slash, as RFC 6838 has it."""
 _SCHEMA_VERSIONS = (2, 0)  # EVE's generated manifests say 0
 
 _Value = TypeVar("_Value")
@@ -311,6 +313,13 @@ def _descriptor(form: DescriptorForm, what: str, limits: Limits) -> Descriptor:
             limit=limits.blob_bytes,
             actual=form.size,
         )
+    if len(form.media_type) > _MEDIA_TYPE_CHARACTERS or not _is_plain(form.media_type):
+        raise MalformedDocumentError(
+            f"{what} names a blob {digest} of the media type {form.media_type[:100]!r}, which is "
+            f"not up to {_MEDIA_TYPE_CHARACTERS} printable characters of ASCII",
+            digest=digest,
+            media_type=form.media_type[:100],
+        )
     platform = None
     if form.platform is not None and (form.platform.os or form.platform.architecture):
         platform = normalise(
@@ -325,6 +334,10 @@ def _descriptor(form: DescriptorForm, what: str, limits: Limits) -> Descriptor:
         tuple(form.urls or ()),
         form.artifact_type or "",
     )
+
+
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
 
 
 def _parsed(parse: Callable[[str], _Value], text: str, what: str) -> _Value:

@@ -11,6 +11,8 @@ def printable(text: str) -> str:
     Escape sequences could otherwise command the terminal of whoever reads an error or a log, and
     a line feed could forge a line.
     """
+    if text.isprintable():
+        return text
     return "".join(letter if letter.isprintable() else _substitute(letter) for letter in text)
 
 

@@ -42,6 +42,8 @@ _log = logging.getLogger(__name__)
 
 _DIGEST = "digest"
 _MOST_REFERRERS = 1000
+_LONGEST_LIST = 1000
+"""Characters of what an index has to offer."""
 _DOCKER_HUB = ("docker.io", "registry-1.docker.io")
 
 _Result = TypeVar("_Result")
@@ -107,7 +109,8 @@ class OCIRegistry:
         fitting = order_by_preference(entries, platform)
         if fitting:
             return fitting[0]
-        offered = ", ".join(sorted({str(entry.platform) for entry in entries if entry.platform}))
+        platforms = sorted({str(entry.platform) for entry in entries if entry.platform})
+        offered = ", ".join(platforms)[:_LONGEST_LIST]
         raise PlatformNotFoundError(
             f"{reference} has nothing for {platform}; it has {offered or 'no platforms'}",
             image=reference,

@@ -42,6 +42,9 @@ from cas.model.platforms import matches, order_by_preference
 from cas.model.records import ImageRecord
 from cas.store.ports import BlobReader
 
+_LONGEST_LIST = 1000
+"""Characters of what an image has to offer."""
+
 
 @dataclass(frozen=True, slots=True)
 class Layer:
@@ -217,7 +220,7 @@ class ImageResolution:
             return candidate
         raise PlatformNotFoundError(
             f"image {name!r} has nothing for {platform}; it has "
-            + (", ".join(self._offered(root)) or "no platform at all"),
+            + (", ".join(self._offered(root))[:_LONGEST_LIST] or "no platform at all"),
             reference=name,
             platform=platform,
         )

@@ -153,6 +153,9 @@ def test_parse_index_normalises_platforms() -> None:
         manifest(config=blob(OCI_CONFIG, digest="sha512:" + "a" * 128)),
         manifest(config=blob(OCI_CONFIG, digest="sha256:" + "A" * 64)),
         manifest(config=blob("")),
+        manifest(config=blob("a/" + "b" * 254)),
+        manifest(config=blob("a/\x1b[31m")),
+        manifest(layers=[blob("a/\N{CYRILLIC SMALL LETTER A}")]),
         manifest(layers=[blob(platform="linux")]),
     ],
 )
