@@ -20,6 +20,16 @@ def allowed(tmp_path: Path) -> Path:
     return directory
 
 
+@pytest.fixture(params=["allowed", "elsewhere"])
+def directory(request: pytest.FixtureRequest, allowed: Path, tmp_path: Path) -> Path:
+    """Where the service reads files and archives itself, and where they have to be sent."""
+    if request.param == "allowed":
+        return allowed
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    return elsewhere
+
+
 @pytest.fixture
 def served(settings: Settings, allowed: Path) -> Settings:
     """Settings of the store, its service's socket among them."""

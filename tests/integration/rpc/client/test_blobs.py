@@ -36,16 +36,6 @@ DIGEST = Digest.of(DATA)
 ABSENT = Digest.of(b"absent")
 
 
-@pytest.fixture(params=["allowed", "elsewhere"])
-def directory(request: pytest.FixtureRequest, allowed: Path, tmp_path: Path) -> Path:
-    """Where the service reads files itself, and where they have to be sent."""
-    if request.param == "allowed":
-        return allowed
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    return elsewhere
-
-
 @pytest.fixture
 def source(directory: Path) -> Path:
     """A file with the data."""

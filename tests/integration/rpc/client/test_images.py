@@ -59,16 +59,6 @@ def imported(client: Client, image: BuiltImage, allowed: Path) -> BuiltImage:
     return image
 
 
-@pytest.fixture(params=["allowed", "elsewhere"])
-def directory(request: pytest.FixtureRequest, allowed: Path, tmp_path: Path) -> Path:
-    """Where the service reads archives itself, and where they have to be sent."""
-    if request.param == "allowed":
-        return allowed
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    return elsewhere
-
-
 def _target(image: BuiltImage) -> Descriptor:
     return Descriptor(
         str(image.root["mediaType"]), Digest.parse(image.digest), int(image.root["size"])
