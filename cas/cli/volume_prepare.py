@@ -42,7 +42,7 @@ _REGISTRY = "docker://"
 )
 @click.option("--clear", is_flag=True, help="Disks: outside the vault.")
 @click.option("--activate", is_flag=True, help="Mount it as well.")
-@click.option("--replace", is_flag=True, help="Containers: remove the generations before this one.")
+@click.option("--replace", is_flag=True, help="Remove the generations before this one.")
 @click.option("--read-only", is_flag=True, help="No writable layer; a disk nobody writes to.")
 @output_options
 @pass_invocation
@@ -65,8 +65,8 @@ def prepare(
     Calling it again returns the volume as it is, data untouched. Another image under the same
     name is a conflict: use the next generation. An image given as docker://REF is pulled if the
     store has none of that name. With --replace the earlier generations go once it is certain that
-    this one can be made, and before it takes room. A disk is grown to the size asked for and never
-    made smaller.
+    this one can be made, and before it takes room that is not there. A disk is grown to the size
+    asked for and never made smaller.
 
     \b
     Example:
@@ -81,8 +81,6 @@ def prepare(
             invocation, name, image, read_only=read_only, activate=activate, replace=replace
         )
         return
-    if replace:
-        raise click.UsageError("--replace is for containers: remove the old disk with 'volume rm'")
     from cas.model.disk.format import DiskFormat
     from cas.model.disk.record import DiskRequest
 
@@ -94,7 +92,7 @@ def prepare(
         clear=clear,
     )
     with invocation.case(writing=True) as case, invocation.progress() as progress:
-        status = case.volumes.prepare_disk(name, request, progress=progress)
+        status = case.volumes.prepare_disk(name, request, replace=replace, progress=progress)
     _print_prepared(invocation, status)
 
 

@@ -105,7 +105,9 @@ def _disk_record(value: DiskRecord) -> volumes_pb2.DiskRecord:
     )
 
 
-def disk_request(name: VolumeName, value: DiskRequest) -> volumes_pb2.PrepareDiskRequest:
+def disk_request(
+    name: VolumeName, value: DiskRequest, *, replace: bool = False
+) -> volumes_pb2.PrepareDiskRequest:
     """Write what a disk volume is to be."""
     return volumes_pb2.PrepareDiskRequest(
         name=str(name),
@@ -116,4 +118,5 @@ def disk_request(name: VolumeName, value: DiskRequest) -> volumes_pb2.PrepareDis
         else _DISK_FORMATS[value.format],
         read_only=value.read_only,
         clear=value.clear,
+        replace=replace,
     )

@@ -108,6 +108,26 @@ class Space:
         with self._locks.ledger():
             return max(0, self._uncommitted(at or self._place()))
 
+    def balance(self, *, at: Path | None = None) -> int:
+        """Bytes that could be reserved now; below 0, what must come free before any can.
+
+        For whoever reckons with room that is not there yet; see :meth:`reserve` for ``at``.
+
+        Raises:
+            NoSpaceError: Nothing at all is free. Then nobody can tell how much must come free
+                first: what a file system keeps for root may be used as well.
+        """
+        place = at or self._place()
+        with self._locks.ledger():
+            if free_bytes(place) == 0:
+                raise NoSpaceError(
+                    f"the file system of {str(place)!r} is full to its last block, so that it "
+                    "cannot be told how much must come free; make a little room, for example with "
+                    "`cas prune`",
+                    path=place,
+                )
+            return self._uncommitted(place)
+
     def sweep(self) -> None:
         """Drop the promises to dead processes; part of recovery, else done by the next promise."""
         with self._locks.ledger():

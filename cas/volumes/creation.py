@@ -3,7 +3,9 @@
 __all__ = ["VolumeCreation"]
 
 import logging
+from functools import partial
 
+from cas.fsops.translation import translated
 from cas.model.cancellation import Cancellation
 from cas.model.disk.record import DiskRequest
 from cas.model.progress import NO_PROGRESS, Progress
@@ -14,7 +16,7 @@ from cas.store.layers.unpack import Unpack
 from cas.store.leasing import Leasing
 from cas.store.locking import Locks
 from cas.store.sentinel import Sentinel
-from cas.volumes.disk.prepare import DiskPreparation
+from cas.volumes.disk.prepare import DiskPreparation, Earlier
 from cas.volumes.kinds import VolumeKinds
 from cas.volumes.prepare import Preparation
 from cas.volumes.replacement import Replacement
@@ -143,21 +145,23 @@ class VolumeCreation:
         cancel: Cancellation | None,
         progress: Progress,
     ) -> None:
-        freed = 0
-        for each in earlier:
-            usage = self._kinds.of(each).usage(each)
-            freed += usage.own_bytes + usage.snapshot_bytes
+        freed = sum(map(self._size, earlier))
         self._replacement.make_certain(image, freed, cancel=cancel, progress=progress)
+
+    def _size(self, name: VolumeName) -> int:
+        usage = self._kinds.of(name).usage(name)
+        return usage.own_bytes + usage.snapshot_bytes
 
     def _remove_all(self, names: list[VolumeName]) -> None:
         """Remove volumes whose locks are held, none if one is in use, and give their room back."""
         if not names:
             return
         self._sentinel.require()
-        for each in names:
-            self._kinds.of(each).deactivate(each)
-        for each in names:
-            self._kinds.of(each).remove(each, force=False)
+        standing = {each: kind for each in names for kind in self._kinds.all if kind.exists(each)}
+        for each, kind in standing.items():
+            kind.deactivate(each)
+        for each, kind in standing.items():
+            kind.remove(each, force=False)
         self._backing.leases.collect_garbage()
 
     def prepare_disk(
@@ -165,6 +169,7 @@ class VolumeCreation:
         name: VolumeName,
         request: DiskRequest,
         *,
+        replace: bool = False,
         cancel: Cancellation | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> VolumeStatus:
@@ -172,11 +177,14 @@ class VolumeCreation:
 
         One of the same name, place, origin, format and size is left alone, also when the image is
         gone by now, and so is one that we did not make and know nothing of. After failure there is
-        no volume.
+        no volume. With ``replace`` the generations before are as they were after a failure that
+        comes before the disk is made; or, where only their room makes it possible to make it,
+        before it is certain that it can be made then.
 
         Args:
             name: The volume.
             request: What it is to be.
+            replace: Remove the earlier generations of the volume, with their data and snapshots.
             cancel: Stops the preparation, from any thread.
             progress: Told of bytes that are copied, unpacked or converted.
 
@@ -201,6 +209,7 @@ class VolumeCreation:
             LayoutError: The directory for it is missing.
             VaultLockedError: It is to be in the vault, which is locked.
             NoSpaceError: There is too little room.
+            InUseError: With ``replace``: an earlier generation is in use; nothing is removed.
             QemuImgMissingError: It takes qemu-img, and there is none.
             QemuImgError: qemu-img failed.
             DeadlineExceededError: qemu-img hangs.
@@ -208,12 +217,30 @@ class VolumeCreation:
             InterruptedOperationError: ``cancel`` was set.
         """
         self._backing.check_writable()
-        with self._locks.volume(name):
+        self._end_interrupted()
+        names = self._earlier(name) if replace else []
+        with self._locks.volumes([name, *names]):
             self._kinds.removal.finish(name)  # of a container that had the name
             self._disk_preparation.prepare(
-                name, request, cancel=cancel or Cancellation(), progress=progress
+                name,
+                request,
+                cancel=cancel or Cancellation(),
+                progress=progress,
+                earlier=self._in_place_of(names, request) if names else None,
             )
         return self._kinds.of(name).status(name)
+
+    def _in_place_of(self, names: list[VolumeName], request: DiskRequest) -> Earlier:
+        target = self._backing.layout.disk_directory(clear=request.clear)
+        files = [self._kinds.of(each).status(each).rootfs for each in names]
+        with translated("inspect", target):
+            device = target.stat().st_dev
+            freed = sum(
+                self._size(each)
+                for each, path in zip(names, files, strict=True)
+                if path.parent.stat().st_dev == device
+            )
+        return Earlier(freed, files, partial(self._remove_all, names))
 
     def _end_interrupted(self) -> None:
         """End what a kill interrupted in the middle of several volumes; holds no lock."""

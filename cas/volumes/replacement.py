@@ -64,7 +64,7 @@ class Replacement:
             with self._leasing.hold("replace") as lease:
                 self._unpack.unpack(resolved, lease, cancel=cancel, progress=progress)
         except NoSpaceError:
-            missing = self._needed(resolved) - Space(self._backing).available()
+            missing = self._needed(resolved) - Space(self._backing).balance()
             if missing > freed:
                 raise
             _LOGGER.info("room comes from the old volume image=%s missing=%d", image, missing)

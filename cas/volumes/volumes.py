@@ -108,11 +108,14 @@ class Volumes:
         name: VolumeName,
         request: DiskRequest,
         *,
+        replace: bool = False,
         cancel: Cancellation | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> VolumeStatus:
         """Make a disk volume; see :meth:`cas.volumes.creation.VolumeCreation.prepare_disk`."""
-        return self._creation.prepare_disk(name, request, cancel=cancel, progress=progress)
+        return self._creation.prepare_disk(
+            name, request, replace=replace, cancel=cancel, progress=progress
+        )
 
     def iter_volumes(self) -> Iterator[VolumeStatus]:
         """Stream every volume by name, damaged ones included."""

@@ -61,6 +61,7 @@ class VolumesClient:
         name: VolumeName,
         request: DiskRequest,
         *,
+        replace: bool = False,
         cancel: Cancellation | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> VolumeStatus:
@@ -71,7 +72,7 @@ class VolumesClient:
         """
         outcome = self._calls.outcome(
             self._stub.PrepareDisk,
-            volume_messages.disk_request(name, request),
+            volume_messages.disk_request(name, request, replace=replace),
             action=f"prepare disk volume {name}",
             progress=progress,
             cancel=cancel,

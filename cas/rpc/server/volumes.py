@@ -64,7 +64,11 @@ class VolumesServicer:
 
         def work(progress: Progress) -> VolumeStatus:
             return self._volumes.prepare_disk(
-                name, wanted, cancel=call.cancellation, progress=progress
+                name,
+                wanted,
+                replace=request.replace,
+                cancel=call.cancellation,
+                progress=progress,
             )
 
         status = yield from reported(call, self._shop.workers, None, work, _preparing)

@@ -10,24 +10,21 @@ from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from cas.errors import DiskImageError
 from cas.fsops.draft import DraftFile, allocated_bytes_of
 from cas.fsops.durable import remove_file
 from cas.fsops.extents import shared_bytes
 from cas.fsops.trees import allocated_bytes
-from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.disk.format import DiskFormat
-from cas.model.disk.header import DiskHeader, read_disk_header
+from cas.model.disk.header import DiskHeader
 from cas.model.disk.plan import DiskPlan, plan_disk
 from cas.model.disk.record import DiskRequest
 from cas.model.layout import DiskPaths
-from cas.model.progress import Progress
 from cas.store.backing import Backing
 from cas.store.image.disks import ResolvedDisk
-from cas.store.leasing import Lease
 from cas.store.space import Space
 from cas.volumes.disk.admission import DiskAdmission
+from cas.volumes.disk.examination import DiskExamination, lend
 from cas.volumes.disk.qemu_img import QemuImg
 from cas.volumes.disk.source import BlobFile, DiskSource, ImageFile
 from cas.volumes.disk.work import DiskWork
@@ -35,7 +32,6 @@ from cas.volumes.disk.work import DiskWork
 _WRITABLE_MODE = 0o660
 _READ_ONLY_MODE = 0o440
 """For the group of the directory, whose members hand disks to virtual machines."""
-_WITH_TABLES = frozenset({DiskFormat.QCOW2, DiskFormat.VMDK, DiskFormat.VHDX})
 _BLANK_BYTES = 1024 * 1024
 """More than an empty qcow2 of any size takes at first."""
 
@@ -63,43 +59,31 @@ class DiskBuilder:
     Args:
         backing: The store.
         qemu: For formats that have tables of their own.
+        examination: Looks at images.
     """
 
-    def __init__(self, backing: Backing, qemu: QemuImg) -> None:
+    def __init__(self, backing: Backing, qemu: QemuImg, examination: DiskExamination) -> None:
         self._backing = backing
         self._qemu = qemu
+        self._examination = examination
         self._source = DiskSource(backing)
         self._admission = DiskAdmission(backing)
         self._space = Space(backing)
 
-    def build(
-        self,
-        paths: DiskPaths,
-        request: DiskRequest,
-        resolved: ResolvedDisk | None,
-        lease: Lease,
-        *,
-        cancel: Cancellation,
-        progress: Progress,
-    ) -> BuiltDisk:
+    def build(self, work: DiskWork, resolved: ResolvedDisk | None) -> BuiltDisk:
         """Build one disk. After failure hidden files may be there, for the caller to remove.
 
         Args:
-            paths: Of the volume.
-            request: What it is to be.
+            work: The disk.
             resolved: Its image; None for a blank disk.
-            lease: Holds the blobs of the image.
-            cancel: Stops the work.
-            progress: Told of bytes that are copied.
 
         Raises:
-            CasError: See :meth:`cas.volumes.volumes.Volumes.prepare_disk`.
+            CasError: See :meth:`cas.volumes.creation.VolumeCreation.prepare_disk`.
         """
-        work = DiskWork(paths, request, lease, self._space, cancel, progress)
         if resolved is None:
             return self._blank(work)
         for layer in resolved.artifact.layers:
-            lease.pin_blob(layer.digest)
+            work.lease.pin_blob(layer.digest)
         with ExitStack() as stack:
             blob = self._source.open(resolved.artifact)
             if blob is not None:
@@ -117,13 +101,13 @@ class DiskBuilder:
             if plan.format is DiskFormat.RAW:
                 draft.resize(plan.size)
             else:
-                self._lend(draft)
+                lend(draft, self._qemu)
                 self._qemu.create(draft, plan.format, plan.size)
             return self._sealed(work, draft, work.paths.preparing, plan, None)
 
     def _from_file(self, work: DiskWork, resolved: ResolvedDisk, blob: BlobFile) -> BuiltDisk:
         """Copy or convert an image that lies in the store as it is."""
-        header = self._examined(work, blob, resolved)
+        header = self._examination.examine(blob, resolved, cancel=work.cancel)
         plan = plan_disk(header, work.request)
         self._require_room(work, plan.size, allocated=0)
         if self._backing.limits.verify_disks:
@@ -149,7 +133,7 @@ class DiskBuilder:
             with work.reserved(expected) as promise, work.told(size):
                 meter = work.meter(promise, draft)
                 digest = self._source.unpack(resolved.artifact, draft, meter)
-            header = self._examined(work, draft, resolved)
+            header = self._examination.examine(draft, resolved, cancel=work.cancel)
             plan = plan_disk(header, work.request)
             self._require_room(work, plan.size, allocated=draft.allocated)
             if not plan.converts:
@@ -160,7 +144,7 @@ class DiskBuilder:
                 work.told(draft.size),
                 DraftFile(work.paths.reformatting) as target,
             ):
-                self._lend(draft)
+                lend(draft, self._qemu)
                 self._convert(work, draft, target, (header.format, plan))
                 self._grow(target, plan)
                 built = self._sealed(work, target, work.paths.reformatting, plan, digest)
@@ -176,30 +160,6 @@ class DiskBuilder:
 
     def _require_room(self, work: DiskWork, size: int, *, allocated: int) -> None:
         self._admission.require(work.paths, work.request, size, allocated=allocated)
-
-    def _examined(self, work: DiskWork, image: ImageFile, resolved: ResolvedDisk) -> DiskHeader:
-        """Look at an image with two pairs of eyes, which must see the same."""
-        what = f"disk image {resolved.image!r}"
-        header = read_disk_header(
-            image.read_at,
-            image.size,
-            self._backing.limits,
-            claimed=resolved.artifact.claimed,
-            what=what,
-        )
-        if header.format in _WITH_TABLES:
-            if isinstance(image, DraftFile):
-                self._lend(image)
-            seen = self._qemu.virtual_size(image, header.format, cancel=work.cancel)
-            if seen != header.virtual_size:
-                raise DiskImageError(
-                    f"{what} says in its header that it holds {header.virtual_size} bytes, and "
-                    f"qemu finds {seen}; it is damaged or forged",
-                    expected=header.virtual_size,
-                    actual=seen,
-                )
-            self._qemu.check(image, header.format, cancel=work.cancel)
-        return header
 
     def _convert(
         self,
@@ -217,7 +177,7 @@ class DiskBuilder:
             done = max(done, now)
             work.advance(step)
 
-        self._lend(target)
+        lend(target, self._qemu)
         self._qemu.convert(
             source,
             target,
@@ -233,13 +193,8 @@ class DiskBuilder:
         if plan.format is DiskFormat.RAW:
             draft.resize(plan.size)
         else:
-            self._lend(draft)
+            lend(draft, self._qemu)
             self._qemu.resize(draft, plan.format, plan.size)
-
-    def _lend(self, draft: DraftFile) -> None:
-        """Let qemu-img open the file, until it is sealed."""
-        account = self._qemu.account
-        draft.give_to(account.user, account.group)
 
     def _sealed(
         self,

@@ -3,7 +3,7 @@
 __all__ = ["look_at_disk", "pending_growth"]
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from cas.errors import CasError, CorruptVolumeError
@@ -76,7 +76,7 @@ def _header(
 
 
 def pending_growth(
-    layout: Layout, limits: Limits, directory: Path, *, besides: Path | None = None
+    layout: Layout, limits: Limits, directory: Path, *, besides: Collection[Path] = ()
 ) -> int:
     """Bytes that the disk volumes on a file system may still come to take by being written to.
 
@@ -84,14 +84,14 @@ def pending_growth(
         layout: Where the volumes are.
         limits: What a disk may be.
         directory: On the file system that is asked for.
-        besides: A disk that is left out.
+        besides: Files of disks that are left out.
     """
     with translated("inspect", directory):
         device = directory.stat().st_dev
     return sum(
         max(0, disk.virtual_size - own)
         for disk, own in _readable(layout, limits)
-        if disk.path != besides and _grows(disk) and _is_on(disk, device)
+        if disk.path not in besides and _grows(disk) and _is_on(disk, device)
     )
 
 

@@ -6,17 +6,21 @@ which the volume exists. Whatever fails or is killed before the rename leaves no
 or the next prepare, does not remove.
 """
 
-__all__ = ["DiskPreparation"]
+__all__ = ["DiskPreparation", "Earlier"]
 
 import logging
 import os
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 
 from cas.errors import (
     BlobNotFoundError,
     ImageNotFoundError,
     InvalidNameError,
     LayoutError,
+    NoSpaceError,
     VolumeConflictError,
 )
 from cas.fsops.durable import publish, sync_directory
@@ -31,16 +35,35 @@ from cas.store.backing import Backing
 from cas.store.image.catalogue import ImageCatalogue
 from cas.store.image.disks import ResolvedDisk, as_digest
 from cas.store.leasing import Leasing
+from cas.store.space import Space
 from cas.volumes.disk.build import BuiltDisk, DiskBuilder
+from cas.volumes.disk.examination import DiskExamination
 from cas.volumes.disk.qemu_img import QemuImg
 from cas.volumes.disk.records import read_disk_record, write_disk_record
 from cas.volumes.disk.removal import DiskRemoval
+from cas.volumes.disk.replacement import DiskReplacement
 from cas.volumes.disk.scan import find_disk
+from cas.volumes.disk.work import DiskWork
 from cas.volumes.holds import check_not_held
 from cas.volumes.undo import Undo
 
 _LOGGER = logging.getLogger(__name__)
 _CONFLICT_ADVICE = "use the next generation of the name, or remove the volume first"
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """Volumes in whose place a disk is made.
+
+    Args:
+        freed: Bytes that they give back where the disk will be.
+        files: Of those that are disks.
+        remove: Takes them away, all or none if one is used; idempotent.
+    """
+
+    freed: int
+    files: Sequence[Path]
+    remove: Callable[[], object]
 
 
 class DiskPreparation:
@@ -66,14 +89,29 @@ class DiskPreparation:
         self._leasing = leasing
         self._images = images
         self._removal = removal
-        self._builder = DiskBuilder(backing, qemu)
+        examination = DiskExamination(backing.limits, qemu)
+        self._builder = DiskBuilder(backing, qemu, examination)
+        self._replacement = DiskReplacement(backing, examination)
 
     def prepare(
-        self, name: VolumeName, request: DiskRequest, *, cancel: Cancellation, progress: Progress
+        self,
+        name: VolumeName,
+        request: DiskRequest,
+        *,
+        cancel: Cancellation,
+        progress: Progress,
+        earlier: Earlier | None = None,
     ) -> None:
         """See to it that the disk volume exists; the caller holds its lock.
 
-        Idempotent; see :meth:`cas.volumes.volumes.Volumes.prepare_disk`.
+        Idempotent; see :meth:`cas.volumes.creation.VolumeCreation.prepare_disk`.
+
+        Args:
+            name: The volume.
+            request: What it is to be.
+            cancel: Stops the preparation.
+            progress: Told of bytes that are copied.
+            earlier: What has to go before the volume has its name.
         """
         self._removal.finish(name)
         existing = find_disk(self._backing.layout, name)
@@ -81,6 +119,8 @@ class DiskPreparation:
             self._require_same(existing, request)
             # The one who made it may have been killed before the last sync.
             sync_directory(existing.directory)
+            if earlier is not None:
+                earlier.remove()
             return
         paths = self._backing.layout.disk(name, clear=request.clear)
         self._require_free(name)
@@ -89,12 +129,10 @@ class DiskPreparation:
         with self._leasing.hold("prepare") as lease:
             check_operation()
             resolved = None if request.source is None else self._images.resolve_disk(request.source)
+            work = DiskWork(paths, request, lease, Space(self._backing), cancel, progress)
             with Undo() as undo:
                 undo.add("the disk", lambda: self._removal.undo_preparation(paths))
-                self._removal.undo_preparation(paths)
-                built = self._builder.build(
-                    paths, request, resolved, lease, cancel=cancel, progress=progress
-                )
+                built = self._built(work, resolved, earlier)
                 write_disk_record(paths, self._record(name, request, resolved, built))
                 with self._builder.admitted(paths, request, built):
                     publish(built.path, paths.file)
@@ -102,6 +140,30 @@ class DiskPreparation:
             self._images.touch(resolved.image)
         _LOGGER.info("disk volume prepared volume=%s source=%s", name, request.source)
         self._backing.events.publish(EventKind.VOLUME_PREPARED, [str(name)])
+
+    def _built(
+        self, work: DiskWork, resolved: ResolvedDisk | None, earlier: Earlier | None
+    ) -> BuiltDisk:
+        """Build the disk, and see that the earlier generations are gone then.
+
+        If there is no room for it beside them, they go first, once it is certain that it fits.
+        """
+        self._removal.undo_preparation(work.paths)
+        try:
+            built = self._builder.build(work, resolved)
+        except NoSpaceError:
+            if earlier is None:
+                raise
+            self._removal.undo_preparation(work.paths)
+            self._replacement.make_certain(
+                work, resolved, freed=earlier.freed, earlier=earlier.files
+            )
+            _LOGGER.info("room comes from the old volume volume=%s", work.paths.name)
+            earlier.remove()
+            return self._builder.build(work, resolved)
+        if earlier is not None:
+            earlier.remove()
+        return built
 
     def _record(
         self,

@@ -37,7 +37,7 @@ def require_room_to_change(backing: Backing, disk: DiskStatus) -> None:
     limits, directory = backing.limits, disk.path.parent
     if limits.thin_disks:
         return
-    others = pending_growth(backing.layout, limits, directory, besides=disk.path)
+    others = pending_growth(backing.layout, limits, directory, besides=[disk.path])
     missing = others + disk.virtual_size - Space(backing).available(at=directory)
     if missing > 0:
         raise NoSpaceError(

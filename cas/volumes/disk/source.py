@@ -4,7 +4,7 @@ A blob's file is used as it lies there, so that it can be shared or copied with 
 compressed, inside a tar, or out of reach is unpacked as a stream first, and verified as it passes.
 """
 
-__all__ = ["BlobFile", "DiskSource", "ImageFile", "Meter"]
+__all__ = ["BlobFile", "DiskSource", "ImageContent", "ImageFile", "Meter", "UnpackTarget"]
 
 import os
 from collections.abc import Callable, Generator
@@ -17,7 +17,6 @@ from cas.errors import (
     CorruptBlobError,
     DiskNotFoundError,
 )
-from cas.fsops.draft import DraftFile
 from cas.fsops.translation import translated
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
@@ -37,11 +36,8 @@ Meter = Callable[[int], None]
 """Told how many more bytes are done; raises to stop the work."""
 
 
-class ImageFile(Protocol):
-    """An open file that is a disk image."""
-
-    def fileno(self) -> int:
-        """Its descriptor."""
+class ImageContent(Protocol):
+    """What can be looked at as a disk image."""
 
     @property
     def size(self) -> int:
@@ -49,6 +45,23 @@ class ImageFile(Protocol):
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Give at most so many bytes from an offset, fewer only at the end."""
+
+
+class ImageFile(ImageContent, Protocol):
+    """An open file that is a disk image."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+
+
+class UnpackTarget(Protocol):
+    """Takes what is unpacked."""
+
+    def append(self, data: bytes) -> None:
+        """Take the next bytes."""
+
+    def finish_appending(self) -> None:
+        """Know that these were all."""
 
 
 class BlobFile:
@@ -162,7 +175,7 @@ class DiskSource:
     def _part(self, digest: Digest, offset: int, size: int) -> bytes:
         return b"".join(self._reading.read(digest, offset=offset, size=size)) if size else b""
 
-    def unpack(self, artifact: DiskArtifact, target: DraftFile, meter: Meter) -> Digest:
+    def unpack(self, artifact: DiskArtifact, target: UnpackTarget, meter: Meter) -> Digest:
         """Write the image into an empty file.
 
         Args:
@@ -206,7 +219,7 @@ class DiskSource:
         layer: Descriptor,
         path: str | None,
         chunks: Generator[bytes, None, None],
-        target: DraftFile,
+        target: UnpackTarget,
     ) -> bool:
         name = f"blob {layer.digest}"
         first = next(chunks, b"")
@@ -226,7 +239,7 @@ class DiskSource:
         make = decompressor_for(head)
         return stream if make is None else Decompressed(stream, make, name, self._backing.limits)
 
-    def _extract(self, content: Reader, path: str, name: str, target: DraftFile) -> bool:
+    def _extract(self, content: Reader, path: str, name: str, target: UnpackTarget) -> bool:
         tar = TarReader(content, name, self._backing.limits)
         for member in tar:
             if member.name == path and member.kind is MemberKind.FILE:
@@ -241,7 +254,7 @@ def _joined(first: bytes, rest: Generator[bytes, None, None]) -> Generator[bytes
     yield from rest
 
 
-def _copy(content: Reader, target: DraftFile) -> None:
+def _copy(content: Reader, target: UnpackTarget) -> None:
     while chunk := content.read(CHUNK_BYTES):
         target.append(chunk)
 
