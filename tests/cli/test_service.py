@@ -38,7 +38,7 @@ class Ways:
         self.settings = settings
         self.socket = settings.layout.run / f"{settings.namespace}.sock"
         self._run = run_cas
-        self._config = write_configuration(directory, replace(settings, wait_seconds=1.0))
+        self._config = write_configuration(directory, settings)
         settings.layout.plain_vault_warned.touch()
 
     def __call__(self, use: ServiceUse, *arguments: object, **more: object) -> Result:
@@ -155,8 +155,11 @@ def test_socket_of_a_killed_service_is_as_good_as_none(ways: Ways) -> None:
     assert ways(ServiceUse.ALWAYS, "volume", "ls").status == 8
 
 
-def test_service_that_accepts_and_never_answers_is_an_error(ways: Ways) -> None:
+def test_service_that_accepts_and_never_answers_is_an_error(
+    settings: Settings, run_cas: RunCas, tmp_path: Path
+) -> None:
     """It may be at work on this very store, so nobody goes past it unasked."""
+    ways = Ways(replace(settings, wait_seconds=1.0), run_cas, tmp_path)
     with socket.socket(socket.AF_UNIX) as mute:
         mute.bind(str(ways.socket))
         mute.listen()
