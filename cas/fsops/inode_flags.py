@@ -117,8 +117,12 @@ class FlagCopy:
             self.lost.append(told)
 
 
-def remove_barred(path: Path) -> bool:
+def remove_barred(path: Path, *, advance: Callable[[int], object] = lambda _: None) -> bool:
     """Remove a tree as :func:`cas.fsops.trees.remove_tree` does, also if flags bar that.
+
+    Args:
+        path: See there.
+        advance: Likewise.
 
     Returns:
         Whether it was there.
@@ -129,12 +133,12 @@ def remove_barred(path: Path) -> bool:
         StorageError: Any other failed system call.
     """
     try:
-        return remove_tree(path)
+        return remove_tree(path, advance=advance)
     except DeniedError:
         if path.is_symlink() or not path.is_dir():
             raise
         _unbar(path)
-        return remove_tree(path)
+        return remove_tree(path, advance=advance)
 
 
 def _unbar(path: Path) -> None:

@@ -33,7 +33,7 @@ _MAX_REPORTED_SOCKETS = 100
 _SYNC_BYTES = 64 * 1024 * 1024
 
 _Advance = Callable[[int], None]
-"""Told how many bytes more were read; may raise to stop the work."""
+"""Told how many bytes more were read, and with 0 of each entry; may raise to stop the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +147,7 @@ class _Walk:
 
     def _enter(self, near: Cursor, far: Cursor | None, name: str) -> list[str]:
         """Do everything in a directory but its subdirectories, which are given, last first."""
+        self._advance(0)
         self._tell(b"d", name, describe(near.fileno(), "", near.status()))
         directories = []
         with os.scandir(near.fileno()) as entries:
@@ -174,6 +175,7 @@ class _Walk:
     def _add_entry(
         self, near: int, name: str, far: int | None, far_name: str, directory: str
     ) -> None:
+        self._advance(0)
         with translated("copy", f"{directory}/{name}"):
             status = os.stat(name, dir_fd=near, follow_symlinks=False)
             if stat.S_ISSOCK(status.st_mode):

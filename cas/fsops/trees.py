@@ -17,7 +17,7 @@ __all__ = [
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -33,8 +33,15 @@ _BLOCK_BYTES = 512
 _VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 _RESERVE_MODE = 0o600
 
+_Advance = Callable[[int], object]
+"""Told how many entries more were met; may raise to stop the work."""
 
-def remove_tree(path: Path) -> bool:
+
+def _tell_nobody(entries: int) -> None:
+    pass
+
+
+def remove_tree(path: Path, *, advance: _Advance = _tell_nobody) -> bool:
     """Remove a file or a directory with everything in it, durably.
 
     Idempotent: after a failure or a crash a part is gone, and a repeat removes the rest. Two
@@ -42,6 +49,7 @@ def remove_tree(path: Path) -> bool:
 
     Args:
         path: What to remove; a symbolic link is removed itself.
+        advance: Told of progress, and may stop it.
 
     Returns:
         Whether it was there.
@@ -54,7 +62,7 @@ def remove_tree(path: Path) -> bool:
     """
     _refuse_mounts(path)
     try:
-        removed = _remove(path)
+        removed = _remove(path, advance)
     except MountCrossedError as error:
         raise _in_use(path, Path(error.filename)) from error
     except OSError as error:
@@ -133,7 +141,7 @@ def _in_use(path: Path, mount_point: Path) -> InUseError:
     return InUseError(message, path=path, mount_point=mount_point)
 
 
-def _remove(path: Path) -> bool:
+def _remove(path: Path, advance: _Advance) -> bool:
     effect(Effect.UNLINK, path)
     try:
         path.unlink()
@@ -146,22 +154,22 @@ def _remove(path: Path) -> bool:
         return True
     with suppress(FileNotFoundError):  # somebody else may be removing it too
         with Cursor(path) as cursor:
-            _empty(cursor)
+            _empty(cursor, advance)
         effect(Effect.UNLINK, path)
         path.rmdir()
     return True
 
 
-def _empty(cursor: Cursor) -> None:
+def _empty(cursor: Cursor, advance: _Advance) -> None:
     """Remove everything in the cursor's directory, deepest first."""
-    pending = [_remove_entries(cursor)]
+    pending = [_remove_entries(cursor, advance)]
     while True:
         if pending[-1]:
             try:
                 cursor.descend(pending[-1].pop())
             except FileNotFoundError:
                 continue
-            pending.append(_remove_entries(cursor))
+            pending.append(_remove_entries(cursor, advance))
             continue
         if cursor.depth == 0:
             return
@@ -169,12 +177,13 @@ def _empty(cursor: Cursor) -> None:
         _remove_directory(cursor, cursor.ascend())
 
 
-def _remove_entries(cursor: Cursor) -> list[str]:
+def _remove_entries(cursor: Cursor, advance: _Advance) -> list[str]:
     """Remove what can be removed at once; gives the names of directories that are not empty."""
     full = []
     # Listed first: removing while a listing runs may hide entries from it.
     listed = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in _scan(cursor)]
     for name, is_directory in listed:
+        advance(1)
         if is_directory:
             if not _remove_directory(cursor, name):
                 full.append(name)
@@ -201,9 +210,18 @@ def _remove_directory(cursor: Cursor, name: str) -> bool:
     return True
 
 
-def allocated_bytes(path: Path) -> int:
-    """Measure what a file or tree takes on its file system; see :func:`iter_allocated`."""
-    return sum(iter_allocated(path))
+def allocated_bytes(path: Path, *, advance: _Advance = _tell_nobody) -> int:
+    """Measure what a file or tree takes on its file system; see :func:`iter_allocated`.
+
+    Args:
+        path: A file or directory.
+        advance: Told of progress, and may stop it.
+    """
+    total = 0
+    for size in iter_allocated(path):
+        advance(1)
+        total += size
+    return total
 
 
 def iter_allocated(path: Path) -> Iterator[int]:

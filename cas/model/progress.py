@@ -1,8 +1,11 @@
 """How long work tells what it does, without knowing who watches."""
 
-__all__ = ["NO_PROGRESS", "Progress"]
+__all__ = ["NO_PROGRESS", "Progress", "counted"]
 
-from typing import Protocol
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+_Thing = TypeVar("_Thing")
 
 
 class Progress(Protocol):
@@ -35,3 +38,16 @@ class _NoProgress:
 
 NO_PROGRESS: Progress = _NoProgress()
 """Nobody watches."""
+
+
+def counted(
+    things: Iterable[_Thing], progress: Progress, action: str, item: str, total: int | None = None
+) -> Iterator[_Thing]:
+    """Give things, and tell of each when the next one is asked for."""
+    progress.start(action, item, total, unit="items")
+    try:
+        for thing in things:
+            yield thing
+            progress.advance(action, item, 1)
+    finally:
+        progress.finish(action, item)

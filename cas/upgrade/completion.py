@@ -8,6 +8,7 @@ __all__ = ["complete", "give_name", "require_idle", "require_movable", "snapshot
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from cas.containerd.root_directory import find_root_holder
@@ -82,13 +83,14 @@ def require_idle(found: Found, target: Path) -> None:
             )
 
 
-def complete(found: Found, place: Path, target: Path) -> None:
+def complete(found: Found, place: Path, target: Path, *, advance: Callable[[int], object]) -> None:
     """Add what is missing, durably. Idempotent.
 
     Args:
         found: What it was.
         place: Where it, or its copy, is now.
         target: Where it belongs.
+        advance: Told how many bytes more of a download were read; may stop it.
 
     Raises:
         DigestMismatchError: It is a download with another content than its name says.
@@ -99,7 +101,8 @@ def complete(found: Found, place: Path, target: Path) -> None:
     if found.kind is Kind.STORE:
         set_owner_and_mode(place, user=0, group=0, mode=_STORE_MODE)
     elif found.kind is Kind.VERIFIED:
-        _verify(place, Digest.parse_foreign(found.path.parent.name), target.parent.lstat())
+        expected = Digest.parse_foreign(found.path.parent.name)
+        _verify(place, expected, target.parent.lstat(), advance)
     elif found.is_container:
         remove_temporaries(place)  # of a run that was killed right here
         key = place / _SNAPSHOT_KEY
@@ -125,7 +128,9 @@ def _is_file(path: Path) -> bool:
     return path.is_file() and not path.is_symlink()
 
 
-def _verify(path: Path, expected: Digest, owner: os.stat_result) -> None:
+def _verify(
+    path: Path, expected: Digest, owner: os.stat_result, advance: Callable[[int], object]
+) -> None:
     """Make a file unchangeable and the verifier's, and see that it is what it claims to be."""
     taken = ExclusiveInode.take(path, path.parent)
     if taken is None:
@@ -140,6 +145,7 @@ def _verify(path: Path, expected: Digest, owner: os.stat_result) -> None:
             raise InUseError(f"{str(path)!r} changed while it was taken over", path=path)
         for chunk in taken.chunks():
             running.update(chunk)
+            advance(len(chunk))
     actual = Digest(running.hexdigest())
     if actual != expected:
         raise DigestMismatchError(

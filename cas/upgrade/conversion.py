@@ -90,8 +90,7 @@ class Conversion:
             StorageError: A system call failed.
         """
         entry = self._intents.intend(replace(planned, target=None))
-        source = planned.found.path
-        _remove_for_good(source)
+        self._remove_for_good(planned)
         self._intents.done(entry)
         _log.info("discarded path=%s reason=%s", planned.found.path, planned.reason)
         return Outcome(planned, Result.DISCARDED)
@@ -116,7 +115,7 @@ class Conversion:
         source, target = planned.found.path, _target(planned)
         require_movable(source)
         require_idle(planned.found, target)
-        complete(planned.found, source, target)
+        self._complete(planned, source, target)
         with translated("inspect", source):
             status = source.lstat()
         found = replace(planned.found, identity=identity_of(status))
@@ -128,7 +127,10 @@ class Conversion:
             if error.details.get("errno") != "EXDEV":
                 raise
             # For example another mount of the same file system.
-            found = replace(found, size=allocated_bytes(source))
+            size = self._told(
+                "measure", planned, lambda told: allocated_bytes(source, advance=told), "entries"
+            )
+            found = replace(found, size=size)
             return self._copy(replace(planned, action=Action.COPY, found=found))
         self._intents.done(entry)
         _log.info("converted path=%s target=%s action=rename", source, target)
@@ -143,7 +145,7 @@ class Conversion:
         self._require_room(planned, target.parent)
         try:
             replica = self._replicate(planned, temporary)
-            complete(planned.found, temporary, target)
+            self._complete(planned, temporary, target)
             with translated("inspect", temporary):
                 inode = temporary.lstat().st_ino
             entry = self._intents.intend(planned, inode, replica.digest)
@@ -181,8 +183,28 @@ class Conversion:
             )
         return replica
 
+    def _complete(self, planned: Planned, place: Path, target: Path) -> None:
+        self._told(
+            "complete",
+            planned,
+            lambda told: complete(planned.found, place, target, advance=told),
+        )
+
+    def _remove_for_good(self, planned: Planned) -> None:
+        """Remove the original, whatever its files' flags say."""
+        # A tree that is half removed would look like one that somebody has changed.
+        source = planned.found.path
+        aside = OldLayout.removing(source)
+        remove_barred(aside)
+        rename_aside(source, aside)
+        self._told("remove", planned, lambda told: remove_barred(aside, advance=told), "entries")
+
     def _told(
-        self, action: str, planned: Planned, work: Callable[[Callable[[int], None]], _Made]
+        self,
+        action: str,
+        planned: Planned,
+        work: Callable[[Callable[[int], None]], _Made],
+        unit: str = "B",
     ) -> _Made:
         item = planned.found.path.name
 
@@ -190,7 +212,8 @@ class Conversion:
             self._cancel.check()
             self._progress.advance(action, item, amount)
 
-        self._progress.start(action, item, planned.found.size)
+        total = planned.found.size if unit == "B" else None
+        self._progress.start(action, item, total, unit)
         try:
             return work(advance)
         finally:
@@ -218,18 +241,9 @@ class Conversion:
                 "where it is; see which of them is right",
                 path=source,
             )
-        _remove_for_good(source)
+        self._remove_for_good(planned)
         self._intents.done(entry)
         _log.info("converted path=%s target=%s action=copy", source, entry.target)
-
-
-def _remove_for_good(source: Path) -> None:
-    """Remove something, whatever its files' flags say."""
-    # A tree that is half removed would look like one that somebody has changed.
-    aside = OldLayout.removing(source)
-    remove_barred(aside)
-    rename_aside(source, aside)
-    remove_barred(aside)
 
 
 def _target(planned: Planned) -> Path:

@@ -3,6 +3,7 @@
 __all__ = ["Device", "is_vacant"]
 
 import os
+from collections.abc import Callable
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -23,11 +24,15 @@ class Device:
     Args:
         persist: The directory.
         journal: Of earlier runs.
+        advance: Told of each entry that is measured; may stop it.
     """
 
-    def __init__(self, persist: Path, journal: Journal) -> None:
+    def __init__(
+        self, persist: Path, journal: Journal, advance: Callable[[int], object] = lambda _: None
+    ) -> None:
         self._persist = persist
         self._journal = journal
+        self._advance = advance
         self._place = cache(_place)
 
     def inode(self, path: Path) -> int | None:
@@ -51,7 +56,7 @@ class Device:
 
     def allocated(self, path: Path) -> int:
         """Allocated bytes of everything in a directory."""
-        return allocated_bytes(path)
+        return allocated_bytes(path, advance=self._advance)
 
     def copied(self, source: Path, target: Path) -> tuple[Identity, int] | None:
         """What the journal has of a copy: which file its source was, and its target's inode."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from cas.errors import CheckpointError
 from cas.fsops.trees import free_bytes
 from cas.model.cancellation import Cancellation
-from cas.model.progress import Progress
+from cas.model.progress import Progress, counted
 from cas.model.settings import Settings
 from cas.upgrade.checkpoint_files import ReadCheckpoint
 from cas.upgrade.conversion import Conversion
@@ -34,8 +34,8 @@ class Run:
         journal: Open for writing.
         checkpoint: What the plan is made from, or why there is nothing.
         clock: Gives the current time, aware.
-        progress: Told of what is copied.
-        cancel: Ends it between two chunks.
+        progress: Told of each thing, and of what is copied.
+        cancel: Ends it between two things or chunks.
     """
 
     def __init__(
@@ -56,6 +56,8 @@ class Run:
         self._device = device
         self._checkpoint = checkpoint
         self._clock = clock
+        self._progress = progress
+        self._cancel = cancel
         self._conversion = Conversion(
             Intents(device, journal, clock),
             min_free_bytes=self._min_free_bytes,
@@ -84,7 +86,9 @@ class Run:
             moves = yield from self._leave(planned)
             if moves:
                 self._holding.begin()
-            for move in self._arranged(moves):
+            for move in counted(
+                self._arranged(moves), self._progress, "convert", "old places", len(moves)
+            ):
                 yield self._heeded(self._conversion.convert(self._without_store(move)))
             self._holding.release_others()
             remove_emptied(OldLayout(self._layout.persist))
@@ -95,6 +99,7 @@ class Run:
     def _leave(self, planned: Iterable[Planned]) -> Generator[Outcome, None, list[Planned]]:
         moves = []
         for each in planned:
+            self._cancel.check()
             if each.action is Action.LEAVE:
                 yield self._heeded(Outcome(each, Result.LEFT))
             else:

@@ -22,9 +22,25 @@ from cas.upgrade.old_layout import OldLayout
 
 _SUFFIX = ".converting"
 
+_Advance = Callable[[int], object]
 
-def settle(persist: Path, journal: Journal, device: Device, clock: Callable[[], datetime]) -> None:
-    """Bring the journal up to what is on disk.
+
+def settle(
+    persist: Path,
+    journal: Journal,
+    device: Device,
+    clock: Callable[[], datetime],
+    *,
+    advance: _Advance,
+) -> None:
+    """Bring the journal up to what is on disk, and finish removals.
+
+    Args:
+        persist: The directory.
+        journal: Open for writing.
+        device: Where.
+        clock: Gives the current time, aware.
+        advance: Told of each entry that is removed; may stop it.
 
     Raises:
         StorageError: A system call failed.
@@ -35,7 +51,7 @@ def settle(persist: Path, journal: Journal, device: Device, clock: Callable[[], 
         source = device.inode(persist / entry.source)
         target = device.inode(persist / entry.target) if entry.target else None
         if source is None:  # the last thing that is done to it is that it goes
-            remove_barred(OldLayout.removing(persist / entry.source))
+            remove_barred(OldLayout.removing(persist / entry.source), advance=advance)
             step = Step.DONE
         elif entry.target and target is None:
             step = Step.UNDONE
@@ -63,8 +79,12 @@ def sweep_temporary_copies(layout: Layout) -> int:
         return 0
 
 
-def remove_temporary_copies(layout: Layout) -> int:
+def remove_temporary_copies(layout: Layout, *, advance: _Advance = lambda _: None) -> int:
     """Remove what a killed run was copying; the caller holds the lock of runs.
+
+    Args:
+        layout: Where.
+        advance: Told of each entry that is removed; may stop it.
 
     Returns:
         How many there were.
@@ -81,8 +101,8 @@ def remove_temporary_copies(layout: Layout) -> int:
             paths = list(directory.iterdir()) if directory.is_dir() else []
         for path in paths:
             if _is_temporary(path.name):
-                count += remove_tree(path)
-    return count + remove_tree(layout.converting(layout.case))
+                count += remove_tree(path, advance=advance)
+    return count + remove_tree(layout.converting(layout.case), advance=advance)
 
 
 def _written(layout: Layout) -> set[Path]:

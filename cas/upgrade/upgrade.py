@@ -17,7 +17,7 @@ from cas.errors import CheckpointError, LayoutError, NotFoundError, VaultLockedE
 from cas.fsops.durable import make_directory
 from cas.fsops.locks import lock
 from cas.model.cancellation import Cancellation
-from cas.model.progress import NO_PROGRESS, Progress
+from cas.model.progress import NO_PROGRESS, Progress, counted
 from cas.model.settings import Settings
 from cas.store.directories import create_directories
 from cas.store.guard import VaultGuard
@@ -40,6 +40,7 @@ from cas.volumes.holds import iter_held, release
 _log = logging.getLogger(__name__)
 _NOTHING_ASKED = PlanOptions()
 _LOCK_SECONDS = 5.0
+_PLANNING = ("plan", "old places")
 
 
 class Phase(StrEnum):
@@ -129,7 +130,7 @@ class Upgrade:
         Args:
             options: What is asked for.
             cancel: Ends it between two chunks.
-            progress: Told of what is copied, at least once per MiB.
+            progress: Told of each thing, and within one at least once per MiB and per entry.
 
         Yields:
             What became of each thing, as it is done.
@@ -231,12 +232,16 @@ class Upgrade:
     def _run(
         self, journal: Journal, options: PlanOptions, cancel: Cancellation, progress: Progress
     ) -> Iterator[Outcome]:
-        device = Device(self._settings.persist, journal)
+        def advance(entries: int) -> None:  # noqa: ARG001 - what counts is the sign of life
+            cancel.check()
+            progress.advance(*_PLANNING, 0)
+
+        device = Device(self._settings.persist, journal, advance)
         if journal.is_new:
             time = self._clock().isoformat(timespec="seconds")
             journal.add(Entry(step=Step.BEGUN, time=time))
-        settle(self._settings.persist, journal, device, self._clock)
-        remove_temporary_copies(self._layout)
+        settle(self._settings.persist, journal, device, self._clock, advance=advance)
+        remove_temporary_copies(self._layout, advance=advance)
         checkpoint = self._checkpoint()
         run = Run(
             self._settings,
@@ -248,7 +253,8 @@ class Upgrade:
             progress=progress,
             cancel=cancel,
         )
-        return run.convert(self._plan(device, options, checkpoint))
+        planned = self._plan(device, options, checkpoint)
+        return run.convert(counted(planned, progress, *_PLANNING))
 
     def _plan(
         self, device: Device, options: PlanOptions, checkpoint: ReadCheckpoint | CheckpointError

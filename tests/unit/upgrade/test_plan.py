@@ -216,17 +216,6 @@ def test_plan_of_suffixed_volumes_renames_them_when_asked(device: OldDevice, ado
     assert _told(device.plan(adopt_suffixed=adopt)) == {suffixed.name: (*expected, _volume(app))}
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(60)
-def test_plan_of_ten_thousand_volumes_takes_seconds(device: OldDevice) -> None:
-    """Matching costs a look-up, not a search."""
-    for number in range(10_000):
-        app = device.add(OldApp(f"app {number}"))
-        device.disk(f"{app.old_name()}.raw", b"")
-    device.write_checkpoint()
-    assert {each.action.value for each in device.plan()} == {"rename"}
-
-
 def test_latch_is_asked_with_the_purge_of_the_drive() -> None:
     """Only the first drive has the app's counter."""
     app, image, volume = (uuid.UUID(int=number) for number in (1, 2, 3))
