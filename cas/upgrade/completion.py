@@ -101,8 +101,7 @@ def complete(found: Found, place: Path, target: Path, *, advance: Callable[[int]
     if found.kind is Kind.STORE:
         set_owner_and_mode(place, user=0, group=0, mode=_STORE_MODE)
     elif found.kind is Kind.VERIFIED:
-        expected = Digest.parse_foreign(found.path.parent.name)
-        _verify(place, expected, target.parent.lstat(), advance)
+        _verify(found, place, target.parent.lstat(), advance)
     elif found.is_container:
         remove_temporaries(place)  # of a run that was killed right here
         key = place / _SNAPSHOT_KEY
@@ -129,28 +128,32 @@ def _is_file(path: Path) -> bool:
 
 
 def _verify(
-    path: Path, expected: Digest, owner: os.stat_result, advance: Callable[[int], object]
+    found: Found, place: Path, owner: os.stat_result, advance: Callable[[int], object]
 ) -> None:
-    """Make a file unchangeable and the verifier's, and see that it is what it claims to be."""
-    taken = ExclusiveInode.take(path, path.parent)
+    """See that a file is what it claims to be, and then make it unchangeable and the verifier's."""
+    taken = ExclusiveInode.take(place, place.parent)
     if taken is None:
         raise InUseError(
-            f"{str(path)!r} has a writer or a second name, so that what is verified could change; "
-            "run the upgrade again when nobody uses it",
-            path=path,
+            f"{str(found.path)!r} has a writer or a second name, so that what is verified could "
+            "change; run the upgrade again when nobody uses it",
+            path=found.path,
         )
     running = hashlib.sha256()
     with taken:
-        if not taken.seal(user=owner.st_uid, group=owner.st_gid, mode=_VERIFIED_MODE):
-            raise InUseError(f"{str(path)!r} changed while it was taken over", path=path)
         for chunk in taken.chunks():
             running.update(chunk)
             advance(len(chunk))
-    actual = Digest(running.hexdigest())
+        _require_digest(found, Digest(running.hexdigest()))
+        if not taken.seal(user=owner.st_uid, group=owner.st_gid, mode=_VERIFIED_MODE):
+            raise InUseError(f"{str(found.path)!r} changed while it was verified", path=found.path)
+
+
+def _require_digest(found: Found, actual: Digest) -> None:
+    expected = Digest.parse_foreign(found.path.parent.name)
     if actual != expected:
         raise DigestMismatchError(
-            f"{str(path)!r} has the digest {actual}, expected {expected}; it is not kept as "
-            "verified; remove it, and let it be downloaded again",
+            f"{str(found.path)!r} has the digest {actual}, expected {expected}; it stays as it is, "
+            "and is not kept as verified; remove it, and let it be downloaded again",
             expected=expected,
             actual=actual,
         )
