@@ -16,6 +16,7 @@ from pathlib import Path
 from cas.fsops.extents import Extent, iter_shared_extents
 from cas.fsops.translation import translated
 from cas.model.cancellation import while_wanted
+from cas.model.layout import Layout
 from cas.store.backing import Backing
 
 _EXTENTS = 100_000
@@ -62,8 +63,10 @@ def counted_twice(backing: Backing, tell: Callable[[], None]) -> Mapping[Path, i
     """
     layout = backing.layout
     disks = {
-        directory: list(islice(_shared(_disk_files(directory), tell), _EXTENTS))
-        for directory in (layout.volumes, layout.clear_volumes)
+        layout.disk_directory(clear=clear): list(
+            islice(_shared(_disk_files(layout, clear=clear), tell), _EXTENTS)
+        )
+        for clear in (False, True)
     }
     if not any(disks.values()):
         return {}
@@ -84,21 +87,16 @@ def _shared(files: Iterable[Path], tell: Callable[[], None]) -> Iterator[Extent]
         tell()
 
 
-def _disk_files(directory: Path) -> Iterator[Path]:
-    """Give the files there and in hidden directories; others are volumes with a mount point."""
-    for path, mode in _entries(directory):
-        if stat.S_ISREG(mode):
-            yield path
-        elif stat.S_ISDIR(mode) and path.name.startswith("."):
+def _disk_files(layout: Layout, *, clear: bool) -> Iterator[Path]:
+    """Give disks, those on their way, and what their snapshots have copied."""
+    yield from _files(layout.disk_directory(clear=clear))
+    for path, mode in _entries(layout.disk_records(clear=clear)):
+        if stat.S_ISDIR(mode):
             yield from _files(path)
 
 
 def _files(directory: Path) -> Iterator[Path]:
-    for path, mode in _entries(directory):
-        if stat.S_ISREG(mode):
-            yield path
-        elif stat.S_ISDIR(mode):  # of copies of a disk
-            yield from _files(path)
+    return (path for path, mode in _entries(directory) if stat.S_ISREG(mode))
 
 
 def _entries(directory: Path) -> Iterator[tuple[Path, int]]:

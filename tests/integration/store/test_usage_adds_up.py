@@ -19,8 +19,9 @@ from cas.model.disk.record import DiskRequest
 from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
 from cas.rpc.client import Client
-from cas.store.account.usage_values import CONTAINER, StoreUsage
+from cas.store.account.usage_values import CONTAINER, StoreUsage, VolumeShare
 from cas.store.directories import create_directories
+from cas.volumes.status import VolumeUsage
 from tests.support.daemon import private_daemon, settings_for
 from tests.support.images import build_image
 from tests.support.layers import file
@@ -32,7 +33,8 @@ _KIB = 1024
 _MIB = 1024 * _KIB
 _IMAGE = "example.com/small:1"
 _CONTAINERS = 84
-_SNAPSHOTS = 20
+_SNAPSHOTS = 16
+_DISK_SNAPSHOTS = 4
 _WRITTEN = 96 * _KIB
 _DISK = 2 * _MIB
 _BOOKKEEPING = 64 * _KIB
@@ -84,7 +86,9 @@ def _fill(settings: Settings, scratch: Path) -> None:
                 DiskRequest(blobs[0], format=DiskFormat.QCOW2, clear=clear),
                 DiskRequest(None, size=512 * _MIB, clear=clear),
             ):
-                case.volumes.prepare_disk(volume_name(), request)
+                name = case.volumes.prepare_disk(volume_name(), request).name
+                if request.format is DiskFormat.QCOW2:
+                    case.volume_snapshots.create([name], "before")
 
 
 def _ingested(case: Case, data: bytes) -> str:
@@ -144,6 +148,7 @@ def _assert_volumes_are_their_parts(usage: StoreUsage) -> None:
     disks = [volume for volume in usage.volumes if volume.format != CONTAINER]
     assert (len(containers), len(disks)) == (_CONTAINERS, 100 - _CONTAINERS)
     assert sum(volume.snapshot_bytes >= _WRITTEN for volume in containers) == _SNAPSHOTS
+    assert sum(disk.format == DiskFormat.QCOW2 for disk in disks) == _DISK_SNAPSHOTS
     places = _by_place(usage)
     written = sum(volume.own_bytes + volume.snapshot_bytes for volume in containers)
     assert places["volumes/written"] == written >= _SNAPSHOTS * _WRITTEN * 3 // 2
@@ -175,27 +180,31 @@ def test_blocks_that_disks_share_are_counted_once(tmp_path: Path, containerd_bin
             first, second = (status.rootfs for status in case.volumes.iter_disks())
             with first.open("r+b") as disk:
                 disk.write(secrets.token_bytes(_MIB))
-            shared = [(_MIB, 7 * _MIB), (0, 8 * _MIB)]
+            shared = [(0, 8 * _MIB, 0), (_MIB, 7 * _MIB, 0)]
 
             _assert_shared(case, tables, shared, content=8 * _MIB, disks=_MIB)
             case.blobs.remove(Digest.parse(blob))
             case.collect_garbage()
-            _assert_shared(case, tables, [(_MIB, 7 * _MIB)] * 2, content=0, disks=9 * _MIB)
+            _assert_shared(case, tables, [(_MIB, 7 * _MIB, 0)] * 2, content=0, disks=9 * _MIB)
             case.volumes.remove(VolumeName.parse(second.name))
-            _assert_shared(case, tables, [(8 * _MIB, 0)], content=0, disks=8 * _MIB)
+            _assert_shared(case, tables, [(8 * _MIB, 0, 0)], content=0, disks=8 * _MIB)
+            case.volume_snapshots.create([VolumeName.parse(first.name)], "before")
+            _assert_shared(case, tables, [(0, 8 * _MIB, 0)], content=0, disks=8 * _MIB)
+            with first.open("r+b") as disk:
+                disk.write(secrets.token_bytes(2 * _MIB))
+            changed = [(2 * _MIB, 6 * _MIB, 2 * _MIB)]
+            _assert_shared(case, tables, changed, content=0, disks=10 * _MIB)
 
 
 def _assert_shared(
-    case: Case, tables: int, shares: list[tuple[int, int]], *, content: int, disks: int
+    case: Case, tables: int, shares: list[tuple[int, int, int]], *, content: int, disks: int
 ) -> None:
     """What is said of disks, of their directories and of the whole fits."""
     os.sync()
     usage = case.usage.measure()
-    found = [(volume.own_bytes, volume.shared_bytes) for volume in usage.volumes]
-    assert sorted(found) == sorted(shares)
+    assert sorted(map(_share, usage.volumes)) == shares
     for volume in usage.volumes:
-        told = case.volumes.usage(VolumeName.parse(volume.name))
-        assert (told.own_bytes, told.shared_bytes) == (volume.own_bytes, volume.shared_bytes)
+        assert _share(case.volumes.usage(VolumeName.parse(volume.name))) == _share(volume)
     places = _by_place(usage)
     # XFS keeps room behind the end of a file for a while, and says so.
     assert content <= places["store/content"] <= 2 * content + _BOOKKEEPING
@@ -203,3 +212,7 @@ def _assert_shared(
     assert abs(files - disks) < _BOOKKEEPING
     [system] = usage.file_systems
     assert abs(system.unexplained - tables) < _MIB
+
+
+def _share(told: VolumeShare | VolumeUsage) -> tuple[int, int, int]:
+    return told.own_bytes, told.shared_bytes, told.snapshot_bytes
