@@ -4,6 +4,7 @@ import gzip
 import io
 import os
 import stat
+import subprocess
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -381,6 +382,41 @@ def test_image_that_is_no_usable_disk_is_refused_and_leaves_nothing(
 
     with pytest.raises(error):
         store.volumes.prepare_disk(volume_name(), DiskRequest(reference))
+
+    store.assert_nothing_is_running()
+    assert list(store.volumes.iter_volumes()) == []
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    ("disk_format", "options", "error"),
+    [
+        ("qcow2", ("-b", "{secret}", "-F", "raw"), DiskImageError),
+        ("qcow2", ("-o", "data_file={other},data_file_raw=on"), DiskImageError),
+        ("vmdk", ("-o", "subformat=monolithicFlat"), DiskFormatError),
+    ],
+)
+def test_image_that_refers_to_other_files_is_refused_whoever_made_it(
+    store: Store,
+    tmp_path: Path,
+    disk_format: str,
+    options: tuple[str, ...],
+    error: type[CasError],
+    compressed: bool,
+) -> None:
+    """As qemu-img itself writes it, with files that are there: root could read them."""
+    secret, image = tmp_path / "secret", tmp_path / "image"
+    secret.write_bytes(b"secret" + bytes(4 * MIB - 6))
+    named = [each.format(secret=secret, other=tmp_path / "other") for each in options]
+    command = ["qemu-img", "create", "-q", "-f", disk_format, *named, str(image), "4M"]
+    subprocess.run(command, check=True, capture_output=True)
+    data = image.read_bytes()
+    reference = add_disk(store, gzip.compress(data) if compressed else data)
+
+    for wanted in (None, DiskFormat.RAW):
+        with pytest.raises(error):
+            store.volumes.prepare_disk(volume_name(), DiskRequest(reference, format=wanted))
 
     store.assert_nothing_is_running()
     assert list(store.volumes.iter_volumes()) == []
