@@ -239,13 +239,17 @@ class BlobsClient(BlobIngestClient):
         request = blobs_pb2.PinBlobRequest(digest=str(digest), owner=owner, reason=reason)
         return values.blob(self._calls.unary(self._stub.Pin, request, action=f"pin blob {digest}"))
 
-    def unpin(self, digest: Digest) -> BlobInfo:
+    def unpin(self, digest: Digest, *, reason: str | None = None) -> BlobInfo:
         """Let a blob go unless something refers to it. Idempotent.
+
+        Args:
+            digest: The blob.
+            reason: Only if it is pinned for this reason; None for any.
 
         Raises:
             BlobNotFoundError: There is none; asked again, a collection may have taken it.
         """
-        request = blobs_pb2.UnpinBlobRequest(digest=str(digest))
+        request = blobs_pb2.UnpinBlobRequest(digest=str(digest), reason=reason or "")
         action = f"unpin blob {digest}"
         return values.blob(self._calls.unary(self._stub.Unpin, request, action=action))
 

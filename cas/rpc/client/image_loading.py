@@ -14,11 +14,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from cas._gen.cas.v1 import images_pb2, images_pb2_grpc
-from cas.errors import BlobNotFoundError, CasError
+from cas.errors import BlobNotFoundError, CasError, ContentMissingError
 from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
-from cas.model.labels import PIN_REASON, PINNED_BY_SENDING
+from cas.model.labels import PINNED_BY_SENDING
 from cas.model.progress import Progress
 from cas.model.records import ImageRecord
 from cas.rpc import messages, values
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from cas.store.image.loading import BlobToLoad
 
 _log = logging.getLogger(__name__)
+
+_ATTEMPTS = 4
 
 
 def load_image(
@@ -58,46 +60,57 @@ def load_image(
     request = _request(reference, target, listed)
     if request.ByteSize() <= facts.message_bytes:
         return load(request)
-    with _sent_before(BlobsClient(calls, facts), listed, cancel, progress) as rest:
+    client, sent = BlobsClient(calls, facts), list[Digest]()
+    with _let_go_on_failure(client, sent):
+        for _ in range(_ATTEMPTS - 1):
+            rest = list(_sent_before(client, listed, sent, cancel, progress))
+            try:
+                return load(_request(reference, target, rest))
+            except ContentMissingError:
+                # Others who sent the same, and failed, may have let it go.
+                if not any(client.missing(sent)):
+                    raise
+        rest = list(_sent_before(client, listed, sent, cancel, progress))
         return load(_request(reference, target, rest))
 
 
-@contextmanager
 def _sent_before(
     client: BlobsClient,
     blobs: "Sequence[BlobToLoad]",
+    sent: list[Digest],
     cancel: Cancellation | None,
     progress: Progress,
-) -> "Iterator[list[BlobToLoad]]":
-    """Have what is in memory stored; gives the blobs without it. Kept until they are loaded."""
-    sent: list[Digest] = []
+) -> "Iterator[BlobToLoad]":
+    """Have what is in memory stored, and yield the blobs without it."""
+    for blob in blobs:
+        if not isinstance(blob.source, bytes):
+            yield blob
+            continue
+        sent.append(blob.digest)
+        client.send_for_image(
+            blob.source,
+            blob.digest,
+            media_type=blob.media_type,
+            cancel=cancel,
+            progress=progress,
+        )
+        yield replace(blob, source=None)
+
+
+@contextmanager
+def _let_go_on_failure(client: BlobsClient, sent: Sequence[Digest]) -> Iterator[None]:
     try:
-        for blob in blobs:
-            if isinstance(blob.source, bytes):
-                sent.append(blob.digest)
-                client.send_for_image(
-                    blob.source,
-                    blob.digest,
-                    media_type=blob.media_type,
-                    cancel=cancel,
-                    progress=progress,
-                )
-        yield list(map(_without_content, blobs))
+        yield
     except BaseException:
         _let_go(client, sent)
         raise
 
 
-def _without_content(blob: "BlobToLoad") -> "BlobToLoad":
-    return replace(blob, source=None) if isinstance(blob.source, bytes) else blob
-
-
 def _let_go(client: BlobsClient, digests: Sequence[Digest]) -> None:
     """Unpin what was sent, unless somebody else wants it by now."""
-    for digest in digests:
+    for digest in dict.fromkeys(digests):
         try:
-            if client.get(digest).labels.get(PIN_REASON) == PINNED_BY_SENDING:
-                client.unpin(digest)
+            client.unpin(digest, reason=PINNED_BY_SENDING)
         except BlobNotFoundError:
             continue
         except CasError as error:

@@ -185,7 +185,9 @@ class BlobsServicer:
 
     def unpin(self, request: blobs_pb2.UnpinBlobRequest, _call: Call) -> blobs_pb2.Blob:
         """Let a blob go."""
-        return messages.blob(self._blobs.unpin(Digest.parse(request.digest)))
+        return messages.blob(
+            self._blobs.unpin(Digest.parse(request.digest), reason=request.reason or None)
+        )
 
     def remove(
         self, request: blobs_pb2.RemoveBlobsRequest, call: Call

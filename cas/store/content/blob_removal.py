@@ -4,22 +4,20 @@ Unless it is forced nothing is deleted here: blobs lose their pins, and containe
 decides.
 """
 
-__all__ = ["UNPINNED", "BlobRemoval"]
+__all__ = ["BlobRemoval"]
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from cas.errors import BlobNotFoundError, InUseError, LeaseNotFoundError
 from cas.model.cancellation import check_operation, while_wanted
 from cas.model.digest import Digest
 from cas.model.events import EventKind
-from cas.model.labels import GC_ROOT, PIN_OWNER, PIN_REASON
 from cas.model.records import LeaseResource
 from cas.store.backing import Backing
+from cas.store.content.pins import UNPINNED
 from cas.store.image.referrers import find_referrers
 from cas.store.locking import Locks
 
-UNPINNED: Mapping[str, None] = {GC_ROOT: None, PIN_OWNER: None, PIN_REASON: None}
-"""Changes of labels that take away a blob's pin."""
 _SHOWN_REFERRERS = 5
 
 

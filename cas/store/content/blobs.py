@@ -21,13 +21,15 @@ from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.records import BlobInfo
 from cas.store.backing import Backing
 from cas.store.content.blob_files import BlobFiles
-from cas.store.content.blob_removal import UNPINNED, BlobRemoval
+from cas.store.content.blob_removal import BlobRemoval
 from cas.store.content.children import blob_children
 from cas.store.content.ingest import Ingest, Ingested
+from cas.store.content.pins import UNPINNED, let_go
 from cas.store.content.reading import BlobReading
 from cas.store.content.sources import FileSource, Reader, Source, StreamSource
 from cas.store.filters import BlobFilters
 from cas.store.leasing import Lease, Leasing
+from cas.store.locking import Locks
 from cas.store.sentinel import Sentinel
 from cas.store.workers import WorkerPool
 
@@ -54,6 +56,7 @@ class Blobs:
         self._workers = workers
         self._ingest = Ingest(backing)
         self._leasing = Leasing(backing)
+        self._locks = Locks(backing.layout)
         self._files = BlobFiles(backing)
         self._reading = BlobReading(backing, self._files)
         self._sentinel = Sentinel(backing)
@@ -321,16 +324,24 @@ class Blobs:
             BlobNotFoundError: There is none.
         """
         self._backing.check_writable()
-        return self._backing.content.update_labels(digest, self._pin(owner, reason))
+        with self._locks.blob(digest):  # see let_go
+            return self._backing.content.update_labels(digest, self._pin(owner, reason))
 
-    def unpin(self, digest: Digest) -> BlobInfo:
+    def unpin(self, digest: Digest, *, reason: str | None = None) -> BlobInfo:
         """Let a blob go unless something refers to it. Idempotent.
+
+        Args:
+            digest: The blob.
+            reason: Only if it is pinned for this reason; None for any.
 
         Raises:
             BlobNotFoundError: There is none; asked again, a collection may have taken it.
         """
         self._backing.check_writable()
-        return self._backing.content.update_labels(digest, UNPINNED)
+        if reason is None:
+            return self._backing.content.update_labels(digest, UNPINNED)
+        let_go(self._backing, digest, (reason,))
+        return self.get(digest)
 
     def _held(self, group: list[Digest]) -> set[Digest]:
         content = self._backing.content

@@ -27,13 +27,13 @@ from cas.model.records import ImageRecord
 from cas.store.backing import Backing
 from cas.store.content.blob_batch import BlobBatch
 from cas.store.content.ingest import Ingest
+from cas.store.content.pins import let_go
 from cas.store.content.sources import BytesSource, FileSource, Source
 from cas.store.image.archives.archive import AbsentSource
 from cas.store.image.names import ImageNames
 from cas.store.leasing import Lease, Leasing
 
 _OWNER = "cas"
-_UNPINNED = {GC_ROOT: None, PIN_OWNER: None, PIN_REASON: None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,12 +165,9 @@ class ImageLoading:
 
         A pin that somebody asked for has another reason and stays.
         """
-        content = self._backing.content
         for blob in blobs:
             with suppress(BlobNotFoundError):
-                reason = content.info(blob.digest).labels.get(PIN_REASON)
-                if reason in (PINNED_BY_MOVE, PINNED_BY_SENDING):
-                    content.update_labels(blob.digest, _UNPINNED)
+                let_go(self._backing, blob.digest, (PINNED_BY_MOVE, PINNED_BY_SENDING))
 
 
 def _source(blob: BlobToLoad) -> Source:

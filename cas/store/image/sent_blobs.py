@@ -7,19 +7,14 @@ from contextlib import suppress
 
 from cas.errors import BlobNotFoundError
 from cas.model.cancellation import while_wanted
-from cas.model.labels import (
-    GC_ROOT,
-    PIN_OWNER,
-    PIN_REASON,
-    PINNED_BY_SENDING,
-)
+from cas.model.labels import PIN_REASON, PINNED_BY_SENDING
 from cas.store.backing import Backing
+from cas.store.content.pins import let_go
 from cas.store.leasing import LIFETIME
 
 _log = logging.getLogger(__name__)
 
 _FILTER = f'labels."{PIN_REASON}"=="{PINNED_BY_SENDING}"'
-_UNPINNED = {GC_ROOT: None, PIN_OWNER: None, PIN_REASON: None}
 
 
 def let_go_of_sent_blobs(backing: Backing) -> None:
@@ -32,6 +27,6 @@ def let_go_of_sent_blobs(backing: Backing) -> None:
     for blob in while_wanted(list(backing.content.iter_blobs([_FILTER]))):
         with suppress(BlobNotFoundError):
             # containerd 1.6 tells the time of change to those only who ask for one blob.
-            if backing.content.info(blob.digest).updated < oldest:
-                backing.content.update_labels(blob.digest, _UNPINNED)
+            old = backing.content.info(blob.digest).updated < oldest
+            if old and let_go(backing, blob.digest, (PINNED_BY_SENDING,)):
                 _log.info("blob that was sent for an image let go digest=%s", blob.digest)

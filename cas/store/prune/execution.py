@@ -15,13 +15,13 @@ from cas.errors import (
 )
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
-from cas.model.labels import GC_ROOT, PIN_OWNER, PIN_REASON
 from cas.model.progress import Progress
 from cas.model.records import ImageRecord, LeaseID
 from cas.store.account.files import scan_blob_files
 from cas.store.account.graph import Kind, references
 from cas.store.account.inventory import ABANDONED_AFTER
 from cas.store.backing import Backing
+from cas.store.content.pins import UNPINNED
 from cas.store.leasing import is_abandoned
 from cas.store.locking import Locks
 from cas.store.prune.plan import Action, PlannedObject, PrunePlan
@@ -33,7 +33,6 @@ _log = logging.getLogger(__name__)
 _LOCK_SECONDS = 10.0
 _WORKERS = 4
 _ACTION = "prune"
-_UNPINNED = {GC_ROOT: None, PIN_OWNER: None, PIN_REASON: None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +230,7 @@ class PlanExecution:
         try:
             if content.info(digest).updated > self._made:
                 return "it was used or changed since the plan was made"
-            content.update_labels(digest, _UNPINNED)
+            content.update_labels(digest, UNPINNED)
         except BlobNotFoundError:
             _log.debug("blob to unpin is gone digest=%s", digest)
         return ""

@@ -4,7 +4,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +26,8 @@ from cas.errors import (
 )
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
-from cas.model.labels import GC_ROOT, PIN_REASON
+from cas.model.labels import GC_ROOT, PIN_REASON, PINNED_BY_SENDING
+from cas.model.progress import Progress
 from cas.model.volume_name import VolumeName
 from cas.rpc.client import Client
 from cas.rpc.client.blobs import BlobsClient
@@ -340,6 +341,61 @@ def test_load_of_more_than_a_request_holds_leaves_what_others_pinned(client: Cli
     kept = {blob.digest for blob, labels in found.items() if GC_ROOT in labels}
     assert kept == {before.digest, ingested.digest, pinned.digest}
     assert found[pinned][PIN_REASON] == "mine"
+
+
+class _WhenSent(Progress):
+    """Does something when so many blobs are on the service's side."""
+
+    def __init__(self, count: int, act: Callable[[], object]) -> None:
+        self._count = count
+        self._act = act
+
+    def start(self, *_: object) -> None:
+        """Of no interest."""
+        return
+
+    def advance(self, *_: object) -> None:
+        """Of no interest."""
+        return
+
+    def finish(self, *_: object) -> None:
+        """One more is there."""
+        self._count -= 1
+        if self._count == 0:
+            self._act()
+
+
+def test_load_whose_blobs_another_failing_load_lets_go_sends_them_again(client: Client) -> None:
+    """Two callers have a blob in common, and the one that fails cannot know of the other."""
+    image = _large_image()
+    blobs = _in_memory(image)
+    common = blobs[0].digest
+
+    def let_go() -> None:
+        client.blobs.unpin(common, reason=PINNED_BY_SENDING)
+        client.collect_garbage()
+        assert not client.blobs.exists(common)
+
+    sent = _WhenSent(len(blobs), let_go)
+    record = client.images.load("example.com/loaded:1", _target(image), blobs, progress=sent)
+
+    assert str(record.target.digest) == image.digest
+    with pytest.raises(ContentMissingError):
+        client.images.load(
+            "example.com/loaded:2", _target(image), [*blobs, BlobToLoad(Digest.of(b"no"), None)]
+        )
+
+
+def test_unpin_for_a_reason_leaves_the_pins_of_others(client: Client) -> None:
+    """Whoever pinned it meanwhile keeps it."""
+    data = os.urandom(1000)
+    digest = Digest.of(data)
+    client.blobs.send_for_image(data, digest)
+    client.blobs.pin(digest, owner="me", reason="mine")
+
+    kept = client.blobs.unpin(digest, reason=PINNED_BY_SENDING)
+    assert (kept.labels[PIN_REASON], GC_ROOT in kept.labels) == ("mine", True)
+    assert GC_ROOT not in client.blobs.unpin(digest, reason="mine").labels
 
 
 def test_blob_sent_for_an_image_that_is_not_loaded_goes_after_a_day(
