@@ -43,6 +43,12 @@ _unreleased: dict[LeaseID, _Place] = {}
 """Leases of this process that no work holds any more and that may still exist: making or deleting
 them failed. Their owner lives, so that nobody else can tell."""
 
+_doubtful: dict[LeaseID, None] = {}
+"""Leases of this process that reapings looked for in vain: nobody waits for them any more, but a
+containerd that was asked to make them while it was busy may yet do so. The newest ones only; the
+others expire by themselves."""
+_MOST_DOUBTFUL = 1024
+
 _interrupted: set[LeaseID] = set()
 """Leases of this process that no work holds any more and that wait for whoever goes on with it."""
 
@@ -280,9 +286,9 @@ class Leasing:
             return False
 
     def _settle(self, absent: frozenset[LeaseID]) -> None:
-        """Forget what was not there twice: the first time its making may have been on its way."""
+        """Wait no more for what was not there twice: at first its making may be on its way."""
         for lease in absent & self._missed:
-            _forget(lease)
+            _doubt(lease)
         self._missed = absent - self._missed
 
 
@@ -290,14 +296,22 @@ def _place(backing: Backing) -> _Place:
     return backing.layout.case, backing.namespace
 
 
+def _doubt(lease: LeaseID) -> None:
+    _doubtful[lease] = None
+    _unreleased.pop(lease, None)
+    for oldest in list(_doubtful)[:-_MOST_DOUBTFUL]:
+        _doubtful.pop(oldest, None)
+
+
 def _forget(lease: LeaseID) -> None:
     _unreleased.pop(lease, None)
+    _doubtful.pop(lease, None)
     _interrupted.discard(lease)
 
 
 def is_abandoned(info: LeaseInfo) -> bool:
     """Whether a lease is ours and certainly nobody works under it any more."""
-    if info.id in _unreleased or info.id in _interrupted:
+    if info.id in _unreleased or info.id in _doubtful or info.id in _interrupted:
         return True
     owner = lease_owner(info.labels)
     return owner is not None and is_dead(owner)

@@ -272,11 +272,13 @@ class Unheard:
     def __init__(self, leases: LeaseStore, *, makes: bool) -> None:
         self._leases = leases
         self._makes = makes
+        self.asked: list[tuple[LeaseID, Mapping[str, str]]] = []
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._leases, name)
 
     def create(self, lease: LeaseID, labels: Mapping[str, str]) -> LeaseInfo:
+        self.asked.append((lease, labels))
         if self._makes:
             self._leases.create(lease, labels)
         raise DaemonUnavailableError("no answer")
@@ -309,6 +311,22 @@ def test_lease_that_was_never_made_is_forgotten_at_the_second_reaping(backing: B
     assert len(leasing.unreleased()) == 1
     assert leasing.reap() == []
     assert leasing.unreleased() == set()
+
+
+def test_lease_that_is_made_when_nobody_waits_for_it_any_more_is_reaped(backing: Backing) -> None:
+    """A containerd that froze works off in its own time what it was asked for."""
+    late = Unheard(backing.leases, makes=False)
+    unheard = replace(backing, leases=late)  # type: ignore[arg-type]
+    with pytest.raises(DaemonUnavailableError), Leasing(unheard).hold("pull"):
+        pass
+    leasing = Leasing(backing)
+    for _ in range(3):
+        assert leasing.reap() == []
+
+    [(lease, labels)] = late.asked
+    backing.leases.create(lease, labels)
+    assert leasing.reap() == [lease]
+    assert lease_ids(backing) == set()
 
 
 def test_lease_of_work_to_go_on_with_is_owed_to_nobody(backing: Backing) -> None:
