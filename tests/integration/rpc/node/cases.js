@@ -73,6 +73,23 @@ exports.prepare = async ({ volumes }, { name, image }) => {
   return { progress: progressOf(steps), volume: last(steps).volume };
 };
 
+exports.prepareDisk = async ({ volumes }, request) =>
+  last(await collect(volumes.prepareDisk(request))).volume;
+
+exports.takeSnapshots = async ({ snapshots }, request) =>
+  (await ask(snapshots, "create", request)).snapshots;
+
+exports.listSnapshots = async ({ snapshots }, { volume }) => {
+  const answers = await collect(snapshots.list({ volume }));
+  return answers.flatMap((answer) => answer.snapshots);
+};
+
+exports.rollBack = async ({ snapshots }, request) =>
+  (await ask(snapshots, "rollBack", request)).snapshots;
+
+exports.removeSnapshot = async ({ snapshots }, request) =>
+  (await ask(snapshots, "remove", request)).removed;
+
 exports.prepareTogether = async ({ volumes }, { name, image, callers }) => {
   const calls = Array.from({ length: callers }, () => collect(volumes.prepare({ name, image })));
   return (await Promise.all(calls)).map((steps) => last(steps).volume.name);

@@ -20,8 +20,9 @@ function connect({ socket, protos }) {
   const Health = grpc.makeGenericClientConstructor(health.service, "Health");
   const credentials = grpc.credentials.createInsecure();
   const open = (Stub) => new Stub(`unix:${socket}`, credentials);
+  const snapshots = open(cas.v1.VolumeSnapshots); // beside the volumes, in the same file
   const stubs = SERVICES.map((name) => [name.toLowerCase(), open(cas.v1[name])]);
-  return { ...Object.fromEntries(stubs), health: open(Health), address: `unix:${socket}` };
+  return { ...Object.fromEntries(stubs), snapshots, health: open(Health), address: `unix:${socket}` };
 }
 
 // One request, one response.

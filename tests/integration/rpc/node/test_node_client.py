@@ -8,6 +8,7 @@ import pytest
 
 from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, vault_pb2, volumes_pb2
 from cas.model.digest import Digest
+from tests.support.disks import change_disk, content_of
 from tests.support.images import BuiltImage, layered_image
 from tests.support.node import Node, NodeError
 from tests.support.rpc import Service
@@ -132,6 +133,37 @@ def test_node_uploads_an_image_prepares_a_volume_and_it_can_be_used(
     assert volume["record"]["rootDigest"] == image.digest
     assert (Path(volume["rootfs"]) / "top").read_bytes() == b"1\n"
     assert "unpack" in {report["action"] for report in answer["progress"]}
+
+
+def test_node_takes_and_returns_to_snapshots_of_a_disk_and_a_container_together(
+    node: Node, imported: BuiltImage, service: Service, tmp_path: Path
+) -> None:
+    """Of both or of none; what is refused says why, and a replaced disk is gone with its own."""
+    container, disk = (f"{uuid.uuid4()}#0" for _ in range(2))
+    later = disk.replace("#0", "#1")
+    root = Path(node.run("prepare", name=container, image=imported.name)["volume"]["rootfs"])
+    blank = {"size": 2**20, "format": "DISK_FORMAT_QCOW2"}
+    path = Path(node.run("prepareDisk", name=disk, **blank)["rootfs"])
+    both = {"volumes": [container, disk], "snapshot": "one"}
+    with path.open("rb"), pytest.raises(NodeError) as raised:
+        node.run("takeSnapshots", quiesced=True, **both)
+    assert raised.value.info["reason"] == "in-use"
+    assert node.run("listSnapshots", volume=container) == []
+
+    taken = node.run("takeSnapshots", quiesced=True, **both)
+    (root / "note").write_text("later")
+    change_disk(path, "qcow2", 7)
+    assert [each["volume"] for each in taken] == [container, disk]
+    assert node.run("rollBack", quiesced=True, **both) == taken
+    assert not (root / "note").exists()
+    assert content_of(path, "qcow2", tmp_path) == bytes(2**20)
+    assert node.run("listSnapshots", volume=disk) == [taken[1]]
+    assert node.run("removeSnapshot", volume=container, snapshot="one", quiesced=True)
+    assert node.run("prepareDisk", name=later, replace=True, **blank)["disk"]["snapshots"] == 0
+    with pytest.raises(NodeError) as raised:
+        node.run("rollBack", quiesced=True, **both)
+    assert raised.value.code == "NOT_FOUND"
+    assert [str(status.name) for status in service.case.volumes.iter_disks()] == [later]
 
 
 def test_node_exports_an_image_and_it_can_be_imported(
