@@ -19,8 +19,10 @@ def remove_emptied(old: OldLayout) -> None:
         StorageError: A system call failed.
     """
     _remove(old.downloads, _DOWNLOAD_LEVELS)
-    for directory in (old.disks, old.containers, *old.containers.parents[:2]):
-        _remove(directory, 0)
+    _remove(old.disks, 0)
+    if not any(directory.is_symlink() for directory in old.above_containers):
+        for directory in (old.containers, *reversed(old.above_containers)):
+            _remove(directory, 0)
 
 
 def _remove(directory: Path, levels: int) -> None:

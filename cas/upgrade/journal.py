@@ -17,7 +17,7 @@ from typing import Self
 
 import msgspec
 
-from cas.errors import StorageError
+from cas.errors import InvalidNameError, StorageError
 from cas.fsops.appended import AppendedFile, read_lines
 from cas.upgrade.items import Identity
 
@@ -86,8 +86,8 @@ class Journal:
         self._converted: set[str] = set()
         for line in read_lines(path, _MAX_LINE_BYTES):
             try:
-                self._remember(msgspec.json.decode(line, type=Entry))
-            except (msgspec.MsgspecError, UnicodeDecodeError):
+                self._remember(_decode(line))
+            except (msgspec.MsgspecError, UnicodeDecodeError, InvalidNameError):
                 _log.warning("line of the journal unreadable path=%s", path)
 
     def add(self, entry: Entry) -> None:
@@ -135,6 +135,14 @@ class Journal:
         self._entries[entry.source, entry.target] = entry
         if entry.step is Step.DONE and entry.target:
             self._converted.add(entry.target)
+
+
+def _decode(line: bytes) -> Entry:
+    entry = msgspec.json.decode(line, type=Entry)
+    for path in (entry.source, entry.target):
+        if "\0" in path or path.startswith("/") or ".." in path.split("/"):
+            raise InvalidNameError(f"{path!r} is no path below the persist directory")
+    return entry
 
 
 def as_text(path: Path | str) -> str:

@@ -5,9 +5,13 @@ When it may go: no supported device can have been switched off since before the 
 
 __all__ = ["OldLayout"]
 
+import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+_LONGEST_NAME = 200
+"""Bytes of a name to which some can be added: file systems have names of 255."""
 _OBJECT_KINDS_KEPT = ("appImg.obj", "baseOs.obj")
 
 
@@ -32,6 +36,11 @@ class OldLayout:
         return self.persist / "runx" / "pods" / "prepared"
 
     @property
+    def above_containers(self) -> tuple[Path, ...]:
+        """The directories on the way to them, the highest first."""
+        return (self.persist / "runx", self.persist / "runx" / "pods")
+
+    @property
     def stores(self) -> tuple[Path, ...]:
         """containerd's roots, the later one first."""
         return (self.persist / "vault" / "containerd", self.persist / "containerd")
@@ -54,7 +63,10 @@ class OldLayout:
     @staticmethod
     def removing(original: Path) -> Path:
         """What an original is called while it is removed, and need not be whole any more."""
-        return original.with_name(f".{original.name}.removing")
+        name = original.name
+        if len(os.fsencode(name)) > _LONGEST_NAME:
+            name = hashlib.sha256(os.fsencode(name)).hexdigest()
+        return original.with_name(f".{name}.removing")
 
     @property
     def checkpoints(self) -> tuple[Path, ...]:

@@ -15,6 +15,7 @@ from cas.model.volume_name import VolumeName
 from cas.upgrade.download_plan import plan_download
 from cas.upgrade.items import Action, FileType, Found, Kind, Planned, Reason
 from cas.upgrade.matching import Match, VolumeMatching
+from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.old_name import OldName, OldNameError, parse_old_container, parse_old_disk
 from cas.upgrade.world import World
 
@@ -63,6 +64,8 @@ class Planner:
         self._targets: dict[Path, Path] = {}
         self._current_store = layout.case  # where it is now
         self._store_stays = False
+        old = OldLayout(layout.persist)
+        self._places = {old.disks, old.containers, *old.above_containers}
 
     def plan(self, found: Iterable[Found]) -> Iterator[Planned]:
         """Plan for everything that is found, in its order; memory grows with the moves only."""
@@ -80,6 +83,7 @@ class Planner:
     def _store(self, found: Found) -> Planned:
         target = self._layout.case
         if found.type is not FileType.DIRECTORY:
+            self._store_stays = True
             return _left(found, Reason.WRONG_TYPE, "it is no directory, which a store has to be")
         first = self._targets.setdefault(target, found.path)
         if first != found.path:
@@ -102,6 +106,8 @@ class Planner:
         return Planned(found, Action.DISCARD, Reason.ASKED_FOR, text, target)
 
     def _drive(self, found: Found) -> Planned:
+        if found.path in self._places:
+            return _left(found, Reason.WRONG_TYPE, "it is no directory, and is not followed")
         try:
             name = _PARSERS[found.kind](found.path.name)
         except OldNameError as error:

@@ -34,20 +34,23 @@ def scan(layout: Layout) -> Iterator[Found]:
     for store in old.stores:  # first: what becomes of containers depends on it
         yield from _look(Kind.STORE, store)
     yield from _entries(Kind.DISK, old.disks)
-    yield from _entries(Kind.CONTAINER, old.containers)
+    yield from _entries(Kind.CONTAINER, old.containers, *old.above_containers)
     yield from _suffixed(layout)
-    for kind in _names(old.downloads):
-        yield from _downloads(old.downloads / kind)
+    yield from _downloads(old.downloads)
 
 
 def _downloads(directory: Path) -> Iterator[Found]:
-    for state in _names(directory):
-        if state in _UNFINISHED:
-            yield from _entries(Kind.DOWNLOAD, directory / state)
-        elif state == _VERIFIED:
-            yield from _verified(directory / state)
-        else:
-            yield from _look(Kind.DOWNLOAD, directory / state)
+    for kind in _entries(Kind.DOWNLOAD, directory):
+        if kind.type is not FileType.DIRECTORY:
+            yield kind
+            continue
+        for state in _entries(Kind.DOWNLOAD, kind.path):
+            if state.type is FileType.DIRECTORY and state.path.name in _UNFINISHED:
+                yield from _entries(Kind.DOWNLOAD, state.path)
+            elif state.type is FileType.DIRECTORY and state.path.name == _VERIFIED:
+                yield from _verified(state.path)
+            else:
+                yield state
 
 
 def _verified(directory: Path) -> Iterator[Found]:
@@ -76,9 +79,15 @@ def _is_volume_name(text: str) -> bool:
     return True
 
 
-def _entries(kind: Kind, directory: Path) -> Iterator[Found]:
-    if directory.is_symlink():  # it is told of, and not followed
-        yield from _look(kind, directory)
+def _entries(kind: Kind, directory: Path, *above: Path) -> Iterator[Found]:
+    """Give what is in an old place, or what there is instead of a directory on the way to it.
+
+    No link is followed: what it leads to is somebody else's.
+    """
+    for place in (*above, directory):
+        if place.is_symlink() or (place.exists() and not place.is_dir()):
+            yield from _look(kind, place)
+            return
     for name in _names(directory):
         yield from _look(kind, directory / name)
 

@@ -18,7 +18,7 @@ _CONVERTER = Path(sys.executable).with_name("upgradeconverter")
 _PLANNED = {
     *("kind", "source", "action", "target", "volume", "reason", "explanation", "size", "needed"),
 }
-_DONE = _PLANNED | {"result", "digest_before", "digest_after", "sockets", "error"}
+_DONE = _PLANNED | {"result", "digest_before", "digest_after", "sockets", "flags_lost", "error"}
 
 Run = Callable[..., object]
 

@@ -7,7 +7,6 @@ its new one, or whole in both.
 
 import json
 import os
-import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -129,17 +128,3 @@ def test_run_killed_at_any_step_is_completed_by_the_next(make_device: MakeDevice
             assert step > 50
             return
     pytest.fail("the run did not end")
-
-
-def test_run_killed_fifty_times_comes_to_the_same_end(
-    make_device: MakeDevice, crash_seed: int
-) -> None:
-    """Kills at random steps, one run after the other, each going on where the last one ended."""
-    source = random.Random(crash_seed)
-    with make_device() as device:
-        volumes = _fill(device)
-        for _ in range(50):
-            kill_at(source.randrange(30), device.run)
-            _assert_nothing_is_lost(volumes)
-        device.run()
-        _assert_done(device, volumes)
