@@ -44,6 +44,7 @@ _ADVICE: Mapping[int, str] = MappingProxyType(
         errno.EPERM: "run as root, and see whether the file is immutable",
         errno.ENOKEY: "unlock the vault first",
         errno.EROFS: "the file system is read-only, often after an error: see the kernel log",
+        errno.EFBIG: "the file system has no files so large: ask for less, or for qcow2",
         errno.EIO: "the device failed: see the kernel log",
         errno.EMFILE: "raise the limit of open files",
         errno.ENFILE: "raise the system's limit of open files",

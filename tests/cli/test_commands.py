@@ -318,6 +318,19 @@ def test_volume_that_cannot_be_is_a_usage_error(
     assert words in result.err
 
 
+@pytest.mark.parametrize(
+    ("size", "status"),
+    [("0", 2), ("8EiB", 2), ("99999999999999999999", 2), ("65TiB", 5), ("63TiB", 6)],
+)
+def test_disk_of_an_impossible_size_is_refused(cas: RunCas, size: str, status: int) -> None:
+    """None at all, beyond any number, beyond the limit, beyond the disk."""
+    result = cas("volume", "prepare", _name(), "--blank", "--size", size, "--format", "qcow2")
+
+    assert result.status == status
+    assert "Traceback" not in result.err
+    assert cas("volume", "ls", "-q").out == ""
+
+
 def test_volume_commands_with_json_print_one_document_each(cas: RunCas, image: BuiltImage) -> None:
     """Preparing, mounting, unmounting and removing come as documents."""
     name, absent = _name(), _name()

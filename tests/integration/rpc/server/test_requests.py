@@ -169,6 +169,14 @@ _OTHERS: dict[str, Callable[[Service], Any]] = {
             )
         )
     ),
+    "size of a disk": lambda s: list(
+        s.volumes.PrepareDisk(volumes_pb2.PrepareDiskRequest(name=VOLUME, size=-1))
+    ),
+    "format of a disk": lambda s: list(
+        s.volumes.PrepareDisk(
+            volumes_pb2.PrepareDiskRequest(name=VOLUME, size=1, format=99)  # type: ignore[arg-type]
+        )
+    ),
     "content to move": lambda s: list(
         s.images.Load(
             images_pb2.LoadImageRequest(

@@ -25,6 +25,7 @@ from cas.errors import (
     ImageNotFoundError,
     LimitExceededError,
     MalformedArchiveError,
+    StorageError,
     UsageError,
     VolumeConflictError,
     VolumeNotFoundError,
@@ -514,6 +515,25 @@ def test_disk_beyond_the_limit_is_refused(containerd: Containerd, settings: Sett
         store.volumes.prepare_disk(volume_name(), DiskRequest(None, size=MIB + 1))
 
     store.assert_nothing_is_running()
+
+
+def test_disk_that_no_file_of_the_file_system_can_be_is_refused(
+    containerd: Containerd, settings: Settings
+) -> None:
+    """ext4 has none of 20 TiB, also where disks may be thin; in qcow2 such a disk is small."""
+    owners = {**settings.owners, "verifier": "nobody"}
+    limits = replace(settings.limits, thin_disks=True)
+    store = open_store(containerd, replace(settings, limits=limits, owners=owners))
+    request = DiskRequest(None, size=20 * 1024 * 1024 * MIB)
+
+    with pytest.raises(StorageError, match="no files so large"):
+        store.volumes.prepare_disk(volume_name(), request)
+
+    store.assert_nothing_is_running()
+    name = volume_name()
+    status = store.volumes.prepare_disk(name, replace(request, format=DiskFormat.QCOW2))
+    assert status.disk is not None
+    assert (status.disk.virtual_size, status.disk.allocated < MIB) == (request.size, True)
 
 
 def test_layer_without_the_named_file_is_refused(store: Store) -> None:
