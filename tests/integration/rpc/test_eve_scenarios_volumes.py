@@ -4,6 +4,7 @@ Each test quotes the number of the bug in EVE's tracker. Those about blobs and i
 test_eve_scenarios_content.py.
 """
 
+import io
 import json
 import os
 import subprocess
@@ -18,7 +19,7 @@ from cas._gen.cas.v1 import volumes_pb2
 from tests.support.daemon import mounts_below
 from tests.support.images import BuiltImage, build_image, layered_image
 from tests.support.layers import file
-from tests.support.rpc import Service, failing
+from tests.support.rpc import Service, failing, last
 from tests.support.stores import assert_nothing_left
 from tests.support.volumemgr import VolumeManager, volume_name
 from tests.support.waiting import wait_for
@@ -246,10 +247,38 @@ def test_repeated_preparation_keeps_the_data(manager: VolumeManager, image: Buil
     assert (rootfs / "mine").read_text() == "data"
 
 
+def test_volumes_of_one_image_never_share_what_can_be_written(
+    service: Service, manager: VolumeManager, image: BuiltImage
+) -> None:
+    """EVE #4060, #5350: two applications wrote to one file, and spoiled each other's disk."""
+    first, second = (
+        Path(manager.prepare(volume_name(), image.name, activate=True).rootfs) for _ in range(2)
+    )
+    (first / "mine").write_text("data")
+    assert not (second / "mine").exists()
+
+    blob = service.case.blobs.ingest_stream(io.BytesIO(bytes(1024 * 1024))).digest
+    disks = [_disk_of(service, str(blob)) for _ in range(2)]
+    with disks[0].open("r+b") as disk:
+        disk.write(b"mine")
+    assert disks[0].read_bytes()[:4] == b"mine"
+    assert disks[1].read_bytes() == bytes(1024 * 1024)
+    assert service.case.blobs.verify(blob).size == 1024 * 1024
+
+
+def _disk_of(service: Service, source: str) -> Path:
+    name = volume_name()
+    request = volumes_pb2.PrepareDiskRequest(
+        name=name, source=source, format=volumes_pb2.DISK_FORMAT_RAW
+    )
+    last(service.volumes.PrepareDisk(request))
+    return service.case.settings.layout.volumes / name
+
+
 def test_sparse_file_counts_what_it_takes(
     service: Service, manager: VolumeManager, image: BuiltImage
 ) -> None:
-    """EVE #3874: apparent and allocated sizes were mixed, and the difference fell below zero."""
+    """EVE #3874, #2699, #3667: apparent and allocated sizes were mixed, and one fell below zero."""
     name = volume_name()
     rootfs = Path(manager.prepare(name, image.name, activate=True).rootfs)
     with (rootfs / "sparse").open("wb") as sparse:
@@ -283,7 +312,7 @@ def test_snapshot_is_found_by_its_record_not_by_the_directory(
 
 
 def test_volume_is_reported_when_it_can_be_used(manager: VolumeManager, image: BuiltImage) -> None:
-    """EVE #6318, #6092: a volume was CREATED before it was bound."""
+    """EVE #6318, #6406, #6092: a volume was CREATED before it was bound."""
     volume = manager.prepare(volume_name(), image.name, activate=True)
 
     assert volume.state == volumes_pb2.VOLUME_STATE_ACTIVE

@@ -176,7 +176,10 @@ def test_service_on_a_containerd_of_others_leaves_it_running(
 
 
 def test_service_without_a_layout_is_refused(own_settings: Settings) -> None:
-    """It does not make directories with owners of its own choice."""
+    """It does not make directories with owners of its own choice.
+
+    EVE #1167: those of volumes were missing on a fresh device, and that showed much later.
+    """
     own_settings.layout.case.rmdir()
     with Service(own_settings) as service:
         service.begin()

@@ -143,7 +143,7 @@ def test_actor_outside_of_volumemgr_cannot_walk_through_the_vault(
 def test_directory_that_is_not_its_owners_is_named_refused_and_repaired(
     change: str, settings: Settings
 ) -> None:
-    """Whoever was to work there refuses; the repair gives it back."""
+    """Whoever was to work there refuses; the repair gives it back. EVE #6264, #6511: odd modes."""
     path = settings.layout.verified
     match change:
         case "owner":

@@ -304,7 +304,7 @@ def test_caller_that_waits_in_line_can_leave(service: Service, image: BuiltImage
 
 
 def test_work_of_a_caller_is_reported_at_least_once_a_second(service: Service) -> None:
-    """EVE #6300: a watchdog can tell work from a hang, even when nothing changes."""
+    """EVE #6300, #6301, #3596: a watchdog can tell work from a hang, even when nothing changes."""
     path = _file(service, os.urandom(3 * _MIB))
     with halted(Effect.FSYNC, "stage") as halt:
         call = service.blobs.Ingest(blobs_pb2.IngestBlobRequest(path=str(path)))
