@@ -184,6 +184,11 @@ class Layout:
         return self.upgrade / "held"
 
     @property
+    def kept_downloads(self) -> Path:
+        """A file per verified download of older software that is not in the store yet."""
+        return self.upgrade / "kept"
+
+    @property
     def clear_volumes(self) -> Path:
         """Volumes that ask for clear text."""
         return self.persist / "clear" / "volumes"

@@ -17,6 +17,7 @@ from cas.model.layout import Layout
 from cas.model.transfer_name import TransferName
 from cas.store.account.files import allocated_size
 from cas.store.account.inventory import ABANDONED_AFTER
+from cas.store.kept_downloads import is_kept
 from cas.store.locking import Locks
 
 _log = logging.getLogger(__name__)
@@ -48,15 +49,22 @@ class TransferFile:
 def iter_transfer_files(layout: Layout) -> Iterator[TransferFile]:
     """Look at everything on its way, sorted within each directory.
 
+    What older software had verified, and is not in the store yet, is on nobody's way.
+
     Raises:
         StorageError: A system call failed.
     """
     for directory in (layout.downloader, layout.pending, layout.verified):
         if directory.is_dir():
             for path in sorted(directory.iterdir()):
-                found = _look(path)
+                found = None if _is_kept(layout, path) else _look(path)
                 if found is not None:
                     yield found
+
+
+def _is_kept(layout: Layout, path: Path) -> bool:
+    digest = _digest(path) if path.parent == layout.verified else None
+    return digest is not None and is_kept(layout, digest)
 
 
 def idle_transfers(layout: Layout, now: datetime) -> Iterator[TransferFile]:

@@ -29,11 +29,13 @@ from cas.fsops.replica import Replica, content_digest, replicate
 from cas.fsops.translation import translated
 from cas.fsops.trees import allocated_bytes, free_bytes, remove_tree
 from cas.model.cancellation import Cancellation
+from cas.model.digest import Digest
 from cas.model.layout import Layout
 from cas.model.progress import Progress
+from cas.store.kept_downloads import keep
 from cas.upgrade.completion import complete, give_name, require_idle, require_movable
 from cas.upgrade.intents import Intents
-from cas.upgrade.items import Action, Outcome, Planned, Result
+from cas.upgrade.items import Action, Kind, Outcome, Planned, Reason, Result
 from cas.upgrade.journal import Entry
 from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.scan import identity_of
@@ -48,6 +50,7 @@ class Conversion:
 
     Args:
         intents: Tells the journal.
+        layout: Of the device.
         min_free_bytes: Room that a copy leaves.
         progress: Told of what is copied.
         cancel: Ends it between two chunks.
@@ -57,11 +60,13 @@ class Conversion:
         self,
         intents: Intents,
         *,
+        layout: Layout,
         min_free_bytes: int,
         progress: Progress,
         cancel: Cancellation,
     ) -> None:
         self._intents = intents
+        self._layout = layout
         self._min_free_bytes = min_free_bytes
         self._progress = progress
         self._cancel = cancel
@@ -74,7 +79,7 @@ class Conversion:
         """
         self._cancel.check()
         try:
-            return self._act(planned)
+            return self._act(_unless_there(planned))
         except InterruptedOperationError:
             raise
         except CasError as error:
@@ -90,6 +95,8 @@ class Conversion:
             StorageError: A system call failed.
         """
         entry = self._intents.intend(replace(planned, target=None))
+        if planned.found.kind is Kind.VERIFIED and planned.target is not None:
+            keep(self._layout, Digest(planned.target.name))
         self._remove_for_good(planned)
         self._intents.done(entry)
         _log.info("discarded path=%s reason=%s", planned.found.path, planned.reason)
@@ -189,6 +196,8 @@ class Conversion:
             planned,
             lambda told: complete(planned.found, place, target, advance=told),
         )
+        if planned.found.kind is Kind.VERIFIED:
+            keep(self._layout, Digest(target.name))
 
     def _remove_for_good(self, planned: Planned) -> None:
         """Remove the original, whatever its files' flags say."""
@@ -244,6 +253,18 @@ class Conversion:
         self._remove_for_good(planned)
         self._intents.done(entry)
         _log.info("converted path=%s target=%s action=copy", source, entry.target)
+
+
+def _unless_there(planned: Planned) -> Planned:
+    """Discard a verified download instead, if another one of the same content was converted."""
+    target = planned.target
+    moves = planned.action in (Action.RENAME, Action.COPY)
+    if planned.found.kind is not Kind.VERIFIED or target is None or not moves:
+        return planned
+    if not target.exists():
+        return planned
+    text = "the verifier has this content already"
+    return replace(planned, action=Action.DISCARD, reason=Reason.COPIED_BEFORE, explanation=text)
 
 
 def _target(planned: Planned) -> Path:

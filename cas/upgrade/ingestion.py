@@ -12,15 +12,14 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from cas.errors import InUseError, LockTimeoutError
+from cas.errors import IntegrityError, InUseError, LockTimeoutError
 from cas.fsops.durable import remove_file
 from cas.fsops.locks import lock
 from cas.model.digest import Digest
 from cas.model.layout import Layout
 from cas.store.content.blobs import Blobs
+from cas.store.kept_downloads import iter_kept, let_go
 from cas.upgrade.device import is_vacant
-from cas.upgrade.items import Kind
-from cas.upgrade.journal import Journal, Step
 from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.store_merge import Merged, MergedKind, StoreMerge, attempt
 from cas.upgrade.upgrade import Upgrade
@@ -57,8 +56,11 @@ class OldContent:
             InterruptedOperationError: The work was stopped.
             StorageError: A directory cannot be listed.
         """
-        for path in self._verified():
-            yield attempt(MergedKind.BLOB, str(path), partial(self._ingest, path))
+        for digest, path in list(iter_kept(self._layout)):
+            if not path.exists():  # taken in by somebody who pulled it
+                let_go(self._layout, digest)
+                continue
+            yield attempt(MergedKind.BLOB, str(path), partial(self._ingest, path, digest))
         if is_vacant(self._layout.case):
             return
         for root in OldLayout(self._layout.persist).stores:
@@ -88,15 +90,11 @@ class OldContent:
             if record.converted:
                 yield record.snapshot_key
 
-    def _verified(self) -> Iterator[Path]:
-        """Give what a conversion has put into the verifier's directory and is still there."""
-        with Journal(self._layout.upgrade_journal, writing=False) as journal:
-            entries = journal.entries()
-        for entry in entries:
-            path = self._layout.persist / entry.target
-            if entry.kind == Kind.VERIFIED and entry.step is Step.DONE and path.is_file():
-                yield path
-
-    def _ingest(self, path: Path) -> None:
-        self._blobs.ingest(path, digest=Digest(path.name), move=True)
+    def _ingest(self, path: Path, digest: Digest) -> None:
+        try:
+            self._blobs.ingest(path, digest=digest, move=True)
+        except IntegrityError:  # it is no longer what was verified, and goes as any leftover
+            let_go(self._layout, digest)
+            raise
         remove_file(path)
+        let_go(self._layout, digest)

@@ -60,6 +60,7 @@ class Run:
         self._cancel = cancel
         self._conversion = Conversion(
             Intents(device, journal, clock),
+            layout=self._layout,
             min_free_bytes=self._min_free_bytes,
             progress=progress,
             cancel=cancel,

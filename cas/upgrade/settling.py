@@ -108,7 +108,7 @@ def remove_temporary_copies(layout: Layout, *, advance: _Advance = lambda _: Non
 def _written(layout: Layout) -> set[Path]:
     """The directories that a run writes small files and directories into."""
     made = {directory.path.parent for directory in layout.directories()}
-    return made | {layout.upgrade, layout.held_volumes}
+    return made | {layout.upgrade, layout.held_volumes, layout.kept_downloads}
 
 
 def _is_temporary(name: str) -> bool:

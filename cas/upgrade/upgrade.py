@@ -193,6 +193,7 @@ class Upgrade:
         ):
             conversion = Conversion(
                 Intents(Device(self._settings.persist, journal), journal, self._clock),
+                layout=self._layout,
                 min_free_bytes=self._settings.limits.min_free_bytes,
                 progress=NO_PROGRESS,
                 cancel=Cancellation(),

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import io
 import json
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -244,6 +245,38 @@ def test_old_stores_of_two_ages_become_one(together: OldDevice, containerd_binar
     assert not (together.persist / "containerd").exists()
 
 
+def test_container_of_another_release_waits_for_its_snapshot_when_adopted(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """Its name alone would make a volume without data; the merge of the stores brings that."""
+    with _opened(together, containerd_binary):
+        pass
+    container = make_old_store(together, together.persist / "containerd", containerd_binary)
+    together.write_checkpoint()
+    old = together.persist / "runx/pods/prepared" / container.key
+    suffixed = together.settings.layout.volumes / f"{together.new(container.app).name}.container"
+    (old / "snapshotid.txt").write_text(container.key)
+    old.rename(suffixed)
+    plain = suffixed.with_name(f"{together.new(OldApp('plain')).name}.container")
+    plain.touch()
+    reasons = {
+        each.planned.found.path: each.planned.reason.value
+        for each in together.run(adopt_suffixed=True)
+    }
+    assert (reasons[suffixed], reasons[plain]) == ("store-not-converted", "wrong-type")
+    with _opened(together, containerd_binary) as case:
+        with pytest.raises(VolumeHeldError):
+            case.volumes.prepare(_name(together, container), "any")
+        assert container.key in _ingest(case)
+        results = {
+            each.planned.found.path: each.result.value for each in together.run(adopt_suffixed=True)
+        }
+        assert results == {suffixed: "moved", plain: "left"}
+        root = case.volumes.activate(_name(together, container)).rootfs
+        assert (root / "written").read_text() == "by the app"
+        case.volumes.deactivate(_name(together, container))
+
+
 @pytest.mark.parametrize(
     ("obstacle", "reference"),
     [
@@ -337,6 +370,7 @@ def test_downloads_are_kept_if_they_are_what_they_claim(
     device.write_checkpoint()
     good = [_download(device, kind, kind.encode()) for kind in ("appImg.obj", "baseOs.obj")]
     wrong = _download(device, "appImg.obj", b"wrong", name="A" * 64)
+    again = _download(device, "baseOs.obj", b"appImg.obj")
     certificate = _download(device, "cert.obj", b"certificate")
     double = _download(device, "appImg.obj", b"two")
     (double.parent / "second").touch()
@@ -346,6 +380,7 @@ def test_downloads_are_kept_if_they_are_what_they_claim(
     results = {each.planned.found.path: each.result.value for each in device.run()}
     assert results == {
         **dict.fromkeys(good, "moved"),
+        again: "discarded",
         wrong: "failed",
         certificate: "left",
         double.parent: "left",
@@ -356,8 +391,14 @@ def test_downloads_are_kept_if_they_are_what_they_claim(
     assert set(verified) == digests
     assert {path.stat().st_mode & 0o777 for path in verified.values()} == {0o440}
     assert not (device.persist / "downloads/baseOs.obj").exists()
+    os.utime(next(iter(verified.values())), (0, 0))
     with _opened(device, containerd_binary) as case:
+        for _ in range(2):
+            case.recover()
+            case.prune.execute(case.prune.plan())
+        assert {path.name for path in device.settings.layout.verified.iterdir()} == digests
         assert set(_ingest(case)) == digests
+        assert list(device.settings.layout.kept_downloads.iterdir()) == []
         assert case.check_store(read_data=True).findings == ()
     report = json.loads(device.settings.layout.upgrade_report.read_bytes())
     assert report["exit_code"] == 5
