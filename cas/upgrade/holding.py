@@ -3,6 +3,7 @@
 __all__ = ["Holding"]
 
 from cas.model.layout import Layout
+from cas.model.volume_name import VolumeName
 from cas.upgrade.items import Kind, Outcome, Reason, Result
 from cas.volumes.holds import ALL_VOLUMES, hold, iter_held, release
 
@@ -32,6 +33,8 @@ class Holding:
     def heed(self, outcome: Outcome) -> None:
         """Hold the volume of something that failed, or all where nobody knows which it is.
 
+        Also a volume that is there under a longer name, and was not asked for.
+
         Raises:
             NoSpaceError: No room to note it.
             StorageError: Any other failed system call.
@@ -46,6 +49,9 @@ class Holding:
                 self._hold(str(planned.volume), reason)
         elif planned.reason is Reason.STORE_NOT_CONVERTED:
             self._hold(str(planned.volume), planned.explanation)
+        elif planned.reason is Reason.SUFFIXED and planned.volume is not None:
+            if not self._exists(planned.volume):
+                self._hold(str(planned.volume), planned.explanation)
         elif planned.reason is Reason.NO_CONFIG and planned.found.kind in _DRIVES:
             self._hold(ALL_VOLUMES, planned.explanation)
 
@@ -58,6 +64,10 @@ class Holding:
         for key, _ in list(iter_held(self._layout)):
             if key not in self._held:
                 release(self._layout, key)
+
+    def _exists(self, volume: VolumeName) -> bool:
+        directories = (self._layout.volumes, self._layout.clear_volumes)
+        return any((directory / str(volume)).exists() for directory in directories)
 
     def _hold(self, key: str, reason: str) -> None:
         if key not in self._held:

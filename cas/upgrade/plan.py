@@ -140,7 +140,10 @@ class Planner:
             text = "it is no directory, which a container has to be"
             return replace(_left(found, Reason.WRONG_TYPE, text), volume=volume)
         if not self._options.adopt_suffixed:
-            text = "it has its format after its name, as EVE's own releases write it"
+            text = (
+                f"{found.path.name!r} has its format after its name, as EVE's own releases write "
+                "it; `cas upgrade run --adopt-suffixed` takes that off"
+            )
             return replace(_left(found, Reason.SUFFIXED, text), volume=volume)
         directory = found.path.parent
         if found.type is FileType.FILE and self._matching is not None:

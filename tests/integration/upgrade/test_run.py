@@ -270,6 +270,9 @@ def test_run_adopts_the_volumes_of_other_releases_when_asked(together: OldDevice
         (volumes / f"{together.new(app).name}.qcow2").write_text(app.name)
     (volumes / f"{together.new(boxed).name}.container").mkdir()
     assert {each.result.value for each in together.run()} == {"left"}
+    name = VolumeName.parse(together.new(disk).name)
+    with pytest.raises(VolumeHeldError, match="adopt-suffixed"):
+        check_not_held(together.settings.layout, name)
     used = volumes / f"{together.new(disk).name}.qcow2"
     with used.open("r+b"):
         assert _results(together.run(adopt_suffixed=True))[used.name] == "failed"
@@ -278,6 +281,10 @@ def test_run_adopts_the_volumes_of_other_releases_when_asked(together: OldDevice
     assert together.new(clear, clear=True).read_text() == "clear"
     key = (together.new(boxed) / "snapshotid.txt").read_text()
     assert key == f"{together.new(boxed).name}.container"
+    assert list(iter_held(together.settings.layout)) == []
+    (volumes / f"{name}.raw").touch()
+    together.run()
+    assert list(iter_held(together.settings.layout)) == []
 
 
 def test_run_leaves_old_data_of_a_volume_that_another_release_has_converted(
