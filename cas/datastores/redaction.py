@@ -12,12 +12,15 @@ from cas.model.printable import printable
 
 _HIDDEN = "***"
 _MAX_TEXT = 2000
-_URL = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s'\"<>]+")
-_QUERY = re.compile(r"(?<=[\w/%.~-])\?[^\s'\"<>]*=[^\s'\"<>)]*")
+# Texts of strangers: every pattern looks at each character a few times and no more. A word is looked
+# at from its first letter only, and what was taken is not given back.
+_URL = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]{0,30}://[^\s'\"<>]+")
+_QUERY = re.compile(r"(?<=[\w/%.~-])\?[^\s'\"<>?=]*=[^\s'\"<>)]*")
 _AUTHORIZATION = re.compile(r"\b(basic|bearer|digest|negotiate)\s+[\w+/=._~-]{4,}", re.IGNORECASE)
 _PAIR = re.compile(
-    r"(?P<name>[\w-]*(?:password|passwd|secret|token|signature|authorization|credential|api-?key)"
-    r"[\w-]*['\"]?\s*[:=]\s*['\"]?)(?!basic\b|bearer\b)[^\s'\",;&)}]+",
+    r"(?<![\w-])(?P<name>"
+    r"(?=[\w-]*?(?:password|passwd|secret|token|signature|authorization|credential|api-?key))"
+    r"[\w-]++['\"]?\s*[:=]\s*['\"]?)(?!basic\b|bearer\b)[^\s'\",;&)}]+",
     re.IGNORECASE,
 )
 

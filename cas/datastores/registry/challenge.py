@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # noqa: S105 - RFC 9110's word for a word
 _PART = re.compile(
-    rf"\s*,?\s*(?:(?P<name>{_TOKEN})\s*=\s*(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<bare>[^\s,]+))"
+    rf"[\s,]*+(?:(?P<name>{_TOKEN})\s*+=\s*+(?:\"(?P<quoted>(?:[^\"\\]|\\.)*)\"|(?P<bare>[^\s,]+))"
     rf"|(?P<scheme>{_TOKEN})(?=\s|,|$))"
 )
 _ESCAPED = re.compile(r"\\(.)")

@@ -61,3 +61,4 @@ def test_parse_challenges_of_garbage_never_fails(values: list[str]) -> None:
 def test_parse_challenges_of_an_endless_value_is_quick() -> None:
     """No pattern of ours backtracks for ever."""
     parse_challenges(["a=" * 10**6, '"' * 10**6, "a " * 10**6, 'a="' + "\\" * 10**6])
+    parse_challenges(["a" + " " * 10**6 + "\x01", "a" * 10**6, ", " * 10**6] * 300)

@@ -65,6 +65,35 @@ def test_redact_long_text_of_many_lines_gives_one_short_line() -> None:
     assert "\n" not in shown
 
 
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "a",
+        "password",
+        "api-",
+        "token'",
+        "a.",
+        "http://",
+        "?a",
+        "?a=",
+        "bearer ",
+        "secret = ",
+        "\"':",
+    ],
+)
+def test_redact_text_that_is_made_to_be_slow_is_quick(piece: str) -> None:
+    """A server writes what it likes, and nobody can interrupt a pattern."""
+    for _ in range(20):
+        redact(piece * 10_000)
+
+
+def test_redact_pair_within_the_value_of_another_hides_it() -> None:
+    """As in the query of a URL that has lost its beginning."""
+    assert HIDDEN not in redact(f"a=password={HIDDEN}")
+    assert HIDDEN not in redact(f"url=/x/?y=1?sig={HIDDEN}")
+
+
 def test_secret_shows_itself_only_when_asked() -> None:
     """Neither formatting nor a traceback of locals tells it."""
     secret = Secret(HIDDEN)
