@@ -185,6 +185,7 @@ class Case:
         """Verifies the invariants."""
         from cas.model.platforms import host_platform
         from cas.store.check.check import Check
+        from cas.volumes.disk.snapshot_check import iter_snapshot_problems
         from cas.volumes.scan import iter_suffixed
 
         return Check(
@@ -192,6 +193,7 @@ class Case:
             platform=host_platform(platform.machine()),
             judge=self.volumes.iter_volumes,
             suffixed=lambda: iter_suffixed(self.settings.layout),
+            disk_snapshots=lambda: iter_snapshot_problems(self.backing, self.locks),
             others=self._other_content,
         )
 

@@ -72,7 +72,7 @@ def counted_twice(backing: Backing, tell: Callable[[], None]) -> Mapping[Path, i
         return {}
     counted: defaultdict[int, SharedBlocks] = defaultdict(SharedBlocks)
     content = backing.blobs_directory
-    if content is not None:
+    if content is not None and content.is_dir():
         counted[_device(content)].add(_shared(_files(content), tell))
     return {
         directory: counted[_device(directory)].add(extents)

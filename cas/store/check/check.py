@@ -22,6 +22,8 @@ from cas.store.check.findings import Finding, Hits, Problem, Severity
 from cas.store.check.images import check_images, check_layers
 from cas.store.check.leftovers import check_leftovers
 from cas.store.check.volumes import (
+    DiskSnapshotProblem,
+    DiskSnapshotProblems,
     Judge,
     SuffixedVolume,
     SuffixedVolumes,
@@ -33,6 +35,10 @@ from cas.store.sentinel import Sentinel, SentinelState
 
 
 def _no_volumes() -> Iterable[VolumeJudgement]:
+    return ()
+
+
+def _no_problems() -> Iterable[DiskSnapshotProblem]:
     return ()
 
 
@@ -66,6 +72,7 @@ class Check:
         platform: Of this machine: its part of an image must not be there by halves.
         judge: Looks at every volume; see :class:`VolumeJudgement`.
         suffixed: Lists volumes that older software has made; see :class:`SuffixedVolume`.
+        disk_snapshots: Looks at those of disks; see :class:`DiskSnapshotProblem`.
         others: Content of the other namespaces of this containerd.
     """
 
@@ -76,12 +83,14 @@ class Check:
         platform: Platform,
         judge: Judge = _no_volumes,
         suffixed: SuffixedVolumes = _no_suffixed,
+        disk_snapshots: DiskSnapshotProblems = _no_problems,
         others: OtherContent = tuple,
     ) -> None:
         self._backing = backing
         self._platform = platform
         self._judge = judge
         self._suffixed = suffixed
+        self._disk_snapshots = disk_snapshots
         self._others = others
         self._locks = Locks(backing.layout)
 
@@ -139,7 +148,9 @@ class Check:
         yield from check_blob_files(backing, inventory.graph, hits)
         yield from check_images(backing, inventory, self._platform, hits)
         yield from check_layers(inventory, hits)
-        yield from check_volumes(backing, inventory, self._locks, self._judge, self._suffixed)
+        yield from check_volumes(
+            backing, inventory, self._locks, self._judge, self._suffixed, self._disk_snapshots
+        )
         yield from check_leftovers(backing, inventory, self._locks, now)
         if read_data:
             data = DataCheck(backing, inventory.graph, hits, max_duration=max_duration)

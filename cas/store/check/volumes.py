@@ -4,7 +4,15 @@ What is in a volume's directory is known to the layer above, which hands its jud
 :class:`VolumeJudgement`; here it is joined with what containerd knows.
 """
 
-__all__ = ["Judge", "SuffixedVolume", "SuffixedVolumes", "VolumeJudgement", "check_volumes"]
+__all__ = [
+    "DiskSnapshotProblem",
+    "DiskSnapshotProblems",
+    "Judge",
+    "SuffixedVolume",
+    "SuffixedVolumes",
+    "VolumeJudgement",
+    "check_volumes",
+]
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -50,10 +58,24 @@ class SuffixedVolume(Protocol):
         """Which volume it seems to be."""
 
 
+class DiskSnapshotProblem(Protocol):
+    """What is wrong with the snapshots of a disk volume that can be used."""
+
+    @property
+    def name(self) -> VolumeName:
+        """Which volume."""
+
+    @property
+    def lost(self) -> str | None:
+        """The snapshot whose copy of the disk is gone; None if a change was interrupted."""
+
+
 Judge = Callable[[], Iterable[VolumeJudgement]]
 """Looks at every volume."""
 SuffixedVolumes = Callable[[], Iterable[SuffixedVolume]]
 """Lists what older software has made."""
+DiskSnapshotProblems = Callable[[], Iterable[DiskSnapshotProblem]]
+"""Looks at the snapshots of every disk."""
 
 
 def check_volumes(
@@ -62,6 +84,7 @@ def check_volumes(
     locks: Locks,
     judge: Judge,
     suffixed: SuffixedVolumes,
+    disk_snapshots: DiskSnapshotProblems,
 ) -> Iterator[Finding]:
     """Look at volumes, at what was left of making and removing them, at older ones, and at mounts.
 
@@ -75,6 +98,7 @@ def check_volumes(
             damaged.add(str(judged.name))
             yield _damaged(str(judged.name), judged.problem)
     yield from _snapshots(backing, inventory, locks, damaged)
+    yield from map(_of_disk, while_wanted(disk_snapshots()))
     yield from _leftovers(backing, locks)
     yield from map(_older, while_wanted(suffixed()))
     yield from _mounts(backing)
@@ -141,6 +165,31 @@ def _lost(name: str, message: str) -> Finding:
         object=name,
         message=message,
         advice="what was written into it is lost; remove it and prepare it again",
+        fixable=False,
+        volumes=(name,),
+    )
+
+
+def _of_disk(problem: DiskSnapshotProblem) -> Finding:
+    name = str(problem.name)
+    if problem.lost is None:
+        return Finding(
+            Problem.VOLUME_LEFTOVER,
+            invariant=7,
+            severity=Severity.WARNING,
+            object=name,
+            message=f"a change of the snapshots of volume {name} was interrupted",
+            advice="'cas check --fix' finishes or undoes it",
+            fixable=True,
+            volumes=(name,),
+        )
+    return Finding(
+        Problem.VOLUME_SNAPSHOT,
+        invariant=5,
+        severity=Severity.ERROR,
+        object=name,
+        message=f"snapshot {problem.lost!r} of volume {name} has lost its copy of the disk",
+        advice=f"'cas volume snapshot rm {name} --snapshot {problem.lost}'; the volume is unharmed",
         fixable=False,
         volumes=(name,),
     )

@@ -75,7 +75,7 @@ class DiskSettling:
         history = read_history(paths)
         if not history.settled:
             require_unused(paths)
-            self.states(paths, history.token).repair()
+            self.states(paths, history.token).repair(killed=True)
         self.carry_out(paths, history)
         return True
 

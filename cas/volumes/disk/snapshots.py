@@ -146,6 +146,12 @@ class _Change:
         with Space(self.backing).reserve(RESERVED_BYTES, what, at=self.paths.directory):
             self.states.keep(number)
 
+    def take_back(self, history: DiskHistory) -> None:
+        """Return to what was; a step that failed may have left what belongs to nobody."""
+        write_history(self.paths, history)
+        self.states.repair(killed=False)
+        self.settling.carry_out(self.paths, history)
+
     def carry_out(self, history: DiskHistory) -> None:
         write_history(self.paths, history)
         self.settling.carry_out(self.paths, history)
@@ -175,7 +181,7 @@ class _Keeping:
         except CasError as error:
             try:
                 number = change.history.next_number
-                change.carry_out(replace(self.announced, next_number=number))
+                change.take_back(replace(self.announced, next_number=number))
             except CasError as second:
                 error.add_note(f"what is left of it is for recovery: {second}")
             raise
@@ -231,14 +237,14 @@ class _Returning:
             try:
                 self.undo()
             except CasError as second:
-                error.add_note(f"recovery completes the change of volume {self.name}: {second}")
+                error.add_note(f"volume {self.name} is left to recovery: {second}")
             raise
 
     def undo(self) -> None:
         """Return to the state that was kept first; without it nothing has happened to the disk."""
         number = self.change.history.next_number
         restoring = number if self.change.states.has(number) else None
-        self.change.carry_out(replace(self.change.history, doomed=(number,), restoring=restoring))
+        self.change.take_back(replace(self.change.history, doomed=(number,), restoring=restoring))
 
     def finish(self) -> None:
         self.change.settling.carry_out(self.change.paths, replace(self.after, restoring=None))

@@ -31,8 +31,8 @@ _COPY_MODE = 0o600
 class DiskStates(Protocol):
     """How disks of one format keep their states."""
 
-    def repair(self) -> None:
-        """Give back what a kill left that belongs to no state."""
+    def repair(self, *, killed: bool) -> None:
+        """Give back what belongs to no state, left by a step that failed or was killed."""
 
     def keep(self, number: int) -> None:
         """Keep the present content, durably and without a copy of the data.
@@ -72,9 +72,9 @@ class Qcow2States:
         self._qemu = qemu
         self._token = token
 
-    def repair(self) -> None:
-        """Free the clusters that a killed qemu-img left to nobody, and take the file back."""
-        with self._lent(lost=True) as file:
+    def repair(self, *, killed: bool) -> None:
+        """Free the clusters of nobody, and take the file back that a killed process has lent."""
+        with self._lent(lost=killed) as file:
             self._qemu.free_leaks(file, DiskFormat.QCOW2, _most(file))
 
     def keep(self, number: int) -> None:
@@ -130,7 +130,7 @@ class CopiedStates:
     def __init__(self, paths: DiskPaths) -> None:
         self._paths = paths
 
-    def repair(self) -> None:
+    def repair(self, *, killed: bool) -> None:  # noqa: ARG002 - one looks like the other
         """Remove what was to become the disk."""
         remove_file(self._paths.preparing)
 

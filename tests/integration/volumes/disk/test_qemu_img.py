@@ -27,8 +27,10 @@ from cas.model.cancellation import Cancellation
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
 from cas.model.settings import Settings
+from cas.model.volume_name import VolumeName
 from cas.volumes.disk.qemu_img import QemuImg
-from tests.support.disks import MIB, add_disk
+from cas.volumes.status import RecoveryAction
+from tests.support.disks import MIB, add_disk, change_disk, content_of
 from tests.support.volumes import Recorder, Store, open_store, volume_name
 
 pytestmark = pytest.mark.once  # files of disks: containerd has no part in them
@@ -60,6 +62,43 @@ def refused(store: Store, error: type[CasError], words: str) -> None:
         store.volumes.prepare_disk(volume_name(), CREATE)
     store.assert_nothing_is_running()
     assert list(store.volumes.iter_volumes()) == []
+
+
+def _take_and_remove(store: Store, name: VolumeName) -> None:
+    store.volume_snapshots.create([name], "two")
+    store.volume_snapshots.remove(name, "two")
+
+
+@pytest.mark.parametrize("action", ["-c", "-a", "-d"])
+def test_snapshots_survive_a_qemu_img_that_fails(fake: Fake, store: Store, action: str) -> None:
+    """What it could not do has not happened, or is left to a recovery with a better one."""
+    name = volume_name()
+    path = store.volumes.prepare_disk(name, CREATE).rootfs
+    store.volume_snapshots.create([name], "one")
+    change_disk(path, "qcow2", 2)
+    failing = fake(f'case " $* " in *" {action} "*) echo no >&2; exit 1;; esac; exec qemu-img "$@"')
+
+    if action == "-d":
+        failing.volume_snapshots.roll_back([name], "one")
+        assert [each.action for each in store.volumes.recover()] == [
+            RecoveryAction.FINISHED_SNAPSHOT
+        ]
+    else:
+        with pytest.raises(QemuImgError, match="no"):
+            failing.volume_snapshots.roll_back([name], "one")
+    with pytest.raises(QemuImgError):
+        _take_and_remove(failing, name)
+
+    store.volumes.recover()
+    assert store.volumes.recover() == []
+    assert [each.name for each in store.volume_snapshots.iter_snapshots(name)] == ["one"]
+    listed = subprocess.run(
+        ["qemu-img", "snapshot", "-l", str(path)], check=True, capture_output=True, text=True
+    ).stdout
+    assert listed.count("cas-") == 1
+    kept = bytes([0 if action == "-d" else 2]) * MIB
+    assert content_of(path, "qcow2", path.parents[2]) == kept
+    assert path.stat().st_uid == 0
 
 
 def test_missing_qemu_img_is_said_and_raw_disks_do_without(

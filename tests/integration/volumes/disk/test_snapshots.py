@@ -26,7 +26,9 @@ from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
 from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
+from cas.store.account.sharing import counted_twice
 from cas.store.check.check import Check
+from cas.volumes.disk.snapshot_check import iter_snapshot_problems
 from cas.volumes.status import RecoveryAction
 from cas.volumes.volumes import VolumeState
 from tests.support.disks import (
@@ -115,7 +117,12 @@ def _prepared(store: Store, scratch: Path, request: DiskRequest) -> Disk:
 
 
 def _findings(store: Store) -> list[str]:
-    check = Check(store.backing, platform=store.images.platform, judge=store.volumes.iter_volumes)
+    check = Check(
+        store.backing,
+        platform=store.images.platform,
+        judge=store.volumes.iter_volumes,
+        disk_snapshots=lambda: iter_snapshot_problems(store.backing, store.locks),
+    )
     return [f"{each.object}: {each.message}" for each in check.run()]
 
 
@@ -304,6 +311,7 @@ def test_activation_ends_an_interrupted_rollback(disk: Disk) -> None:
     done = paths.history.read_text()
     begun = done.replace('"restoring": null', '"restoring": 1')
     paths.history.write_text(begun)
+    assert ["was interrupted" in each for each in _findings(store)] == [True]
     with disk.path.open("rb"):
         assert store.volumes.activate(disk.name).state is VolumeState.INACTIVE
         assert [each.action for each in store.volumes.recover()] == [RecoveryAction.SKIPPED]
@@ -315,6 +323,30 @@ def test_activation_ends_an_interrupted_rollback(disk: Disk) -> None:
     assert [each.action for each in store.volumes.recover()] == [RecoveryAction.FINISHED_SNAPSHOT]
     assert disk.content() == first
     assert store.volumes.recover() == []
+
+
+def test_copies_of_a_raw_disk_are_counted_once_and_missed_when_gone(
+    store: Store, tmp_path: Path
+) -> None:
+    """One that is lost is told, does no harm to the disk, and can be given up."""
+    layout = store.settings.layout
+    with mounted_at(layout.clear_volumes, "xfs", tmp_path / "fs"):
+        disk = _prepared(store, tmp_path, DiskRequest(None, size=_SIZE, clear=True))
+        for name in ("one", "two"):
+            store.volume_snapshots.create([disk.name], name)
+        assert counted_twice(store.backing, lambda: None)[layout.clear_volumes] == 2 * MIB
+        usage = store.volumes.usage(disk.name)
+        assert (usage.shared_bytes, usage.snapshot_bytes) == (MIB, 0)
+        content = disk.content()
+        layout.disk(disk.name, clear=True).snapshot_copy(1).unlink()
+        [finding] = _findings(store)
+        assert "'one'" in finding
+        with pytest.raises(CorruptVolumeError, match="state 1"):
+            store.volume_snapshots.roll_back([disk.name], "one")
+        assert disk.content() == content
+        assert store.volume_snapshots.remove(disk.name, "one")
+        assert _findings(store) == []
+        assert disk.names() == ["two"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""What is wrong with the snapshots of disks, for whoever checks the store; changes nothing."""
+
+__all__ = ["DiskSnapshotProblem", "iter_snapshot_problems"]
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+
+from cas.errors import CorruptVolumeError, LockTimeoutError
+from cas.model.disk.format import DiskFormat
+from cas.model.layout import DiskPaths
+from cas.model.volume_name import VolumeName
+from cas.store.locking import Locks
+from cas.volumes.disk.histories import has_history, is_settled, read_history
+from cas.volumes.disk.looking import look_at_disk
+from cas.volumes.disk.place import DiskPlace
+from cas.volumes.disk.scan import iter_disks
+
+
+@dataclass(frozen=True, slots=True)
+class DiskSnapshotProblem:
+    """Something is wrong.
+
+    Args:
+        name: The volume.
+        lost: The snapshot whose copy of the disk is gone; None if a change was interrupted.
+    """
+
+    name: VolumeName
+    lost: str | None
+
+
+def iter_snapshot_problems(place: DiskPlace, locks: Locks) -> Iterator[DiskSnapshotProblem]:
+    """Look at the snapshots of every disk that nobody works on; damaged volumes are left out.
+
+    What is inside a qcow2 is not looked at.
+    """
+    for paths in iter_disks(place.layout):
+        if not has_history(paths):
+            continue
+        found: list[DiskSnapshotProblem] = []
+        with (
+            suppress(LockTimeoutError, CorruptVolumeError),
+            locks.volume(paths.name, timeout_seconds=0),
+        ):
+            found.extend(_problems(place, paths))
+        yield from found
+
+
+def _problems(place: DiskPlace, paths: DiskPaths) -> Iterator[DiskSnapshotProblem]:
+    if not paths.file.exists():
+        return
+    if not is_settled(paths):
+        yield DiskSnapshotProblem(paths.name, None)
+    if look_at_disk(paths, place.limits).format is DiskFormat.RAW:
+        for snapshot in read_history(paths).snapshots:
+            if not paths.snapshot_copy(snapshot.number).is_file():
+                yield DiskSnapshotProblem(paths.name, snapshot.name)
