@@ -1,13 +1,10 @@
 """containerd dies, freezes, starts late or starts again while a client works."""
 
-import logging
 import os
 import random
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,38 +27,13 @@ from tests.support.frozen import frozen
 from tests.support.images import Compression, build_image
 from tests.support.layers import file
 from tests.support.operations import LOOKS, OPERATIONS, Workshop
-from tests.support.steps import AtStep, open_case
+from tests.support.steps import AtStep, calls_announced, open_case
 
 _KILLS = 3
 _EXIT_UNAVAILABLE = 8
 _ASKED_BEFORE_ALL = {"activate"}
 """What asks containerd before its first step, and needs no answer after it."""
 _MIB = 1024 * 1024
-
-
-class _CallFuse(logging.Handler):
-    """Takes every answered call to containerd for a step."""
-
-    def __init__(self, fuse: AtStep) -> None:
-        super().__init__(logging.DEBUG)
-        self._fuse = fuse
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._fuse(record.getMessage())
-
-
-@contextmanager
-def _calls_announced(fuse: AtStep) -> Iterator[None]:
-    logger = logging.getLogger("cas.containerd.translation")
-    handler, before = _CallFuse(fuse), (logger.level, logger.propagate)
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG)
-    logger.propagate = False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.level, logger.propagate = before
 
 
 def _moments(source: random.Random, steps: int) -> list[int]:
@@ -204,7 +176,7 @@ def test_commands_whose_containerd_dies_exit_with_8_and_succeed_when_repeated(
     ):
         for moment in (0, source.randrange(1, 12)):
             fuse.set(moment)
-            with _calls_announced(fuse):
+            with calls_announced(fuse):
                 done = run(*command)
             # What was lacking may have been the end of the lease only, which nobody waits for.
             done.assert_orderly(_EXIT_UNAVAILABLE, *([0] if moment else []))

@@ -1,6 +1,15 @@
 """A service of a test's own, and the generated stubs to talk to it as a stranger would."""
 
-__all__ = ["Service", "connect", "error_info", "failing", "falling_silent", "last", "serve"]
+__all__ = [
+    "Service",
+    "connect",
+    "error_info",
+    "failing",
+    "falling_silent",
+    "last",
+    "recover_until_nothing_is_left",
+    "serve",
+]
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +27,7 @@ from grpc_status import rpc_status
 from cas._gen.cas.v1 import (
     blobs_pb2_grpc,
     images_pb2_grpc,
+    store_pb2,
     store_pb2_grpc,
     vault_pb2_grpc,
     volumes_pb2_grpc,
@@ -25,6 +35,8 @@ from cas._gen.cas.v1 import (
 from cas.app import Case
 from cas.rpc.server import Server
 from tests.support.serving import server_of
+from tests.support.stores import assert_nothing_left
+from tests.support.waiting import wait_for
 
 _Message = TypeVar("_Message")
 _PRIVATE: Sequence[tuple[str, int]] = (("grpc.use_local_subchannel_pool", 1),)
@@ -105,6 +117,29 @@ def last(steps: Iterable[_Message]) -> _Message:
     """The last message of a stream, which holds the result."""
     *_, message = steps
     return message
+
+
+def recover_until_nothing_is_left(service: Service) -> None:
+    """See that recoveries take what a containerd was asked for before it stood still.
+
+    It works that off one after the other when it goes on, so that the last of it may come when the
+    store looked clean already.
+    """
+    left: list[AssertionError] = []
+
+    def is_clean() -> bool:
+        service.store.Recover(store_pb2.RecoverRequest())
+        try:
+            assert_nothing_left(service.case.backing)
+        except AssertionError as error:
+            left[:] = [error]
+            return False
+        return True
+
+    try:
+        wait_for(is_clean)
+    except AssertionError as error:
+        raise error from left[-1]
 
 
 def error_info(error: grpc.RpcError) -> ErrorInfo:

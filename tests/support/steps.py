@@ -4,8 +4,16 @@ A crash between two steps is all that a crash can be for what this process does,
 acts on the k-th step, for every or some random k, meets every state that a crash can leave.
 """
 
-__all__ = ["Announce", "AtStep", "WatchedCancellation", "announcing", "open_case"]
+__all__ = [
+    "Announce",
+    "AtStep",
+    "WatchedCancellation",
+    "announcing",
+    "calls_announced",
+    "open_case",
+]
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -63,6 +71,30 @@ def open_case(settings: Settings, announce: Announce = lambda step: None) -> Ite
         case = Case(settings, announcing(connection, announce), utc_now)
         with observed(tell):
             yield case
+
+
+class _CallHandler(logging.Handler):
+    def __init__(self, announce: Announce) -> None:
+        super().__init__(logging.DEBUG)
+        self._announce = announce
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._announce(record.getMessage())
+
+
+@contextmanager
+def calls_announced(announce: Announce) -> Iterator[None]:
+    """Let ``announce`` see every call to containerd of this process, right after its answer."""
+    logger = logging.getLogger("cas.containerd.translation")
+    handler, before = _CallHandler(announce), (logger.level, logger.propagate)
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
 
 
 class AtStep:

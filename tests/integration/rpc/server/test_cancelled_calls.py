@@ -12,8 +12,7 @@ from cas.containerd.daemon import Daemon
 from cas.rpc.server.call import Call
 from tests.support.every_call import METHODS, Stock, begin, stock
 from tests.support.frozen import frozen
-from tests.support.rpc import Service
-from tests.support.stores import assert_nothing_left
+from tests.support.rpc import Service, recover_until_nothing_is_left
 from tests.support.waiting import wait_for
 
 _ALONE = {"Store.Version", "Store.Wait", "Store.Events", "Volumes.ListForeign"}
@@ -59,13 +58,7 @@ def test_call_that_is_cancelled_asks_containerd_for_no_more(
     assert len(asked) <= _UNDOING, asked
     # What it was asked for when it stood still containerd may make all the same: a service that
     # has not heard recovers by itself.
-    wait_for(lambda: _is_clean_after_recovery(mortal_service))
-    assert_nothing_left(mortal_service.case.backing)
-
-
-def _is_clean_after_recovery(service: Service) -> bool:
-    service.case.recover()
-    return list(service.case.backing.leases.iter_leases()) == []
+    recover_until_nothing_is_left(mortal_service)
 
 
 def _somebody_asks_containerd() -> bool:

@@ -21,7 +21,14 @@ from tests.support.every_call import METHODS, REQUESTS, Stock, begin, outcome, s
 from tests.support.frozen import frozen
 from tests.support.halting import halted
 from tests.support.images import layered_image
-from tests.support.rpc import Service, error_info, failing, last
+from tests.support.rpc import (
+    Service,
+    error_info,
+    failing,
+    last,
+    recover_until_nothing_is_left,
+)
+from tests.support.steps import AtStep, calls_announced
 from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
 
@@ -147,13 +154,19 @@ def test_removal_of_many_blobs_tells_what_was_done_before_containerd_died(
     there = service.case.blobs.ingest_stream(BytesIO(b"the first one")).digest
     wanted = [there, *(Digest.of(str(number).encode()) for number in range(4000))]
     request = blobs_pb2.RemoveBlobsRequest(digests=map(str, wanted), force=True)
-    answers = service.blobs.Remove(request, timeout=_PATIENT)
-    wait_for(lambda: not service.case.blobs.exists(there))
-    daemon.kill()
+    removals = AtStep(daemon.kill)
+    removals.set(10)
+
+    def announce(call: str) -> None:
+        if "delete blob" in call:
+            removals(call)
 
     told: list[blobs_pb2.RemoveBlobsResponse] = []
-    with failing(grpc.StatusCode.UNAVAILABLE, "containerd-unavailable"):
-        told.extend(answers)
+    with (
+        calls_announced(announce),
+        failing(grpc.StatusCode.UNAVAILABLE, "containerd-unavailable"),
+    ):
+        told.extend(service.blobs.Remove(request, timeout=_PATIENT))
     assert (told[0].digest, told[0].removed) == (str(there), True)
     assert [each.digest for each in told] == [str(each) for each in wanted[: len(told)]]
 
@@ -226,8 +239,7 @@ def test_calls_with_a_deadline_end_while_containerd_hangs(
     assert took < 30, took
     # What could not be undone while it hung is undone by a recovery, once containerd has worked
     # off what it was asked for before.
-    wait_for(lambda: _is_clean_after_recovery(service))
-    assert_nothing_left(service.case.backing)
+    recover_until_nothing_is_left(service)
 
 
 def test_work_in_the_middle_when_containerd_hangs_is_undone_when_it_goes_on(
@@ -345,8 +357,3 @@ def _answers(service: Service) -> bool:
             raise
         return False
     return True
-
-
-def _is_clean_after_recovery(service: Service) -> bool:
-    service.store.Recover(store_pb2.RecoverRequest())
-    return list(service.case.backing.leases.iter_leases()) == []
