@@ -17,6 +17,7 @@ __all__ = [
     "LEASE_START_TIME",
     "MAX_LABEL_BYTES",
     "MEDIA_TYPE",
+    "MERGED_FROM",
     "NOT_FETCHED",
     "OURS",
     "PINNED_BY_MOVE",
@@ -81,6 +82,9 @@ VOLUME = f"{OURS}volume"
 VOLUMES_DIRECTORY = f"{OURS}volumes-directory"
 """Beside :data:`VOLUME`: where the volume is, so that nobody who looks at another persist
 directory through the same containerd takes the snapshot for a leftover."""
+MERGED_FROM = f"{OURS}merged-from"
+"""On an active snapshot that was copied from another store: RFC 3339 time at which the original
+was made, which tells it from one that older software makes again under the same key."""
 UNFINISHED = f"{OURS}unfinished"
 """On an active snapshot that is being copied from another store: it is not whole yet."""
 DURABLE = f"{OURS}durable"

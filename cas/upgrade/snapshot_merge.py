@@ -25,7 +25,7 @@ from cas.fsops.durable import exchange
 from cas.fsops.replica import content_digest, replicate
 from cas.fsops.trees import allocated_bytes, remove_tree
 from cas.model.digest import ChainID
-from cas.model.labels import DURABLE, GC_ROOT, SNAPSHOT_REF, UNFINISHED
+from cas.model.labels import DURABLE, GC_ROOT, MERGED_FROM, SNAPSHOT_REF, UNFINISHED
 from cas.model.records import Mount, SnapshotInfo, SnapshotKind
 from cas.store.backing import Backing
 from cas.store.image.images import Images, ResolvedImage
@@ -76,6 +76,11 @@ class SnapshotMerge:
         info = self._stat(key)
         return info is None or bool(info.labels.get(UNFINISHED))
 
+    def has_copy(self, original: SnapshotInfo) -> bool:
+        """Whether the store has a copy of this very snapshot, and not only one of its key."""
+        info = self._stat(original.name)
+        return info is not None and info.labels.get(MERGED_FROM) == _made(original)
+
     def offers(self, key: str) -> bool:
         """Whether the old store has such a snapshot."""
         with suppress(SnapshotNotFoundError):
@@ -107,7 +112,8 @@ class SnapshotMerge:
         layers = [ChainID.parse(info.name) for info in chain[1:]]
         with self._leasing.hold("merge") as lease:
             self._ensure_layers(layers[::-1], directories[:0:-1], lease)
-            self._copy_active(key, str(layers[0]) if layers else "", directories[0], lease)
+            parent = str(layers[0]) if layers else ""
+            self._copy_active(chain[0], parent, directories[0], lease)
         _log.info("snapshot of the old store copied key=%s", key)
 
     def _chain(self, key: str) -> list[SnapshotInfo]:
@@ -181,14 +187,15 @@ class SnapshotMerge:
             self._drop(key)
             raise
 
-    def _copy_active(self, key: str, parent: str, source: Path, lease: Lease) -> None:
+    def _copy_active(self, original: SnapshotInfo, parent: str, source: Path, lease: Lease) -> None:
+        key = original.name
         if self._stat(key) is not None:
             self._backing.snapshots.remove(key)  # a killed run's
         labels = {UNFINISHED: self._now()}
         mounts = self._backing.snapshots.prepare(key, parent, lease.id, labels)
         try:
             self._fill(mounts, source, key, lease)
-            whole = {UNFINISHED: None, GC_ROOT: self._now()}
+            whole = {UNFINISHED: None, GC_ROOT: self._now(), MERGED_FROM: _made(original)}
             self._backing.snapshots.update_labels(key, whole)
         except BaseException:
             self._drop(key)
@@ -234,6 +241,10 @@ class SnapshotMerge:
 
     def _now(self) -> str:
         return self._backing.clock().isoformat(timespec="seconds")
+
+
+def _made(snapshot: SnapshotInfo) -> str:
+    return snapshot.created.isoformat()
 
 
 def _directories(mounts: Sequence[Mount]) -> list[Path]:

@@ -132,7 +132,9 @@ class StoreMerge:
 
     def _merge_images(self, old: Containerd, contents: OldContents) -> Iterator[Merged]:
         for record in old.images.iter_images():
-            if lacks_image(self._backing, record.name):
+            if not lacks_image(self._backing, record.name):
+                _log.info("image of an old store has a newer one of its name name=%s", record.name)
+            else:
                 merge = partial(
                     merge_image,
                     record,
@@ -163,8 +165,8 @@ class StoreMerge:
                 return f"image {record.name!r} did not come in"
         known = list(old.snapshots.iter_snapshots())
         for info in known:
-            if info.kind is not SnapshotKind.COMMITTED and snapshots.lacks(info.name):
-                return f"snapshot {info.name!r} is no converted container's"
+            if info.kind is not SnapshotKind.COMMITTED and not snapshots.has_copy(info):
+                return f"snapshot {info.name!r} did not come in: no container waits for it"
         unknown = sum(1 for _ in contents.snapshot_directories()) - len(known)
         if unknown > 0:
             return f"{unknown} of its snapshots' directories are in no database"

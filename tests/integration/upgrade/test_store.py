@@ -245,6 +245,32 @@ def test_old_stores_of_two_ages_become_one(together: OldDevice, containerd_binar
     assert not (together.persist / "containerd").exists()
 
 
+def test_old_store_that_a_downgrade_made_again_stays_until_its_removal_is_asked_for(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """The key is that of what was converted, and the data another; nothing is mixed or lost."""
+    store = together.persist / "containerd"
+    container = make_old_store(together, store, containerd_binary)
+    together.write_checkpoint()
+    together.run()
+    name = _name(together, container)
+    with _opened(together, containerd_binary) as case:
+        (case.volumes.activate(name).rootfs / "written").write_text("after the upgrade")
+        case.volumes.deactivate(name)
+    make_old_store(together, store, containerd_binary)
+    with _opened(together, containerd_binary) as case:
+        reasons = {each.planned.reason.value for each in together.run()}
+        assert reasons == {"store-exists", "recreated"}
+        assert str(store) not in _take_in(case)
+        assert list(store.glob("io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs/written"))
+        root = case.volumes.activate(name).rootfs
+        assert (root / "written").read_text() == "after the upgrade"
+        case.volumes.deactivate(name)
+        results = {each.result.value for each in together.run(remove_recreated=True)}
+        assert results == {"discarded"}
+    assert not store.exists()
+
+
 def test_container_of_another_release_waits_for_its_snapshot_when_adopted(
     together: OldDevice, containerd_binary: str
 ) -> None:
