@@ -19,6 +19,7 @@ import msgspec
 
 from cas.agent.messages import (
     EVENT_BYTES,
+    NONSENSE,
     Call,
     Cancel,
     Event,
@@ -132,7 +133,7 @@ class Conversation:
         got = self._awaited(number, waiting, cancel)
         try:
             return msgspec.json.decode(got.value if isinstance(got, Result) else b"", type=answer)
-        except msgspec.DecodeError as error:
+        except NONSENSE as error:
             raise AgentError(f"an agent's answer cannot be understood: {error}") from error
 
     @property

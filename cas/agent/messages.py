@@ -7,6 +7,7 @@ Credentials travel here and nowhere else, since arguments and environment of a p
 
 __all__ = [
     "EVENT_BYTES",
+    "NONSENSE",
     "REQUEST_BYTES",
     "Call",
     "Cancel",
@@ -31,6 +32,9 @@ EVENT_BYTES = 1024 * 1024
 """One line from an agent."""
 REQUEST_BYTES = 4 * 1024 * 1024
 """One line to an agent; certificates make the first one long."""
+
+NONSENSE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding a line of an agent may raise: it may be nested without end, or no text."""
 
 _Message = TypeVar("_Message")
 
@@ -169,7 +173,7 @@ class LineReader(Generic[_Message]):
             )
         try:
             return self._decoder.decode(line)
-        except msgspec.DecodeError as error:
+        except NONSENSE as error:
             raise AgentError(f"a message cannot be understood: {error}") from error
 
 

@@ -67,7 +67,7 @@ class GCSSource:
         try:
             told = msgspec.json.decode(data, type=_Metadata)
             size, generation = int(told.size), str(int(told.generation))
-        except (msgspec.DecodeError, ValueError) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
             raise SourceProtocolError(f"{answer.what}: the server describes it wrongly") from error
         return RemoteObject(size, Validator(_GENERATION, generation), told.content_type.lower())
 

@@ -115,7 +115,7 @@ class Authorization:
             data = answer.body(_MAX_TOKEN_BYTES)
         try:
             given = msgspec.json.decode(data, type=_TokenAnswer)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise SourceProtocolError(f"{what}: the answer is not a token") from error
         token = given.token or given.access_token
         if not token or not token.isascii() or not token.isprintable():

@@ -107,6 +107,8 @@ def test_agent_that_is_killed_fails_its_calls_and_all_later_ones(start_probe: St
         'b\'{"type": "result"}\\n\'',
         "b'x' * 2_000_000 + b'\\n'",
         'b\'{"type":"failure","id":1\'',
+        'b\'{"type":"result","id":1,"value":\' + b"[" * 100_000 + b"\\n"',
+        'b\'{"type":"failure","id":1,"reference":"\\xff","kind":"","message":"","details":{}}\\n\'',
     ],
 )
 def test_agent_that_talks_nonsense_is_ended(words: str, start_probe: StartProbe) -> None:

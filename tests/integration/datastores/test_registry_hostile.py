@@ -124,11 +124,24 @@ def test_registry_that_refuses_every_password_is_given_up(
         (answer(200, body=b'{"token":"a\\r\\nX: y"}'), AuthenticationError),
         (answer(200, body=b"<html>"), SourceProtocolError),
         (answer(200, body=b'{"token":7}'), SourceProtocolError),
+        (answer(200, body=b'{"x":' + b"[" * 100_000), SourceProtocolError),
+        (answer(200, body=b'{"token":"\xff"}'), SourceProtocolError),
         (answer(200, body=b'{"token":"' + b"x" * 2**20), LimitExceededError),
         (answer(503), SourceUnavailableError),
         (answer(302, {"Location": "/token"}), SourceProtocolError),
     ],
-    ids=["refused", "none", "header-injection", "html", "number", "endless", "down", "loop"],
+    ids=[
+        "refused",
+        "none",
+        "header-injection",
+        "html",
+        "number",
+        "nested",
+        "no-text",
+        "endless",
+        "down",
+        "loop",
+    ],
 )
 def test_token_that_is_none_is_a_documented_error(
     server: HostileServer, registry: Registry, give: Behaviour, error: type[CasError]
