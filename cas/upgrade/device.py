@@ -69,6 +69,11 @@ class Device:
         """Whether a conversion to a target was completed at any time."""
         return self._journal.converted(self.told(target))
 
+    def converted_from(self, source: Path, target: Path) -> bool:
+        """Whether what has this name was converted to that target before."""
+        entry = self._journal.find(self.told(source), self.told(target))
+        return entry is not None and entry.step is Step.DONE
+
     def is_vacant(self, directory: Path) -> bool:
         """See :func:`is_vacant`."""
         return is_vacant(directory)

@@ -64,11 +64,16 @@ class Planner:
         self._targets: dict[Path, Path] = {}
         self._current_store = layout.case  # where it is now
         self._store_stays = False
+        self._is_waited_for = False
         old = OldLayout(layout.persist)
         self._places = {old.disks, old.containers, *old.above_containers}
 
     def plan(self, found: Iterable[Found]) -> Iterator[Planned]:
-        """Plan for everything that is found, in its order; memory grows with the moves only."""
+        """Plan for everything that is found, in its order; memory grows with the moves only.
+
+        A store that is to be removed comes last: what waits for it is known then.
+        """
+        removed = []
         for each in found:
             match each.kind:
                 case Kind.DISK | Kind.CONTAINER:
@@ -76,9 +81,23 @@ class Planner:
                 case Kind.SUFFIXED:
                     yield self._suffixed(each)
                 case Kind.STORE:
-                    yield self._store(each)
+                    planned = self._store(each)
+                    if planned.action is Action.DISCARD:
+                        removed.append(planned)
+                    else:
+                        yield planned
                 case Kind.DOWNLOAD | Kind.VERIFIED:
                     yield plan_download(each, self._layout, self._world)
+
+        for store in removed:
+            yield self._unless_waited_for(store)
+
+    def _unless_waited_for(self, planned: Planned) -> Planned:
+        """Leave a store that has what a container waits for, which was never converted."""
+        if not self._is_waited_for:
+            return planned
+        text = f"containers wait for snapshots that may be in it; {_MERGED} first"
+        return replace(planned, action=Action.LEAVE, reason=Reason.STORE_EXISTS, explanation=text)
 
     def _store(self, found: Found) -> Planned:
         target = self._layout.case
@@ -99,7 +118,8 @@ class Planner:
             text = f"it becomes {str(target)!r}, with all images and snapshots"
             return self._transfer(Planned(found, Action.RENAME, Reason.OLD_STORE, text, target))
         self._store_stays = True
-        if not self._options.remove_recreated or not self._world.converted(target):
+        made_again = self._world.converted_from(found.path, target)
+        if not self._options.remove_recreated or not made_again:
             text = f"{str(target)!r} is a store already; {_MERGED}"
             return Planned(found, Action.LEAVE, Reason.STORE_EXISTS, text, target)
         text = "the store was converted before, and the removal of the old one was asked for"
@@ -165,6 +185,7 @@ class Planner:
             text = f"{str(suffixed)!r} is this volume, as EVE's own releases name it"
             return Planned(found, Action.LEAVE, Reason.FOREIGN_TARGET, text, target, volume)
         if found.is_container and self._lacks_snapshot(found):
+            self._is_waited_for = True
             text = "its snapshot is in an old store; service or `cas upgrade ingest` merges that"
             return Planned(found, Action.LEAVE, Reason.STORE_NOT_CONVERTED, text, target, volume)
         return self._transfer(Planned(found, Action.RENAME, Reason.MATCHED, why, target, volume))

@@ -27,6 +27,9 @@ class World(Protocol):
     def converted(self, target: Path) -> bool:
         """Whether a conversion to a target was completed at any time."""
 
+    def converted_from(self, source: Path, target: Path) -> bool:
+        """Whether what has this name was converted to that target before."""
+
     def is_vacant(self, directory: Path) -> bool:
         """Whether a directory is missing, or holds nothing but directories."""
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -224,7 +225,8 @@ def test_old_stores_of_two_ages_become_one(together: OldDevice, containerd_binar
         together, together.persist / "containerd", containerd_binary, seed="older", app="other"
     )
     together.write_checkpoint()
-    for outcomes in (together.run(), together.run()):
+    for remove in (False, False, True):
+        outcomes = together.run(remove_recreated=remove)
         reasons = {each.planned.found.path.name: each.planned.reason.value for each in outcomes}
         assert reasons.pop("containerd") in ("old-store", "store-exists")
         assert reasons[older.key] == "store-not-converted"
@@ -266,8 +268,14 @@ def test_old_store_that_a_downgrade_made_again_stays_until_its_removal_is_asked_
         root = case.volumes.activate(name).rootfs
         assert (root / "written").read_text() == "after the upgrade"
         case.volumes.deactivate(name)
-        results = {each.result.value for each in together.run(remove_recreated=True)}
-        assert results == {"discarded"}
+        new = together.add(OldApp("new since"))
+        together.write_checkpoint()
+        waiting = together.container(new.old_name())
+        results = {each.planned.found.path: each for each in together.run(remove_recreated=True)}
+        assert results[store].planned.reason.value == "store-exists"
+        assert results[waiting].planned.reason.value == "store-not-converted"
+        shutil.rmtree(waiting)
+        assert {each.result.value for each in together.run(remove_recreated=True)} == {"discarded"}
     assert not store.exists()
 
 
