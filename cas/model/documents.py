@@ -148,8 +148,8 @@ def parse_document(raw: bytes, descriptor: Descriptor, limits: Limits) -> Docume
         )
         return Manifest(
             raw,
-            _descriptor(form.config, what, limits),
-            layers,
+            _with_plain_type(_descriptor(form.config, what, limits), what),
+            tuple(_with_plain_type(each, what) for each in layers),
             form.annotations or {},
             form.artifact_type or "",
         )
@@ -313,13 +313,6 @@ def _descriptor(form: DescriptorForm, what: str, limits: Limits) -> Descriptor:
             limit=limits.blob_bytes,
             actual=form.size,
         )
-    if len(form.media_type) > _MEDIA_TYPE_CHARACTERS or not _is_plain(form.media_type):
-        raise MalformedDocumentError(
-            f"{what} names a blob {digest} of the media type {form.media_type[:100]!r}, which is "
-            f"not up to {_MEDIA_TYPE_CHARACTERS} printable characters of ASCII",
-            digest=digest,
-            media_type=form.media_type[:100],
-        )
     platform = None
     if form.platform is not None and (form.platform.os or form.platform.architecture):
         platform = normalise(
@@ -336,8 +329,18 @@ def _descriptor(form: DescriptorForm, what: str, limits: Limits) -> Descriptor:
     )
 
 
-def _is_plain(text: str) -> bool:
-    return text.isascii() and text.isprintable()
+def _with_plain_type(descriptor: Descriptor, what: str) -> Descriptor:
+    """Refuse a media type that no blob can carry; entries of an index are taken by kind anyway."""
+    media_type = descriptor.media_type
+    plain = media_type.isascii() and media_type.isprintable()
+    if len(media_type) > _MEDIA_TYPE_CHARACTERS or not plain:
+        raise MalformedDocumentError(
+            f"{what} names a blob {descriptor.digest} of the media type {media_type[:100]!r}, "
+            f"which is not up to {_MEDIA_TYPE_CHARACTERS} printable characters of ASCII",
+            digest=descriptor.digest,
+            media_type=media_type[:100],
+        )
+    return descriptor
 
 
 def _parsed(parse: Callable[[str], _Value], text: str, what: str) -> _Value:
