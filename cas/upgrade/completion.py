@@ -4,16 +4,14 @@ A container gets its snapshot's key and a mount point; a store is closed to ever
 verified download is hashed, and becomes the verifier's, unchangeable.
 """
 
-__all__ = ["complete", "give_name", "require_idle", "require_movable", "snapshot_key"]
+__all__ = ["ROOTFS", "SNAPSHOT_KEY", "complete", "give_name", "snapshot_key"]
 
 import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
-from cas.containerd.root_directory import find_root_holder
-from cas.errors import DeniedError, DigestMismatchError, InUseError
-from cas.fsops.descriptors import is_immutable
+from cas.errors import DigestMismatchError, InUseError
 from cas.fsops.durable import (
     make_directory,
     publish,
@@ -22,65 +20,18 @@ from cas.fsops.durable import (
     write_file,
 )
 from cas.fsops.inode import ExclusiveInode
-from cas.fsops.takeover import has_writer
 from cas.fsops.translation import translated
 from cas.fsops.trees import remove_empty_directories
 from cas.model.digest import Digest
-from cas.upgrade.items import FileType, Found, Kind
+from cas.upgrade.items import Found, Kind
 
-_SNAPSHOT_KEY = "snapshotid.txt"
+SNAPSHOT_KEY = "snapshotid.txt"
 _SNAPSHOT_KEY_MODE = 0o644
 _MAX_KEY_BYTES = 4096
-_ROOTFS = "rootfs"
+ROOTFS = "rootfs"
 _ROOTFS_MODE = 0o755
 _STORE_MODE = 0o700
 _VERIFIED_MODE = 0o440
-
-
-def require_movable(path: Path) -> None:
-    """See that nothing bars a thing from getting another name.
-
-    Raises:
-        DeniedError: It is immutable or append-only.
-        StorageError: A system call failed.
-    """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    with translated("inspect", path):
-        descriptor = os.open(path, flags)
-        try:
-            if is_immutable(descriptor):
-                raise DeniedError(
-                    f"{str(path)!r} is immutable or append-only, and cannot get another name; take "
-                    "that off with `chattr -i -a`, and run the upgrade again",
-                    path=path,
-                )
-        finally:
-            os.close(descriptor)
-
-
-def require_idle(found: Found, target: Path) -> None:
-    """See that nobody works on a thing: no virtual machine on a disk, no containerd on a store.
-
-    Raises:
-        InUseError: Somebody does.
-    """
-    is_disk = found.type is FileType.FILE and found.kind in (Kind.DISK, Kind.SUFFIXED)
-    if is_disk and has_writer(found.path):
-        raise InUseError(
-            f"{str(found.path)!r} is open for writing; stop who uses it, and run the upgrade again",
-            path=found.path,
-        )
-    if found.kind is not Kind.STORE:
-        return
-    for store in (found.path, target):
-        holder = find_root_holder(store)
-        if holder is not None:
-            raise InUseError(
-                f"{holder.command} (process {holder.pid}) runs on the store {str(store)!r}; stop "
-                "it, and run the upgrade again",
-                path=store,
-                pid=holder.pid,
-            )
 
 
 def complete(found: Found, place: Path, target: Path, *, advance: Callable[[int], object]) -> None:
@@ -104,10 +55,10 @@ def complete(found: Found, place: Path, target: Path, *, advance: Callable[[int]
         _verify(found, place, target.parent.lstat(), advance)
     elif found.is_container:
         remove_temporaries(place)  # of a run that was killed right here
-        key = place / _SNAPSHOT_KEY
+        key = place / SNAPSHOT_KEY
         if not _is_file(key):
             write_file(key, found.path.name.encode(), mode=_SNAPSHOT_KEY_MODE)
-        make_directory(place / _ROOTFS, mode=_ROOTFS_MODE)
+        make_directory(place / ROOTFS, mode=_ROOTFS_MODE)
 
 
 def snapshot_key(container: Path) -> str:
@@ -116,7 +67,7 @@ def snapshot_key(container: Path) -> str:
     Raises:
         StorageError: A system call failed.
     """
-    key = container / _SNAPSHOT_KEY
+    key = container / SNAPSHOT_KEY
     if not _is_file(key):
         return container.name
     with translated("read", key), key.open("rb") as file:

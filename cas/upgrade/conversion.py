@@ -33,11 +33,12 @@ from cas.model.digest import Digest
 from cas.model.layout import Layout
 from cas.model.progress import Progress
 from cas.store.kept_downloads import keep
-from cas.upgrade.completion import complete, give_name, require_idle, require_movable
+from cas.upgrade.completion import complete, give_name
 from cas.upgrade.intents import Intents
 from cas.upgrade.items import Action, Kind, Outcome, Planned, Reason, Result
 from cas.upgrade.journal import Entry
 from cas.upgrade.old_layout import OldLayout
+from cas.upgrade.readiness import require_ready
 from cas.upgrade.scan import identity_of
 
 _Made = TypeVar("_Made")
@@ -120,8 +121,7 @@ class Conversion:
 
     def _rename(self, planned: Planned) -> Outcome:
         source, target = planned.found.path, _target(planned)
-        require_movable(source)
-        require_idle(planned.found, target)
+        require_ready(planned.found, target)
         self._complete(planned, source, target)
         with translated("inspect", source):
             status = source.lstat()
@@ -146,8 +146,7 @@ class Conversion:
     def _copy(self, planned: Planned) -> Outcome:
         target = _target(planned)
         temporary = Layout.converting(target)
-        require_movable(planned.found.path)
-        require_idle(planned.found, target)
+        require_ready(planned.found, target)
         remove_tree(temporary)
         self._require_room(planned, target.parent)
         try:

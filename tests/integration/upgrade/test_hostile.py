@@ -1,12 +1,14 @@
 """Old places that hold what nobody expects there: links, wrong types, names, damaged journals."""
 
+import hashlib
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from cas.errors import DigestMismatchError
+from cas.errors import DigestMismatchError, LayoutError, LockTimeoutError
 from cas.fsops.effects import Effect, observed
 from cas.upgrade.items import Result
 from tests.support.old_device import OldApp, OldDevice
@@ -25,6 +27,10 @@ def _lead_away(place: Path, elsewhere: Path) -> None:
 
 def _be_a_file(place: Path, elsewhere: Path) -> None:
     place.write_text("a file where a directory belongs")
+
+
+def _hold(place: Path, elsewhere: Path) -> None:
+    place.mkdir()
 
 
 @pytest.mark.parametrize("put", [_lead_away, _be_a_file])
@@ -116,6 +122,51 @@ def test_download_with_a_wrong_digest_stays_as_it_was(device: OldDevice) -> None
         before.st_uid,
         before.st_gid,
     )
+
+
+def test_downloads_of_one_content_become_one(device: OldDevice) -> None:
+    """Of an application and of the base system: the second is needed no more, and fails nothing."""
+    device.write_checkpoint()
+    name = hashlib.sha256(b"content").hexdigest()
+    for kind, digest in (("appImg.obj", name), ("appImg.obj", name.upper()), ("baseOs.obj", name)):
+        path = device.persist / "downloads" / kind / "verified" / digest / "file"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"content")
+    results = [outcome.result for outcome in device.run()]
+    assert results == [Result.MOVED, Result.DISCARDED, Result.DISCARDED]
+    assert [path.name for path in device.settings.layout.verified.iterdir()] == [name]
+
+
+@pytest.mark.parametrize(("name", "make"), [("rootfs", _lead_away), ("snapshotid.txt", _hold)])
+def test_container_with_something_in_the_way_stays_whole(
+    device: OldDevice, tmp_path: Path, name: str, make: Callable[[Path, Path], None]
+) -> None:
+    """The error names what it is, where it is; nothing was copied or changed."""
+    app = device.add(OldApp("boxed"))
+    device.write_checkpoint()
+    container = device.container(app.old_name())
+    (container / "rootfs").rmdir()
+    make(container / name, tmp_path)
+    before = contents(container)
+    [outcome] = device.run()
+    assert isinstance(outcome.error, LayoutError)
+    assert str(container / name) in outcome.error.message
+    assert contents(container) == before
+    assert list(device.settings.layout.volumes.iterdir()) == []
+
+
+def test_runs_at_once_convert_each_thing_once(device: OldDevice) -> None:
+    """One works, and the other one waits for it or says that it has to."""
+    moves = fill_old_places(device)
+    before = {old: contents(old) for old in moves}
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(device.run) for _ in range(2)]
+        errors = [run.exception() for run in runs]
+    assert {type(error) for error in errors} <= {type(None), LockTimeoutError}
+    done = [outcome for run in runs if not run.exception() for outcome in run.result()]
+    moved = [each.planned.found.path for each in done if each.result is Result.MOVED]
+    assert sorted(moved) == sorted(moves)
+    assert all(holds(new, before[old]) for old, new in moves.items())
 
 
 @pytest.mark.slow
