@@ -204,7 +204,7 @@ class OldRelease:
         rest = {path for path in found if not any(path.is_relative_to(each) for each in ours)}
         assert rest == expected
         assert {path.name for path in layout.upgrade.iterdir()} == {
-            *("journal.jsonl", "report.json", "held"),
+            *("journal.jsonl", "report.json", "held", layout.kept_downloads.name),
         }
         assert list(layout.held_volumes.iterdir()) == []
 
