@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from cas.upgrade.items import Outcome, Planned
+    from cas.upgrade.merged import Merged
     from cas.upgrade.upgrade import Upgrade
 
 _PHASES = click.Choice(["pre-vault", "post-vault"])
@@ -116,7 +117,7 @@ def ingest(invocation: Invocation) -> int:
     which nothing is left goes. What fails stays. Needs the store's containerd, and a program for a
     second one.
 
-    JSON: an array of kind (image, snapshot, blob, store), name.
+    JSON: an array of kind (image, snapshot, blob, store), name, result (moved, left), explanation.
 
     \b
     Example:
@@ -128,8 +129,13 @@ def ingest(invocation: Invocation) -> int:
         outcomes = ((each, each.error or each) for each in old_content(case).take_in())
         return print_outcomes(
             invocation,
-            ((f"{each.kind.value} {each.name}", outcome) for each, outcome in outcomes),
-            document=lambda _, merged: {"kind": merged.kind.value, "name": merged.name},
+            ((_told_of_merge(each), outcome) for each, outcome in outcomes),
+            document=lambda _, merged: {
+                "kind": merged.kind.value,
+                "name": merged.name,
+                "result": merged.result.value,
+                "explanation": merged.explanation,
+            },
         )
 
 
@@ -224,6 +230,11 @@ def _source(planned: "Planned") -> str:
 def _told(planned: "Planned") -> str:
     target = "" if planned.target is None else f" -> {planned.target}"
     return f"{_source(planned)}{target}: {planned.explanation}"
+
+
+def _told_of_merge(merged: "Merged") -> str:
+    what = f"{merged.kind.value} {merged.name}"
+    return what if not merged.reason else f"{what} is left: {merged.reason}"
 
 
 @click.command(name="upgradeconverter", context_settings={"help_option_names": ["-h", "--help"]})

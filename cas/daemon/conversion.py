@@ -15,8 +15,9 @@ from cas.model.cancellation import Cancellation
 from cas.model.settings import Settings
 from cas.upgrade.ingestion import OldContent
 from cas.upgrade.items import Result
+from cas.upgrade.merged import MergedKind
 from cas.upgrade.snapshot_merge import Advance
-from cas.upgrade.store_merge import MergedKind, StoreMerge
+from cas.upgrade.store_merge import StoreMerge
 from cas.volumes.holds import ALL_VOLUMES, hold
 
 _log = logging.getLogger(__name__)
@@ -130,13 +131,14 @@ def old_content(case: Case, *, advance: Advance = _ignore) -> OldContent:
         open_old=partial(opened_old_store, case.settings),
         advance=advance,
     )
-    return OldContent(case.settings.layout, case.blobs, merge, open_upgrade(case.settings))
+    upgrade = open_upgrade(case.settings)
+    return OldContent(case.settings.layout, case.blobs, merge, upgrade, case.backing.clock)
 
 
 def ingest_old_content(case: Case, manager: ServiceManager, stop: threading.Event) -> bool:
     """Take old content into the store, as far as that goes; the next start tries the rest.
 
-    Containers whose snapshots came in are converted then.
+    Containers whose snapshots came in are converted then, and the report tells of all.
 
     Args:
         case: The open store.
@@ -161,11 +163,12 @@ def ingest_old_content(case: Case, manager: ServiceManager, stop: threading.Even
         for merged in old_content(case, advance=advance).take_in():
             signs.advance("merge", merged.name, 0)
             cancel.check()
-            brought = brought or (merged.error is None and merged.kind is not MergedKind.BLOB)
+            came_in = merged.result is Result.MOVED and merged.kind is not MergedKind.BLOB
+            brought = brought or came_in
     except InterruptedOperationError:
         return False
     except CasError as error:
         _log.error("old content not ingested error=%s", error)
-    if brought:
+    if brought or open_upgrade(case.settings).has_untold_merges():
         convert_old_layout(case.settings, manager, stop)
     return brought

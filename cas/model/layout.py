@@ -169,6 +169,11 @@ class Layout:
         return self.upgrade / "journal.jsonl"
 
     @property
+    def upgrade_merges(self) -> Path:
+        """What merges of stores have brought and what they left."""
+        return self.upgrade / "merges.jsonl"
+
+    @property
     def upgrade_report(self) -> Path:
         """What became of everything that lay in the old places."""
         return self.upgrade / "report.json"

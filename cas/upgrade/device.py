@@ -16,6 +16,7 @@ from cas.model.volume_name import VolumeName
 from cas.upgrade.completion import snapshot_key
 from cas.upgrade.items import Identity, Planned
 from cas.upgrade.journal import Journal, Step, as_text
+from cas.upgrade.merge_account import MergeAccount
 
 
 class Device:
@@ -81,6 +82,10 @@ class Device:
     def has_snapshot(self, store: Path, container: Path) -> bool:
         """Whether the snapshot that a container's directory belongs to is in a store."""
         return knows_snapshot(store, snapshot_key(container))
+
+    def why_left(self, store: Path) -> str:
+        """What keeps an old store since its last merge; empty if it was not merged yet."""
+        return MergeAccount(Layout(self._persist).upgrade_merges).why_left(store)
 
     def suffixed(self, volume: VolumeName) -> Path | None:
         """A volume that EVE's own releases have made under this name and a format after it."""

@@ -1,6 +1,6 @@
 """Gives the images of an old store their names in the store that stands beside it."""
 
-__all__ = ["lacks_image", "merge_image"]
+__all__ = ["merge_image", "named_image"]
 
 from cas.errors import ImageNotFoundError
 from cas.model.descriptor import Platform
@@ -11,13 +11,12 @@ from cas.store.image.images import BlobToLoad, Images
 from cas.upgrade.old_contents import OldContents
 
 
-def lacks_image(backing: Backing, name: str) -> bool:
-    """Whether the store has no image of exactly this name."""
+def named_image(backing: Backing, name: str) -> ImageRecord | None:
+    """Give the store's image of exactly this name, if there is one."""
     try:
-        backing.images.get(name)
+        return backing.images.get(name)
     except ImageNotFoundError:
-        return True
-    return False
+        return None
 
 
 def merge_image(

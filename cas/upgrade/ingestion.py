@@ -8,7 +8,8 @@ goes from where it was. Old stores beside which a newer one stands: see
 __all__ = ["OldContent"]
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -20,8 +21,11 @@ from cas.model.layout import Layout
 from cas.store.content.blobs import Blobs
 from cas.store.kept_downloads import iter_kept, let_go
 from cas.upgrade.device import is_vacant
+from cas.upgrade.journal import as_text
+from cas.upgrade.merge_account import MergeAccount, MergeEntry
+from cas.upgrade.merged import Merged, MergedKind
 from cas.upgrade.old_layout import OldLayout
-from cas.upgrade.store_merge import Merged, MergedKind, StoreMerge, attempt
+from cas.upgrade.store_merge import StoreMerge, attempt
 from cas.upgrade.upgrade import Upgrade
 from cas.volumes.records import iter_records
 
@@ -37,10 +41,19 @@ class OldContent:
         blobs: Takes files in.
         merge: Merges stores.
         upgrade: Knows what is converted, and what waits for its snapshot.
+        clock: Gives the current time, aware.
     """
 
-    def __init__(self, layout: Layout, blobs: Blobs, merge: StoreMerge, upgrade: Upgrade) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        blobs: Blobs,
+        merge: StoreMerge,
+        upgrade: Upgrade,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._layout = layout
+        self._clock = clock
         self._blobs = blobs
         self._merge = merge
         self._upgrade = upgrade
@@ -49,23 +62,33 @@ class OldContent:
         """Take everything in; idempotent, and what fails stays where it is.
 
         Yields:
-            What came in or failed, as it does.
+            What came in, failed or is left, as it does; it is in the account of merges then.
 
         Raises:
             UnavailableError: containerd does not answer.
             InterruptedOperationError: The work was stopped.
             StorageError: A directory cannot be listed.
         """
+        with MergeAccount(self._layout.upgrade_merges) as account:
+            for store, merged in self._take_in():
+                time = self._clock().isoformat(timespec="seconds")
+                told = "" if store is None else as_text(store)
+                account.note(MergeEntry.of(merged, store=told, time=time))
+                yield merged
+
+    def _take_in(self) -> Iterator[tuple[Path | None, Merged]]:
+        """Take everything in; yields what with the store that it was in."""
         for digest, path in list(iter_kept(self._layout)):
             if not path.exists():  # taken in by somebody who pulled it
                 let_go(self._layout, digest)
                 continue
-            yield attempt(MergedKind.BLOB, str(path), partial(self._ingest, path, digest))
+            yield None, attempt(MergedKind.BLOB, str(path), partial(self._ingest, path, digest))
         if is_vacant(self._layout.case):
             return
         for root in OldLayout(self._layout.persist).stores:
             if root.is_dir() and not is_vacant(root):
-                yield from self._merge_store(root)
+                for merged in self._merge_store(root):
+                    yield root, merged
 
     def _merge_store(self, root: Path) -> Iterator[Merged]:
         is_used_up = False

@@ -86,6 +86,8 @@ class Reason(StrEnum):
     """Its snapshot is in a store that is not converted, or not merged yet."""
     STORE_EXISTS = "store-exists"
     """There is a newer store, whose metadata is never replaced."""
+    STORE_LEFT = "store-left"
+    """The last merge of it left something, which the explanation tells."""
     NOT_ONE_FILE = "not-one-file"
     BEFORE_VAULT = "before-vault"
     """What becomes of it is decided when the vault is open."""

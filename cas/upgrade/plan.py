@@ -107,8 +107,7 @@ class Planner:
         first = self._targets.setdefault(target, found.path)
         if first != found.path:
             self._store_stays = True
-            text = f"the newer store {str(first)!r} becomes {str(target)!r}; {_MERGED}"
-            return Planned(found, Action.LEAVE, Reason.STORE_EXISTS, text, target)
+            return self._beside(found, f"the newer store {str(first)!r} becomes {str(target)!r}")
         inode = self._world.inode(target)
         if inode is not None and self._world.copied(found.path, target) == (found.identity, inode):
             text = f"{str(target)!r} is its complete copy, and only the original has to go"
@@ -120,10 +119,16 @@ class Planner:
         self._store_stays = True
         made_again = self._world.converted_from(found.path, target)
         if not self._options.remove_recreated or not made_again:
-            text = f"{str(target)!r} is a store already; {_MERGED}"
-            return Planned(found, Action.LEAVE, Reason.STORE_EXISTS, text, target)
+            return self._beside(found, f"{str(target)!r} is a store already")
         text = "the store was converted before, and the removal of the old one was asked for"
         return Planned(found, Action.DISCARD, Reason.ASKED_FOR, text, target)
+
+    def _beside(self, found: Found, why: str) -> Planned:
+        """Leave a store for a merge, or since the last one left something in it."""
+        target, left = self._layout.case, self._world.why_left(found.path)
+        reason = Reason.STORE_LEFT if left else Reason.STORE_EXISTS
+        text = f"{why}, and the last merge could not take all of this one: {left}" if left else ""
+        return Planned(found, Action.LEAVE, reason, text or f"{why}; {_MERGED}", target)
 
     def _drive(self, found: Found) -> Planned:
         if found.path in self._places:

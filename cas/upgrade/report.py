@@ -16,6 +16,7 @@ from cas.fsops.durable import publish
 from cas.fsops.inode import StagedInode
 from cas.upgrade.items import Action, Outcome, Planned, Reason, Result
 from cas.upgrade.journal import Entry, as_text
+from cas.upgrade.merge_account import MergeEntry, merge_document
 
 _FORMAT_VERSION = 1
 _BUFFER_BYTES = 64 * 1024
@@ -146,29 +147,39 @@ class ReportFile:
 
     def add(self, outcome: Outcome) -> None:
         """Add what became of something."""
-        self._pending += self._separator + msgspec.json.encode(document_of(outcome))
-        self._separator = b",\n"
-        if len(self._pending) >= _BUFFER_BYTES:
-            self._flush()
+        self._add_document(document_of(outcome))
 
-    def finish(self, summary: Summary, tally: Tally, earlier: Iterable[Entry]) -> None:
+    def finish(
+        self,
+        summary: Summary,
+        tally: Tally,
+        earlier: Iterable[Entry],
+        merged: Iterable[MergeEntry] = (),
+    ) -> None:
         """Complete it and give it its name, durably.
 
         Raises:
             NoSpaceError: No room; the report of the run before is there.
             StorageError: Any other failed system call.
         """
-        self._pending += b'],\n"earlier": ['
-        self._separator = b"\n"
-        for entry in earlier:
-            self._pending += self._separator + msgspec.json.encode(entry_document(entry))
-            self._separator = b",\n"
-            if len(self._pending) >= _BUFFER_BYTES:
-                self._flush()
+        self._add_list("earlier", map(entry_document, earlier))
+        self._add_list("merged", map(merge_document, merged))
         rest = msgspec.json.encode({**_summary_document(summary), **_tally_document(tally)})
         self._pending += b"],\n" + rest[1:] + b"\n"
         self._flush()
         self._publish()
+
+    def _add_list(self, name: str, documents: Iterable[dict[str, object]]) -> None:
+        self._pending += b'],\n"%s": [' % name.encode()
+        self._separator = b"\n"
+        for document in documents:
+            self._add_document(document)
+
+    def _add_document(self, document: dict[str, object]) -> None:
+        self._pending += self._separator + msgspec.json.encode(document)
+        self._separator = b",\n"
+        if len(self._pending) >= _BUFFER_BYTES:
+            self._flush()
 
     def _flush(self) -> None:
         data, self._pending = bytes(self._pending), bytearray()

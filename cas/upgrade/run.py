@@ -19,6 +19,7 @@ from cas.upgrade.holding import Holding
 from cas.upgrade.intents import Intents
 from cas.upgrade.items import Action, Kind, Outcome, Planned, Reason, Result
 from cas.upgrade.journal import Journal, Step
+from cas.upgrade.merge_account import MergeAccount
 from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.order import arrange, peak_bytes
 from cas.upgrade.report import ReportFile, Summary, Tally
@@ -142,7 +143,8 @@ class Run:
             needed=self._needed,
             free=self._free,
         )
-        self._report.finish(summary, self._tally, self._earlier)
+        merged = MergeAccount(self._layout.upgrade_merges).entries()
+        self._report.finish(summary, self._tally, self._earlier, merged)
 
     def _now(self) -> str:
         return self._clock().isoformat(timespec="seconds")

@@ -26,7 +26,7 @@ from cas.fsops.replica import content_digest, replicate
 from cas.fsops.trees import allocated_bytes, remove_tree
 from cas.model.digest import ChainID
 from cas.model.labels import DURABLE, GC_ROOT, MERGED_FROM, SNAPSHOT_REF, UNFINISHED
-from cas.model.records import Mount, SnapshotInfo, SnapshotKind
+from cas.model.records import Mount, SnapshotInfo
 from cas.store.backing import Backing
 from cas.store.image.images import Images, ResolvedImage
 from cas.store.layers.durability import upper_directory
@@ -80,12 +80,6 @@ class SnapshotMerge:
         """Whether the store has a copy of this very snapshot, and not only one of its key."""
         info = self._stat(original.name)
         return info is not None and info.labels.get(MERGED_FROM) == _made(original)
-
-    def offers(self, key: str) -> bool:
-        """Whether the old store has such a snapshot."""
-        with suppress(SnapshotNotFoundError):
-            return self._old.snapshots.stat(key).kind is not SnapshotKind.COMMITTED
-        return False
 
     def bring(self, key: str) -> None:
         """Copy a snapshot that the store lacks, with what it stands on; the old one stays.

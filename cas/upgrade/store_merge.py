@@ -7,13 +7,11 @@ What was merged is told from what was not by looking at both; an old store in wh
 that the newer one lacks is removed.
 """
 
-__all__ = ["Merged", "MergedKind", "OpenOldStore", "StoreMerge", "attempt"]
+__all__ = ["OpenOldStore", "StoreMerge", "attempt"]
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
@@ -27,39 +25,17 @@ from cas.store.backing import Backing
 from cas.store.content.blobs import Blobs
 from cas.store.image.images import Images
 from cas.store.layers.unpack import Unpack
-from cas.upgrade.image_merge import lacks_image, merge_image
+from cas.upgrade.image_merge import merge_image, named_image
+from cas.upgrade.merged import Merged, MergedKind
 from cas.upgrade.old_contents import OldContents
 from cas.upgrade.snapshot_merge import Advance, SnapshotMerge
 
 _log = logging.getLogger(__name__)
+_NAME_TAKEN = "name taken: the newer store has %s under it; what only this one has stays as blobs"
+_NOT_WAITED_FOR = "no container waits for it"
 
 OpenOldStore = Callable[[Path], AbstractContextManager[Containerd]]
 """Runs a containerd on an old root as long as the context lasts."""
-
-
-class MergedKind(StrEnum):
-    """What came into the store."""
-
-    IMAGE = "image"
-    SNAPSHOT = "snapshot"
-    BLOB = "blob"
-    STORE = "store"
-    """Nothing of it is left that the store lacks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Merged:
-    """What came into the store, or why it did not.
-
-    Args:
-        kind: What it is.
-        name: An image's name, a snapshot's key, or the path of a blob or of a store.
-        error: Why it failed; it is where it was then.
-    """
-
-    kind: MergedKind
-    name: str
-    error: CasError | None = None
 
 
 class StoreMerge:
@@ -99,8 +75,8 @@ class StoreMerge:
             wanted: Keys of the snapshots that converted containers need.
 
         Yields:
-            What came in or failed, as it does. The store last, if nothing is left of it; or first
-            with an error, if it cannot be opened, and then only its blobs come in.
+            What came in, failed or is left, as it does. The store last, with what keeps it; or
+            first with an error, if it cannot be opened, and then only its blobs come in.
 
         Raises:
             InUseError: A containerd runs on the old store.
@@ -120,21 +96,17 @@ class StoreMerge:
                 return
             snapshots = SnapshotMerge(old, self._backing, self._images, self._unpack, self._advance)
             yield from self._merge_images(old, contents)
-            for key in wanted:
-                if snapshots.lacks(key) and snapshots.offers(key):
-                    yield attempt(MergedKind.SNAPSHOT, key, partial(snapshots.bring, key))
+            yield from self._merge_snapshots(old, snapshots, frozenset(wanted))
             yield from self._merge_blobs(contents)
             rest = self._rest(old, contents, snapshots)
         if rest:
             _log.warning("old store stays path=%s reason=%r", root, rest)
-        else:
-            yield Merged(MergedKind.STORE, str(root))
+        yield Merged(MergedKind.STORE, str(root), reason=rest)
 
     def _merge_images(self, old: Containerd, contents: OldContents) -> Iterator[Merged]:
         for record in old.images.iter_images():
-            if not lacks_image(self._backing, record.name):
-                _log.info("image of an old store has a newer one of its name name=%s", record.name)
-            else:
+            named = named_image(self._backing, record.name)
+            if named is None:
                 merge = partial(
                     merge_image,
                     record,
@@ -144,6 +116,23 @@ class StoreMerge:
                     self._images.platform,
                 )
                 yield attempt(MergedKind.IMAGE, record.name, merge)
+            else:
+                # Else it came in before, and a kill kept that from being told.
+                is_other = named.target.digest != record.target.digest
+                reason = _NAME_TAKEN % named.target.digest if is_other else ""
+                yield Merged(MergedKind.IMAGE, record.name, reason=reason)
+
+    def _merge_snapshots(
+        self, old: Containerd, snapshots: SnapshotMerge, wanted: frozenset[str]
+    ) -> Iterator[Merged]:
+        for info in list(old.snapshots.iter_snapshots()):
+            if info.kind is SnapshotKind.COMMITTED:
+                continue
+            if info.name in wanted and snapshots.lacks(info.name):
+                yield attempt(MergedKind.SNAPSHOT, info.name, partial(snapshots.bring, info.name))
+            else:
+                reason = "" if snapshots.has_copy(info) else _NOT_WAITED_FOR
+                yield Merged(MergedKind.SNAPSHOT, info.name, reason=reason)
 
     def _merge_blobs(self, contents: OldContents) -> Iterator[Merged]:
         for path in contents.files():
@@ -161,12 +150,12 @@ class StoreMerge:
         if namespaces:
             return f"it has other namespaces: {', '.join(sorted(namespaces))}"
         for record in old.images.iter_images():
-            if lacks_image(self._backing, record.name):
+            if named_image(self._backing, record.name) is None:
                 return f"image {record.name!r} did not come in"
         known = list(old.snapshots.iter_snapshots())
         for info in known:
             if info.kind is not SnapshotKind.COMMITTED and not snapshots.has_copy(info):
-                return f"snapshot {info.name!r} did not come in: no container waits for it"
+                return f"snapshot {info.name!r} did not come in: {_NOT_WAITED_FOR}"
         unknown = sum(1 for _ in contents.snapshot_directories()) - len(known)
         if unknown > 0:
             return f"{unknown} of its snapshots' directories are in no database"

@@ -16,6 +16,7 @@ from pathlib import Path
 from cas.errors import CheckpointError, LayoutError, NotFoundError, VaultLockedError
 from cas.fsops.durable import make_directory
 from cas.fsops.locks import lock
+from cas.fsops.translation import translated
 from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS, Progress, counted
 from cas.model.settings import Settings
@@ -154,14 +155,26 @@ class Upgrade:
             yield from self._run(journal, options, cancel or Cancellation(), progress)
 
     def is_needed(self) -> bool:
-        """Whether anything lies in the old places, or is held because something did.
+        """Whether anything lies in the old places or is held, or the report lacks a merge.
 
         Raises:
             StorageError: A system call failed.
         """
         if next(scan(self._layout), None) is not None:
             return True
-        return next(iter_held(self._layout), None) is not None
+        return next(iter_held(self._layout), None) is not None or self.has_untold_merges()
+
+    def has_untold_merges(self) -> bool:
+        """Whether merges have brought or left what the report does not tell yet.
+
+        Raises:
+            StorageError: A system call failed.
+        """
+        merges, report = self._layout.upgrade_merges, self._layout.upgrade_report
+        with translated("inspect", report):
+            if not merges.exists():
+                return False
+            return not report.exists() or report.stat().st_mtime_ns < merges.stat().st_mtime_ns
 
     def lacking_snapshots(self) -> Iterator[str]:
         """Give the snapshots that containers wait for, which a merge of stores brings.

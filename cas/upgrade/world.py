@@ -36,5 +36,8 @@ class World(Protocol):
     def has_snapshot(self, store: Path, container: Path) -> bool:
         """Whether the snapshot that a container's directory belongs to is in a store."""
 
+    def why_left(self, store: Path) -> str:
+        """What keeps an old store since its last merge; empty if it was not merged yet."""
+
     def suffixed(self, volume: VolumeName) -> Path | None:
         """A volume that EVE's own releases have made under this name and a format after it."""

@@ -21,8 +21,8 @@ from cas.model.cancellation import Cancellation
 from cas.model.labels import GC_ROOT, UNFINISHED, VOLUME
 from cas.model.volume_name import VolumeName
 from cas.store.locking import Locks
+from cas.upgrade.merged import MergedKind
 from cas.upgrade.old_store import require_store_converted
-from cas.upgrade.store_merge import MergedKind
 from cas.volumes.holds import iter_held
 from cas.volumes.records import read_record
 from cas.volumes.volumes import VolumeState
@@ -54,6 +54,7 @@ def _take_in(case: Case) -> dict[str, CasError | None]:
             merged.error
         )
         for merged in old_content(case).take_in()
+        if not merged.reason
     }
 
 
@@ -147,6 +148,54 @@ def test_old_store_beside_a_newer_one_is_merged_into_it(
     assert together.run() == []
 
 
+def test_merge_across_file_systems_accounts_for_what_came_and_what_stays(
+    apart: OldDevice, containerd_binary: str
+) -> None:
+    """Report and plan say of every image and snapshot what became of it and why."""
+    newer, older = (layered_image(1, name="example.com/same:1", seed=seed) for seed in "no")
+    with _opened(apart, containerd_binary) as case:
+        add_image(open_store(case.containerd, case.settings), newer)
+    store = apart.persist / "containerd"
+    container = make_old_store(apart, store, containerd_binary, others=[older])
+    apart.write_checkpoint()
+    directory = apart.persist / "runx/pods/prepared" / container.key
+    shutil.rmtree(directory)
+    with _opened(apart, containerd_binary) as case:
+        assert str(store) not in _take_in(case)
+        [planned] = open_upgrade(apart.settings).plan()
+        assert planned.reason.value == "store-left"
+        assert f"{container.key!r} did not come in: no container waits" in planned.explanation
+        assert open_upgrade(apart.settings).has_untold_merges()
+        apart.run()
+        assert not open_upgrade(apart.settings).has_untold_merges()
+        merged = _merged(apart)
+        assert merged["image", older.name][0] == "left"
+        assert str(newer.digest) in merged["image", older.name][1]
+        assert merged["image", container.image.name] == ("moved", "")
+        assert merged["snapshot", container.key] == ("left", "no container waits for it")
+        directory.mkdir(parents=True)
+        apart.run()
+        account = apart.settings.layout.upgrade_merges
+        lines = len(account.read_bytes().splitlines())
+        assert {container.key, str(store)} <= set(_take_in(case))
+        assert len(account.read_bytes().splitlines()) == lines + 2
+        apart.run()
+        case.recover()
+        assert (case.volumes.activate(_name(apart, container)).rootfs / "written").exists()
+        case.volumes.deactivate(_name(apart, container))
+    merged = _merged(apart)
+    assert merged["snapshot", container.key] == merged["store", str(store)] == ("moved", "")
+    assert not store.exists()
+
+
+def _merged(device: OldDevice) -> dict[tuple[str, str], tuple[str, str]]:
+    report = json.loads(device.settings.layout.upgrade_report.read_bytes())
+    return {
+        (each["kind"], each["name"]): (each["result"], each["explanation"])
+        for each in report["merged"]
+    }
+
+
 def test_old_store_with_a_damaged_blob_gives_the_rest(
     together: OldDevice, containerd_binary: str
 ) -> None:
@@ -173,7 +222,10 @@ def test_old_store_with_a_damaged_blob_gives_the_rest(
         found = {str(info.digest) for info in case.blobs.iter_blobs()}
         assert found >= blobs - {f"sha256:{damaged}"}
         assert f"sha256:{damaged}" not in found
-        together.run()
+        [stays] = (each.planned for each in together.run() if each.result.value == "left")
+        assert stays.reason.value == "store-left"
+        assert repr(container.image.name) in stays.explanation
+        assert _merged(together)["image", container.image.name][0] == "failed"
         case.recover()
         root = case.volumes.activate(_name(together, container)).rootfs
         assert (root / "written").read_text() == "by the app"
