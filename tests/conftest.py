@@ -57,7 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-step",
         action="store_true",
-        help="power cuts and full disks of upgrades at every step, not at some random ones",
+        help="power cuts and full disks of upgrades, kills of replacements: at every step of them",
     )
     parser.addoption(
         "--fuzz-seconds",

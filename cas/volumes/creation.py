@@ -15,8 +15,8 @@ from cas.store.image.catalogue import ImageCatalogue
 from cas.store.layers.unpack import Unpack
 from cas.store.leasing import Leasing
 from cas.store.locking import Locks
-from cas.store.sentinel import Sentinel
 from cas.volumes.disk.prepare import DiskPreparation, Earlier
+from cas.volumes.generations import Generations
 from cas.volumes.kinds import VolumeKinds
 from cas.volumes.prepare import Preparation
 from cas.volumes.replacement import Replacement
@@ -55,7 +55,7 @@ class VolumeCreation:
             backing, leasing, images, kinds.disk_removal, kinds.qemu
         )
         self._replacement = Replacement(backing, leasing, images, unpack)
-        self._sentinel = Sentinel(backing)
+        self._generations = Generations(backing, kinds)
         self._groups = SnapshotGroups(backing, locks, kinds)
 
     def prepare(
@@ -106,8 +106,9 @@ class VolumeCreation:
             InterruptedOperationError: ``cancel`` was set.
         """
         self._end_interrupted()
-        earlier = self._earlier(name) if replace else []
-        with self._locks.volumes([name, *earlier]):
+        names = self._generations.before(name) if replace else []
+        with self._locks.volumes([name, *names]):
+            earlier = self._generations.settled(names) if replace else []
             self._kinds.disk_removal.finish(name)  # of a disk that had the name
             stood = self._kinds.containers.exists(name)
             if stood:
@@ -115,12 +116,12 @@ class VolumeCreation:
             elif earlier:
                 self._preparation.require_makeable(name)
                 self._make_certain(image, earlier, cancel=cancel, progress=progress)
-                self._remove_all(earlier)
+                self._generations.remove(earlier)
             record = self._preparation.prepare(
                 name, image, read_only=read_only, cancel=cancel, progress=progress
             )
             if stood:
-                self._remove_all(earlier)
+                self._generations.remove(earlier)
             if activate:
                 record = self._kinds.activation.used(record)
                 rootfs = self._kinds.activation.activate(record)
@@ -128,14 +129,6 @@ class VolumeCreation:
         return (
             self._kinds.of(name).status(name) if stood else self._kinds.containers.inactive(record)
         )
-
-    def _earlier(self, name: VolumeName) -> list[VolumeName]:
-        return [
-            each
-            for kind in self._kinds.all
-            for each in kind.names()
-            if each.uuid == name.uuid and each.generation < name.generation
-        ]
 
     def _make_certain(
         self,
@@ -145,24 +138,8 @@ class VolumeCreation:
         cancel: Cancellation | None,
         progress: Progress,
     ) -> None:
-        freed = sum(map(self._size, earlier))
+        freed = sum(map(self._generations.size, earlier))
         self._replacement.make_certain(image, freed, cancel=cancel, progress=progress)
-
-    def _size(self, name: VolumeName) -> int:
-        usage = self._kinds.of(name).usage(name)
-        return usage.own_bytes + usage.snapshot_bytes
-
-    def _remove_all(self, names: list[VolumeName]) -> None:
-        """Remove volumes whose locks are held, none if one is in use, and give their room back."""
-        if not names:
-            return
-        self._sentinel.require()
-        standing = {each: kind for each in names for kind in self._kinds.all if kind.exists(each)}
-        for each, kind in standing.items():
-            kind.deactivate(each)
-        for each, kind in standing.items():
-            kind.remove(each, force=False)
-        self._backing.leases.collect_garbage()
 
     def prepare_disk(
         self,
@@ -218,15 +195,16 @@ class VolumeCreation:
         """
         self._backing.check_writable()
         self._end_interrupted()
-        names = self._earlier(name) if replace else []
+        names = self._generations.before(name) if replace else []
         with self._locks.volumes([name, *names]):
+            earlier = self._generations.settled(names) if replace else []
             self._kinds.removal.finish(name)  # of a container that had the name
             self._disk_preparation.prepare(
                 name,
                 request,
                 cancel=cancel or Cancellation(),
                 progress=progress,
-                earlier=self._in_place_of(names, request) if names else None,
+                earlier=self._in_place_of(earlier, request) if earlier else None,
             )
         return self._kinds.of(name).status(name)
 
@@ -236,11 +214,11 @@ class VolumeCreation:
         with translated("inspect", target):
             device = target.stat().st_dev
             freed = sum(
-                self._size(each)
+                self._generations.size(each)
                 for each, path in zip(names, files, strict=True)
                 if path.parent.stat().st_dev == device
             )
-        return Earlier(freed, files, partial(self._remove_all, names))
+        return Earlier(freed, files, partial(self._generations.remove, names))
 
     def _end_interrupted(self) -> None:
         """End what a kill interrupted in the middle of several volumes; holds no lock."""

@@ -11,7 +11,7 @@ from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
 from cas.volumes.volumes import VolumeState
 from tests.support.images import BuiltImage, layered_image
-from tests.support.volume_kills import killed_at_each_step, recover
+from tests.support.volume_kills import forget_layers, killed_at_each_step, recover
 from tests.support.volumes import Store, add_image, open_store, volume_name
 
 
@@ -50,17 +50,8 @@ def test_prepare_killed_at_any_step_is_whole_or_gone_after_recovery(
         root = store.volumes.prepare(name, image.name, activate=True).rootfs
         assert (root / "top").read_text() == "1\n"
         store.volumes.remove(name)
-        _forget_layers(store)
+        forget_layers(store)
     assert _states(store) == {name: VolumeState.INACTIVE}
-
-
-def _forget_layers(store: Store) -> None:
-    """Let the next preparation begin with the first layer again."""
-    label = "containerd.io/gc.ref.snapshot.overlayfs"
-    for blob in list(store.backing.content.iter_blobs([f'labels."{label}"'])):
-        store.backing.content.update_labels(blob.digest, {label: None})
-    store.backing.leases.collect_garbage()
-    assert store.snapshots() == set()
 
 
 @pytest.mark.slow

@@ -86,8 +86,15 @@ class LoopFileSystem:
                     step //= 2  # some is the file system's own
             filler.truncate(max(0, os.fstat(filler.fileno()).st_size - leave))
 
+    def leave(self, size: int) -> None:
+        """Take so much that those without privileges have ``size`` bytes left."""
+        self.make_room()
+        status = os.statvfs(self.path)
+        with self._filler.open("wb") as filler:
+            os.posix_fallocate(filler.fileno(), 0, status.f_bavail * status.f_frsize - size)
+
     def make_room(self) -> None:
-        """Give back what :meth:`fill` took. Idempotent."""
+        """Give back what :meth:`fill` or :meth:`leave` took. Idempotent."""
         self._filler.unlink(missing_ok=True)
 
     def remount(self) -> None:

@@ -1,6 +1,6 @@
 """Operations on volumes, killed before each of their steps in turn, in a process of their own."""
 
-__all__ = ["killed_at_each_step", "recover"]
+__all__ = ["forget_layers", "killed_at_each_step", "recover"]
 
 import signal
 from collections.abc import Iterator
@@ -46,3 +46,12 @@ def recover(store: Store) -> None:
     assert store.volumes.recover() == []
     Space(store.backing).available()  # whoever looks drops the reservations of the dead
     store.assert_nothing_is_running()
+
+
+def forget_layers(store: Store) -> None:
+    """Let the next preparation begin with the first layer again; there is no volume."""
+    label = "containerd.io/gc.ref.snapshot.overlayfs"
+    for blob in list(store.backing.content.iter_blobs([f'labels."{label}"'])):
+        store.backing.content.update_labels(blob.digest, {label: None})
+    store.backing.leases.collect_garbage()
+    assert store.snapshots() == set()

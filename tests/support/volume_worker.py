@@ -46,14 +46,16 @@ def _run(store: Store, operation: str, arguments: list[str]) -> None:
             progress = Recorder()
             store.unpack_image(reference, progress=progress)
             print("\n".join(progress.started))
-        case "prepare", [name, reference]:
-            store.volumes.prepare(VolumeName.parse(name), reference)
+        case "prepare" | "replace", [name, reference]:
+            replaces = operation == "replace"
+            store.volumes.prepare(VolumeName.parse(name), reference, replace=replaces)
         case "prepare-active", [name, reference]:
             store.volumes.prepare(VolumeName.parse(name), reference, activate=True)
-        case "disk", [name, source, size, *disk_format]:
+        case "disk" | "replace-disk", [name, source, size, *disk_format]:
             wanted = DiskFormat(disk_format[0]) if disk_format else None
             request = DiskRequest(source, size=int(size), format=wanted)
-            store.volumes.prepare_disk(VolumeName.parse(name), request)
+            replaces = operation == "replace-disk"
+            store.volumes.prepare_disk(VolumeName.parse(name), request, replace=replaces)
         case "remove", [name]:
             store.volumes.remove(VolumeName.parse(name))
         case "snapshot-create", [snapshot, *names]:

@@ -99,6 +99,22 @@ def test_replacement_of_a_disk_in_use_leaves_it(store: Store) -> None:
     store.assert_nothing_is_running()
 
 
+def test_replacement_finishes_interrupted_removals_of_earlier_generations(store: Store) -> None:
+    """Of a container and a disk, of which a kill left what was renamed aside, and their room."""
+    image = busybox_image()
+    add_image(store, image)
+    container, layout = volume_name(), store.settings.layout
+    disk, new = _next(container), _next(container, 2)
+    root = store.volumes.prepare(container, image.name).rootfs
+    root.parent.rename(layout.volume_removing(container))
+    path = store.volumes.prepare_disk(disk, _BLANK).rootfs
+    path.rename(layout.disk(disk, clear=False).removing)
+    store.volumes.prepare_disk(new, _BLANK, replace=True)
+    assert _names(store) == [new]
+    assert not [key for key in store.snapshots() if key.startswith(str(container.uuid))]
+    store.assert_nothing_is_running()
+
+
 @pytest.fixture
 def small(
     loop_ext4: Callable[[int], LoopFileSystem], containerd_binary: str
