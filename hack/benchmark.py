@@ -25,6 +25,7 @@ from functools import partial
 from pathlib import Path
 
 from cas.model.volume_name import VolumeName
+from hack.bench_disk_snapshots import disk_snapshots
 from hack.bench_disks import disks
 from hack.bench_pull import pulling
 from hack.bench_service import latency, rate
@@ -327,6 +328,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "volumes": volumes,
     "disks": disks,
     "snapshots": snapshots,
+    "disk-snapshots": disk_snapshots,
     "list": listing,
     "prune": pruning,
     "start-up": start_up,
