@@ -18,8 +18,9 @@ from hack.bench_setting import MIB, Bench, Row, new_name
 
 _TIMES = 10
 _ROOM_BYTES = 4096 * MIB
-_CONFINED = "each run of qemu-img is confined by a Python of its own, and cas looks at its result"
-_JOURNALLED = "each step is synced in a history of the disk, which cp does without"
+_HOLDERS = "all processes are searched for who has the disk open, in time with their number"
+_CONFINED = f"each run of qemu-img is confined by a Python of its own; and {_HOLDERS}"
+_JOURNALLED = f"a history of the disk is synced with each step; and {_HOLDERS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class _Kind:
 _KINDS = (
     _Kind(
         DiskFormat.QCOW2,
-        "qemu-img snapshot",
+        "qemu-img",
         "qemu-img snapshot -c s {disk}",
         "qemu-img snapshot -a s {disk}",
         "qemu-img snapshot -d s {disk}",
@@ -50,7 +51,7 @@ _KINDS = (
     ),
     _Kind(
         DiskFormat.RAW,
-        "cp --reflink and sync",
+        "cp --reflink",
         "cp --reflink=always {disk} {disk}.s && sync -f {disk}",
         "cp --reflink=always {disk}.s {disk}.new && mv {disk}.new {disk} && sync -f {disk}",
         "rm {disk}.s && sync -f {disk}",
@@ -72,10 +73,10 @@ class _Disk:
         subprocess.run(write, stdout=subprocess.DEVNULL, check=True)
         self._copy = path.with_name(f"peer-{size}")
         subprocess.run(["cp", "--sparse=always", path, self._copy], check=True)
-        what = f"{kind.format.value} disk of {size} MiB, library, against {kind.peer}"
+        what = f"{kind.format.value} disk of {size} MiB, against {kind.peer}"
         self.rows = [
-            Row(f"{action} of a {what}", "s", note=kind.note)
-            for action in ("snapshot", "rollback", "removal of a snapshot")
+            Row(f"{action}, {what}", "s", note=kind.note)
+            for action in ("snapshot", "rollback", "snapshot removal")
         ]
 
     def measure(self, number: int) -> None:
