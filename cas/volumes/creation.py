@@ -55,7 +55,7 @@ class VolumeCreation:
             backing, leasing, images, kinds.disk_removal, kinds.qemu
         )
         self._replacement = Replacement(backing, leasing, images, unpack)
-        self._generations = Generations(backing, kinds)
+        self._generations = Generations(backing, leasing, kinds)
         self._groups = SnapshotGroups(backing, locks, kinds)
 
     def prepare(

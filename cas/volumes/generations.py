@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from cas.model.volume_name import VolumeName
 from cas.store.backing import Backing
+from cas.store.leasing import Leasing
 from cas.store.sentinel import Sentinel
 from cas.volumes.kinds import VolumeKinds
 from cas.volumes.scan import LeftoverKind, iter_leftovers
@@ -16,11 +17,13 @@ class Generations:
 
     Args:
         backing: The store.
+        leasing: Tells which leases are nobody's any more.
         kinds: Of its volumes.
     """
 
-    def __init__(self, backing: Backing, kinds: VolumeKinds) -> None:
+    def __init__(self, backing: Backing, leasing: Leasing, kinds: VolumeKinds) -> None:
         self._backing = backing
+        self._leasing = leasing
         self._kinds = kinds
         self._sentinel = Sentinel(backing)
 
@@ -41,8 +44,8 @@ class Generations:
     def settled(self, names: Sequence[VolumeName]) -> list[VolumeName]:
         """Finish interrupted removals, and give those that stand; the caller holds their locks.
 
-        All room of what was removed is back then: whoever was killed may have removed a snapshot
-        whose room waits for a collection.
+        All room that whoever was killed has left in use is back then: of a snapshot that is
+        removed and not collected, and of a layer half unpacked, which a lease holds.
 
         Raises:
             InUseError: Something is mounted in what is left of one.
@@ -50,6 +53,7 @@ class Generations:
         for each in names:
             self._kinds.removal.finish(each)
             self._kinds.disk_removal.finish(each)
+        self._leasing.reap()
         self._backing.leases.collect_garbage()
         return [each for each in names if any(kind.exists(each) for kind in self._kinds.all)]
 
