@@ -118,18 +118,20 @@ class DraftFile:
             effect(Effect.ACCESS, self._path)
             os.fchown(self._descriptor, user, group)
 
-    def seal(self, *, mode: int) -> None:
-        """Make it root's and durable, for the group of its directory; its name is not durable.
+    def seal(self, *, mode: int, owner: tuple[int, int] | None = None) -> None:
+        """Make it durable; its name is not.
 
         Args:
             mode: Permission bits.
+            owner: User and group; None for root, and the group of its directory.
 
         Raises:
             StorageError: The sync failed; discard the file.
         """
         with translated("sync", self._path):
             effect(Effect.ACCESS, self._path)
-            os.fchown(self._descriptor, 0, self._path.parent.stat().st_gid)
+            user, group = owner or (0, self._path.parent.stat().st_gid)
+            os.fchown(self._descriptor, user, group)
             os.fchmod(self._descriptor, mode)
             effect(Effect.FSYNC, self._path)
             os.fsync(self._descriptor)

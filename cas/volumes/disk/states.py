@@ -151,9 +151,10 @@ class CopiedStates:
         if not self.has(number):
             raise _lost(self._paths, number)
         with translated("inspect", self._paths.file):
-            mode = self._paths.file.lstat().st_mode & 0o7777
+            now = self._paths.file.lstat()
         remove_file(self._paths.preparing)
-        _share(self._paths, path, self._paths.preparing, mode=mode)
+        mode, owner = now.st_mode & 0o7777, (now.st_uid, now.st_gid)
+        _share(self._paths, path, self._paths.preparing, mode=mode, owner=owner)
         publish(self._paths.preparing, self._paths.file, replace=True)
 
     def drop(self, number: int) -> None:
@@ -168,7 +169,14 @@ class CopiedStates:
             return path.is_file() and not path.is_symlink()
 
 
-def _share(paths: DiskPaths, source: Path, target: Path, *, mode: int) -> None:
+def _share(
+    paths: DiskPaths,
+    source: Path,
+    target: Path,
+    *,
+    mode: int,
+    owner: tuple[int, int] | None = None,
+) -> None:
     with translated("open", source):
         descriptor = os.open(source, _READ)
     try:
@@ -182,7 +190,7 @@ def _share(paths: DiskPaths, source: Path, target: Path, *, mode: int) -> None:
                     name=paths.name,
                     path=paths.file,
                 )
-            draft.seal(mode=mode)
+            draft.seal(mode=mode, owner=owner)
     finally:
         with suppress(OSError):
             os.close(descriptor)
