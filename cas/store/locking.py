@@ -109,7 +109,7 @@ class Locks:
         return lock(self._layout.locks / "ledger")
 
     def disks(self) -> AbstractContextManager[object]:
-        """Counting the disks that there are and adding one; held for moments, with the ledger."""
+        """Counting the disks that there are and adding one or a snapshot; the ledger is inside."""
         return lock(self._layout.locks / "disks")
 
     def store(

@@ -1,4 +1,7 @@
-"""Whether one more disk may be: what it and all others may still come to take has to be there."""
+"""Whether one more disk may be, or a snapshot of one, after which it is written anew.
+
+What it and all others may still come to take has to be there.
+"""
 
 __all__ = ["DiskAdmission"]
 
@@ -11,7 +14,8 @@ from cas.model.layout import DiskPaths
 from cas.store.backing import Backing
 from cas.store.locking import Locks
 from cas.store.space import Space
-from cas.volumes.disk.looking import pending_growth
+from cas.volumes.disk.looking import look_at_disk, pending_growth
+from cas.volumes.status import DiskStatus
 
 
 class DiskAdmission:
@@ -65,6 +69,21 @@ class DiskAdmission:
             self.require(paths, request, size, allocated=allocated)
             yield
 
+    @contextmanager
+    def changeable(self, paths: DiskPaths) -> Iterator[None]:
+        """Let a snapshot be taken of all of a disk, one after the other as in :meth:`admitted`.
+
+        Raises:
+            NoSpaceError: The disk cannot be written to its end then, and thin disks are not
+                allowed; the other disks count as well.
+        """
+        if self._backing.limits.thin_disks:
+            yield
+            return
+        with self._locks.disks():
+            self._require_room_to_change(look_at_disk(paths, self._backing.limits))
+            yield
+
     def _is_promised(self, request: DiskRequest) -> bool:
         return not self._backing.limits.thin_disks and not request.read_only
 
@@ -79,5 +98,19 @@ class DiskAdmission:
                 "ask for less, or allow thin_disks under [limits]",
                 path=directory,
                 needed=size,
+                missing=missing,
+            )
+
+    def _require_room_to_change(self, disk: DiskStatus) -> None:
+        limits, directory = self._backing.limits, disk.path.parent
+        others = pending_growth(self._backing.layout, limits, directory, besides=[disk.path])
+        missing = others + disk.virtual_size - self._space.available(at=directory)
+        if missing > 0:
+            raise NoSpaceError(
+                f"disk volume {disk.path.name} may come to take {disk.virtual_size} bytes beside a "
+                f"snapshot of it, and the other disks {others} more than they do: {missing} more "
+                f"than {str(directory)!r} can give; make room, or allow thin_disks under [limits]",
+                path=directory,
+                needed=disk.virtual_size,
                 missing=missing,
             )

@@ -26,10 +26,11 @@ from cas.model.layout import DiskPaths
 from cas.model.volume_name import VolumeName
 from cas.store.backing import Backing
 from cas.store.space import Space
+from cas.volumes.disk.admission import DiskAdmission
 from cas.volumes.disk.histories import read_history, write_history
 from cas.volumes.disk.looking import look_at_disk
 from cas.volumes.disk.removal import require_unused
-from cas.volumes.disk.room import bytes_alone, require_room_to_change
+from cas.volumes.disk.room import bytes_alone
 from cas.volumes.disk.scan import find_disk
 from cas.volumes.disk.settling import DiskSettling
 from cas.volumes.disk.states import RESERVED_BYTES, DiskStates
@@ -46,6 +47,7 @@ class DiskSnapshots:
 
     def __init__(self, backing: Backing, settling: DiskSettling) -> None:
         self._backing = backing
+        self._admission = DiskAdmission(backing)
         self._settling = settling
 
     def exists(self, name: VolumeName) -> bool:
@@ -71,14 +73,13 @@ class DiskSnapshots:
         paths = self._paths(name)
         history = dooming_next(read_history(paths), name, token=secrets.token_hex(8))
         change = self._change(paths, history.token)
-        disk = look_at_disk(paths, self._backing.limits)
-        if disk.record is not None and disk.record.read_only:
+        record = look_at_disk(paths, self._backing.limits).record
+        if record is not None and record.read_only:
             raise VolumeConflictError(
                 f"volume {name} is read-only: it never changes, so there is nothing to take a "
                 "snapshot of",
                 name=name,
             )
-        require_room_to_change(self._backing, disk)
         return _Keeping(change, history, snapshot)
 
     def returning(self, name: VolumeName, snapshot: str, *, drop_later: bool) -> "_Returning":
@@ -122,7 +123,8 @@ class DiskSnapshots:
 
     def _change(self, paths: DiskPaths, token: str) -> "_Change":
         states = self._settling.states(paths, token)
-        return _Change(self._backing, self._settling, paths, states, read_history(paths))
+        history = read_history(paths)
+        return _Change(self._backing, self._admission, self._settling, paths, states, history)
 
     def _paths(self, name: VolumeName) -> DiskPaths:
         paths = find_disk(self._backing.layout, name)
@@ -136,6 +138,7 @@ class _Change:
     """What all changes of a disk are made of."""
 
     backing: Backing
+    admission: DiskAdmission
     settling: DiskSettling
     paths: DiskPaths
     states: DiskStates
@@ -174,6 +177,11 @@ class _Keeping:
         return str(self.change.history.next_number)
 
     def apply(self) -> None:
+        change = self.change
+        with change.admission.changeable(change.paths):
+            self._announced_and_kept()
+
+    def _announced_and_kept(self) -> None:
         change = self.change
         write_history(change.paths, self.announced)
         try:
