@@ -182,9 +182,10 @@ class Planner:
         if first != found.path:
             text = f"{str(first)!r} becomes volume {volume} already"
             return Planned(found, Action.LEAVE, Reason.VOLUME_TAKEN, text, target, volume)
-        inode = self._world.inode(target)
-        if inode is not None:
-            return self._occupied(found, volume, target, inode)
+        for place in (target, self._other_place(target)):
+            inode = self._world.inode(place)
+            if inode is not None:
+                return self._occupied(found, volume, place, inode)
         suffixed = self._world.suffixed(volume)
         if suffixed not in (None, found.path):
             text = f"{str(suffixed)!r} is this volume, as EVE's own releases name it"
@@ -194,6 +195,12 @@ class Planner:
             text = "its snapshot is in an old store; service or `cas upgrade ingest` merges that"
             return Planned(found, Action.LEAVE, Reason.STORE_NOT_CONVERTED, text, target, volume)
         return self._transfer(Planned(found, Action.RENAME, Reason.MATCHED, why, target, volume))
+
+    def _other_place(self, target: Path) -> Path:
+        """Where the volume would be if its configuration asked for the other kind of text."""
+        layout = self._layout
+        is_clear = target.parent == layout.clear_volumes
+        return (layout.volumes if is_clear else layout.clear_volumes) / target.name
 
     def _lacks_snapshot(self, found: Found) -> bool:
         return self._store_stays and not self._world.has_snapshot(self._current_store, found.path)

@@ -93,6 +93,18 @@ def test_rights_of_the_unit_are_enough_to_open_and_lock_vaults(
         assert machine.status().state is state
 
 
+@pytest.mark.parametrize(("phase", "status"), [("post-vault", 7), ("pre-vault", 0)])
+def test_upgrade_while_the_vault_is_locked_is_refused_but_for_its_first_phase(
+    vault: RunVault, config: Path, phase: str, status: int
+) -> None:
+    """Boot scripts tell by the status that nothing was converted yet."""
+    assert vault("init").returncode == vault("lock").returncode == 0
+    command = [sys.executable, "-m", "cas", "--config", str(config), "--json", "upgrade", "run"]
+    done = subprocess.run([*command, "--phase", phase], cwd=ROOT, capture_output=True, check=False)
+    assert done.returncode == status, done.stderr
+    assert (b'"vault-locked"' in done.stderr) == (status != 0)
+
+
 def test_status_as_json_has_its_documented_keys(vault: RunVault, machine: VaultMachine) -> None:
     """Whatever the vaults are."""
     empty = _statuses(vault)["vault"]

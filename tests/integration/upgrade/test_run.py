@@ -152,6 +152,26 @@ def test_run_after_a_downgrade_keeps_what_was_converted(device: OldDevice) -> No
     assert device.run() == []
 
 
+@pytest.mark.parametrize("was_clear", [False, True], ids=["made clear", "made encrypted"])
+def test_volume_whose_kind_of_text_changed_is_not_converted_again(
+    together: OldDevice, was_clear: bool
+) -> None:
+    """What older software makes again would stand as an empty disk beside the data."""
+    app = together.add(OldApp("a"), clear=was_clear)
+    together.write_checkpoint()
+    name = f"{app.old_name()}.raw"
+    together.disk(name, b"data")
+    together.run()
+    together.response.config.volumes[0].clear_text = not was_clear
+    together.write_checkpoint()
+    again = together.disk(name, b"made again")
+    [outcome] = together.run()
+    assert (outcome.result.value, outcome.planned.reason.value) == ("left", "recreated")
+    assert again.exists()
+    assert not together.new(app, clear=not was_clear).exists()
+    assert together.new(app, clear=was_clear).read_bytes() == b"data"
+
+
 def test_run_without_a_config_holds_all_volumes(device: OldDevice) -> None:
     """No empty volume may take the name of data that cannot be assigned; the next run may."""
     app = device.add(OldApp("a"))
