@@ -10,7 +10,6 @@ leaves nothing that recovery, or the next prepare, does not remove. Does not mou
 __all__ = ["Preparation"]
 
 import logging
-import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -45,7 +44,7 @@ from cas.volumes.holds import check_not_held
 from cas.volumes.own_snapshots import labels_of
 from cas.volumes.records import encode_files, read_record
 from cas.volumes.removal import Removal
-from cas.volumes.scan import stands
+from cas.volumes.scan import require_free, stands
 from cas.volumes.settling import sync_new
 from cas.volumes.undo import Undo
 
@@ -134,7 +133,7 @@ class Preparation:
             VolumeHeldError: Its old data was not converted yet.
         """
         if not stands(self._backing.layout, name):
-            self._require_free(name)
+            require_free(self._backing.layout, name, wanted="container")
             check_not_held(self._backing.layout, name)
 
     def _new_record(
@@ -165,16 +164,6 @@ class Preparation:
         except SnapshotNotFoundError:
             return False  # collected between the look and the use
         return True
-
-    def _require_free(self, name: VolumeName) -> None:
-        for clear in (False, True):
-            path = self._backing.layout.disk(name, clear=clear).file
-            if os.path.lexists(path):
-                raise VolumeConflictError(
-                    f"{str(path)!r} exists and is not a container volume; use another name",
-                    name=name,
-                    path=path,
-                )
 
     def _existing(self, name: VolumeName, image: str, *, read_only: bool) -> VolumeRecord:
         record = read_record(self._backing.layout.volume(name), name)

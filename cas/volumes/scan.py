@@ -12,16 +12,18 @@ __all__ = [
     "iter_leftovers",
     "iter_names",
     "iter_suffixed",
+    "require_free",
     "stands",
 ]
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from cas.errors import InvalidNameError
+from cas.errors import InvalidNameError, VolumeConflictError
 from cas.fsops.durable import is_temporary
 from cas.model.layout import Layout
 from cas.model.volume_name import VolumeName
@@ -55,6 +57,27 @@ class Leftover:
     name: VolumeName
     path: Path
     is_disk: bool
+
+
+def require_free(layout: Layout, name: VolumeName, *, wanted: str) -> None:
+    """Return if nothing has a volume's name, in the vault or in clear.
+
+    Args:
+        layout: Where volumes are.
+        name: Of a volume that is to be made.
+        wanted: What it is to be, for the message.
+
+    Raises:
+        VolumeConflictError: Something has it.
+    """
+    for clear in (False, True):
+        path = layout.disk(name, clear=clear).file
+        if os.path.lexists(path):
+            raise VolumeConflictError(
+                f"{str(path)!r} exists and is not a {wanted} volume; use another name",
+                name=name,
+                path=path,
+            )
 
 
 def stands(layout: Layout, name: VolumeName) -> bool:

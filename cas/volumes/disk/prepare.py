@@ -9,7 +9,6 @@ or the next prepare, does not remove.
 __all__ = ["DiskPreparation", "Earlier"]
 
 import logging
-import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,6 +44,7 @@ from cas.volumes.disk.replacement import DiskReplacement
 from cas.volumes.disk.scan import find_disk
 from cas.volumes.disk.work import DiskWork
 from cas.volumes.holds import check_not_held
+from cas.volumes.scan import require_free
 from cas.volumes.undo import Undo
 
 _LOGGER = logging.getLogger(__name__)
@@ -123,7 +123,7 @@ class DiskPreparation:
                 earlier.remove()
             return
         paths = self._backing.layout.disk(name, clear=request.clear)
-        self._require_free(name)
+        require_free(self._backing.layout, name, wanted="disk")
         check_not_held(self._backing.layout, name)
         _require_directory(paths)
         with self._leasing.hold("prepare") as lease:
@@ -183,16 +183,6 @@ class DiskPreparation:
             read_only=request.read_only,
             created=self._backing.clock(),
         )
-
-    def _require_free(self, name: VolumeName) -> None:
-        for clear in (False, True):
-            path = self._backing.layout.disk(name, clear=clear).file
-            if os.path.lexists(path):
-                raise VolumeConflictError(
-                    f"{str(path)!r} exists and is not a disk volume; use another name",
-                    name=name,
-                    path=path,
-                )
 
     def _require_same(self, paths: DiskPaths, request: DiskRequest) -> None:
         """Return if the volume is what is asked for, as far as anybody knows."""
