@@ -11,13 +11,14 @@ import pytest
 
 from cas.errors import NoSpaceError, QemuImgError
 from cas.fsops.effects import Effect, observed
-from cas.fsops.trees import free_bytes
+from cas.fsops.trees import ensure_reserve, free_bytes
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
 from cas.model.volume_name import VolumeName
+from cas.store.prune.reserve import RESERVE_BYTES
 from cas.volumes.disk.looking import pending_growth
 from tests.support.daemon import connect, private_daemon, settings_for, unmount_below
-from tests.support.disks import MIB, add_disk
+from tests.support.disks import MIB, add_disk, change_disk, content_of
 from tests.support.loopfs import LoopFileSystem, mounted
 from tests.support.volumes import Store, open_store, volume_name
 
@@ -179,6 +180,31 @@ def test_removal_works_on_a_full_disk(store: Store) -> None:
 
     room = os.statvfs(store.settings.persist)
     assert room.f_bfree * room.f_frsize >= 3 * MIB
+
+
+def test_snapshot_is_removed_on_a_full_disk_and_none_taken_or_returned_to(
+    store: Store, tmp_path: Path
+) -> None:
+    """Removing makes room; what needs some is refused, and the disk is as it was."""
+    name, snapshots = volume_name(), store.volume_snapshots
+    path = store.volumes.prepare_disk(name, DiskRequest(None, MIB, DiskFormat.QCOW2)).rootfs
+    snapshots.create([name], "base")
+    change_disk(path, DiskFormat.QCOW2, 2)
+    before = content_of(path, DiskFormat.QCOW2, tmp_path)
+    reserve = store.settings.layout.reserve
+    reserve.parent.mkdir(parents=True, exist_ok=True)
+    assert ensure_reserve(reserve, RESERVE_BYTES)
+    _fill(store, leave=0)
+
+    for act in (snapshots.create, snapshots.roll_back):
+        with pytest.raises(NoSpaceError):
+            act([name], "new" if act == snapshots.create else "base")
+    assert [each.name for each in snapshots.iter_snapshots(name)] == ["base"]
+    assert snapshots.remove(name, "base")
+    assert list(snapshots.iter_snapshots(name)) == []
+    (store.settings.persist / "hog").unlink()
+    assert content_of(path, DiskFormat.QCOW2, tmp_path) == before
+    assert store.volumes.recover() == []
 
 
 @pytest.mark.parametrize("kind", ["xfs", "btrfs"])
