@@ -18,19 +18,15 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cas.errors import SourceChangedError
 from cas.fsops import kernel
 from cas.fsops.attributes import copy_attributes, describe
 from cas.fsops.cursor import Cursor
 from cas.fsops.effects import Effect, effect
+from cas.fsops.file_pass import FilePass
 from cas.fsops.inode_flags import FlagCopy
-from cas.fsops.sparse import iter_data, iter_runs
 from cas.fsops.translation import translated
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_REPORTED_SOCKETS = 100
-_SYNC_BYTES = 64 * 1024 * 1024
 
 _Advance = Callable[[int], None]
 """Told how many bytes more were read, and with 0 of each entry; may raise to stop the work."""
@@ -110,7 +106,7 @@ class _Walk:
         self._links: dict[tuple[int, int], tuple[int, str]] = {}
         self._sockets: list[str] = []
         self.flags = FlagCopy()
-        self._unsynced = 0
+        self._files = FilePass(advance)
 
     def result(self) -> Replica:
         return Replica(self._hash.hexdigest(), tuple(self._sockets), tuple(self.flags.lost))
@@ -213,7 +209,7 @@ class _Walk:
         self, near: int, name: str, far: int | None, far_name: str, status: os.stat_result
     ) -> None:
         if stat.S_ISREG(status.st_mode):
-            self._add_file(near, name, far, far_name)
+            self._hash.update(self._files.read(near, name, far, far_name))
         elif stat.S_ISLNK(status.st_mode):
             text = os.readlink(name, dir_fd=near)
             self._hash.update(os.fsencode(text))
@@ -221,39 +217,6 @@ class _Walk:
                 os.symlink(text, far_name, dir_fd=far)
         elif far is not None:
             os.mknod(far_name, status.st_mode, status.st_rdev, dir_fd=far)
-
-    def _add_file(self, near: int, name: str, far: int | None, far_name: str) -> None:
-        with ExitStack() as stack:
-            source = os.open(name, _READ, dir_fd=near)
-            stack.callback(os.close, source)
-            before = os.fstat(source)
-            target = None
-            if far is None:
-                os.posix_fadvise(source, 0, 0, os.POSIX_FADV_DONTNEED)
-            else:
-                target = os.open(far_name, _CREATE, 0o600, dir_fd=far)
-                stack.callback(os.close, target)
-            self._add_data(source, target, before.st_size)
-            if target is not None:
-                os.ftruncate(target, before.st_size)
-            if _written(before) != _written(os.fstat(source)):
-                raise SourceChangedError(f"{name!r} was written to while it was read", path=name)
-
-    def _add_data(self, source: int, target: int | None, size: int) -> None:
-        content = hashlib.sha256()
-        for offset, chunk in iter_data(source, size):
-            self._advance(len(chunk))
-            if target is not None:
-                _write_at(target, chunk, offset)
-                self._unsynced += len(chunk)
-                if self._unsynced >= _SYNC_BYTES:
-                    # Not all at the end: that would be a long time without a sign of life.
-                    os.fdatasync(target)
-                    self._unsynced = 0
-            for start, run in iter_runs(offset, chunk):
-                content.update(b"%d %d " % (start, len(run)))
-                content.update(run)
-        self._hash.update(b"%d %s" % (size, content.hexdigest().encode()))
 
     def _tell(self, kind: bytes, name: str, description: bytes) -> None:
         encoded = os.fsencode(name)
@@ -267,18 +230,6 @@ def _descend(near: Cursor, far: Cursor | None, name: str) -> None:
         os.mkdir(name, mode=0o700, dir_fd=far.fileno())
         far.descend(name)
     near.descend(name)
-
-
-def _write_at(descriptor: int, data: bytes, offset: int) -> None:
-    rest = memoryview(data)
-    while rest:
-        written = os.pwrite(descriptor, rest, offset)
-        offset += written
-        rest = rest[written:]
-
-
-def _written(status: os.stat_result) -> tuple[int, int, int]:
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 @contextmanager

@@ -9,39 +9,32 @@ removed, a target with the noted inode is its own, and every other target is som
 __all__ = ["Conversion"]
 
 import logging
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from cas.errors import (
     CasError,
-    CopyMismatchError,
     InterruptedOperationError,
-    NoSpaceError,
     SourceChangedError,
     StorageError,
 )
 from cas.fsops.durable import rename_aside
 from cas.fsops.inode_flags import remove_barred
-from cas.fsops.replica import Replica, content_digest, replicate
 from cas.fsops.translation import translated
-from cas.fsops.trees import allocated_bytes, free_bytes, remove_tree
-from cas.model.cancellation import Cancellation
+from cas.fsops.trees import allocated_bytes, remove_tree
 from cas.model.digest import Digest
 from cas.model.layout import Layout
-from cas.model.progress import Progress
 from cas.store.kept_downloads import keep
 from cas.upgrade.completion import complete, give_name
 from cas.upgrade.intents import Intents
 from cas.upgrade.items import Action, Kind, Outcome, Planned, Reason, Result
 from cas.upgrade.journal import Entry
 from cas.upgrade.old_layout import OldLayout
+from cas.upgrade.proven_copy import proven_copy, require_room
 from cas.upgrade.readiness import require_ready
 from cas.upgrade.scan import identity_of
-
-_Made = TypeVar("_Made")
+from cas.upgrade.telling import Telling
 
 _log = logging.getLogger(__name__)
 
@@ -53,8 +46,7 @@ class Conversion:
         intents: Tells the journal.
         layout: Of the device.
         min_free_bytes: Room that a copy leaves.
-        progress: Told of what is copied.
-        cancel: Ends it between two chunks.
+        telling: Told of what is done; may end it.
     """
 
     def __init__(
@@ -63,22 +55,20 @@ class Conversion:
         *,
         layout: Layout,
         min_free_bytes: int,
-        progress: Progress,
-        cancel: Cancellation,
+        telling: Telling,
     ) -> None:
         self._intents = intents
         self._layout = layout
         self._min_free_bytes = min_free_bytes
-        self._progress = progress
-        self._cancel = cancel
+        self._telling = telling
 
     def convert(self, planned: Planned) -> Outcome:
         """Do what is planned; a failure is an outcome and leaves the original where it was.
 
         Raises:
-            InterruptedOperationError: ``cancel`` was set; what was begun is undone.
+            InterruptedOperationError: It is to end; what was begun is undone.
         """
-        self._cancel.check()
+        self._telling.check()
         try:
             return self._act(_unless_there(planned))
         except InterruptedOperationError:
@@ -134,7 +124,7 @@ class Conversion:
             if error.details.get("errno") != "EXDEV":
                 raise
             # For example another mount of the same file system.
-            size = self._told(
+            size = self._telling.told(
                 "measure", planned, lambda told: allocated_bytes(source, advance=told), "entries"
             )
             found = replace(found, size=size)
@@ -148,9 +138,9 @@ class Conversion:
         temporary = Layout.converting(target)
         require_ready(planned.found, target)
         remove_tree(temporary)
-        self._require_room(planned, target.parent)
+        require_room(planned, target.parent, self._min_free_bytes)
         try:
-            replica = self._replicate(planned, temporary)
+            replica = proven_copy(planned, temporary, self._telling)
             self._complete(planned, temporary, target)
             with translated("inspect", temporary):
                 inode = temporary.lstat().st_ino
@@ -171,26 +161,8 @@ class Conversion:
             flags_lost=replica.flags_lost,
         )
 
-    def _replicate(self, planned: Planned, temporary: Path) -> Replica:
-        """Copy, and prove that what is on the device is the same."""
-        source = planned.found.path
-        replica = self._told(
-            "copy", planned, lambda told: replicate(source, temporary, advance=told)
-        )
-        after = self._told("compare", planned, lambda told: content_digest(temporary, advance=told))
-        if after != replica.digest:
-            raise CopyMismatchError(
-                f"the copy of {str(source)!r} reads back as {after}, expected {replica.digest}; it "
-                "was removed and the original is untouched; see the kernel log for errors of the "
-                "device",
-                path=source,
-                expected=replica.digest,
-                actual=after,
-            )
-        return replica
-
     def _complete(self, planned: Planned, place: Path, target: Path) -> None:
-        self._told(
+        self._telling.told(
             "complete",
             planned,
             lambda told: complete(planned.found, place, target, advance=told),
@@ -205,39 +177,9 @@ class Conversion:
         aside = OldLayout.removing(source)
         remove_barred(aside)
         rename_aside(source, aside)
-        self._told("remove", planned, lambda told: remove_barred(aside, advance=told), "entries")
-
-    def _told(
-        self,
-        action: str,
-        planned: Planned,
-        work: Callable[[Callable[[int], None]], _Made],
-        unit: str = "B",
-    ) -> _Made:
-        item = planned.found.path.name
-
-        def advance(amount: int) -> None:
-            self._cancel.check()
-            self._progress.advance(action, item, amount)
-
-        total = planned.found.size if unit == "B" else None
-        self._progress.start(action, item, total, unit)
-        try:
-            return work(advance)
-        finally:
-            self._progress.finish(action, item)
-
-    def _require_room(self, planned: Planned, directory: Path) -> None:
-        free = free_bytes(directory) - self._min_free_bytes
-        if free < planned.needed:
-            raise NoSpaceError(
-                f"the copy of {str(planned.found.path)!r} needs {planned.needed} bytes, "
-                f"{planned.needed - free} more than {str(directory)!r} can give; make room and run "
-                "the upgrade again",
-                path=planned.found.path,
-                needed=planned.needed,
-                missing=planned.needed - free,
-            )
+        self._telling.told(
+            "remove", planned, lambda told: remove_barred(aside, advance=told), "entries"
+        )
 
     def _remove_original(self, planned: Planned, entry: Entry) -> None:
         source = planned.found.path

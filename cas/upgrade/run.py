@@ -23,6 +23,7 @@ from cas.upgrade.merge_account import MergeAccount
 from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.order import arrange, peak_bytes
 from cas.upgrade.report import ReportFile, Summary, Tally
+from cas.upgrade.telling import Telling
 
 
 class Run:
@@ -63,8 +64,7 @@ class Run:
             Intents(device, journal, clock),
             layout=self._layout,
             min_free_bytes=self._min_free_bytes,
-            progress=progress,
-            cancel=cancel,
+            telling=Telling(progress, cancel),
         )
         self._holding = Holding(self._layout)
         self._earlier = [entry for entry in journal.entries() if entry.step is Step.DONE]

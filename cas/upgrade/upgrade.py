@@ -36,6 +36,7 @@ from cas.upgrade.plan import Planner, PlanOptions
 from cas.upgrade.run import Run
 from cas.upgrade.scan import scan
 from cas.upgrade.settling import remove_temporary_copies, settle
+from cas.upgrade.telling import Telling
 from cas.volumes.holds import iter_held, release
 
 _log = logging.getLogger(__name__)
@@ -208,8 +209,7 @@ class Upgrade:
                 Intents(Device(self._settings.persist, journal), journal, self._clock),
                 layout=self._layout,
                 min_free_bytes=self._settings.limits.min_free_bytes,
-                progress=NO_PROGRESS,
-                cancel=Cancellation(),
+                telling=Telling(NO_PROGRESS, Cancellation()),
             )
             for found in scan(self._layout):
                 if found.path == root:
