@@ -24,6 +24,8 @@ from tests.support.volumes import Store, add_image, open_store, volume_name
 _DISK_BYTES = 192 * MIB
 _DATA = os.urandom(8 * MIB)
 _NEW_DATA = b"new" + _DATA[3:]
+_STRIDE = 8
+"""Meets, of a container, the removal of the old volume and the unpacking of the new one."""
 _ROOM_BYTES = 6 * MIB
 """Too little for a volume with such data beside another one."""
 
@@ -125,7 +127,7 @@ def small(
 
 @pytest.fixture
 def stride(pytestconfig: pytest.Config) -> int:
-    return 1 if pytestconfig.getoption("--every-step") else 9
+    return 1 if pytestconfig.getoption("--every-step") else _STRIDE
 
 
 @pytest.mark.slow
