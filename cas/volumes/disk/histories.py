@@ -141,6 +141,10 @@ def _history(document: _Document) -> DiskHistory:
         len(names) < len(numbers)
     ):
         raise InvalidNameError("a number or a name is there twice")
+    if max(numbers, default=0) >= document.next_number:
+        raise InvalidNameError("the number of the next state is in use")
+    if document.restoring not in {None, *numbers, *document.doomed}:
+        raise InvalidNameError("the state to return to is not there")
     return DiskHistory(
         snapshots=tuple(
             DiskSnapshot(check_snapshot_name(each.name), each.number, each.created, each.allocated)

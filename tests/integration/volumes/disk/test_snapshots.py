@@ -293,7 +293,8 @@ def test_rollback_of_a_group_that_fails_leaves_every_disk_as_it_was(
     history_file = store.settings.layout.disk(qcow2.name, clear=False).history
     known = history_file.read_text()
     # A state that qemu-img does not find: it fails in the middle of the second one's rollback.
-    history_file.write_text(known.replace('"number": 1', '"number": 77'))
+    lost = known.replace('"number": 1', '"number": 77')
+    history_file.write_text(lost.replace('"next_number": 2', '"next_number": 78'))
     with pytest.raises(CorruptVolumeError, match="state 77"):
         snapshots.roll_back([disk.name, qcow2.name], "all")
     assert (disk.content(), qcow2.content()) == (content, other)
@@ -360,6 +361,8 @@ def test_copies_of_a_raw_disk_are_counted_once_and_missed_when_gone(
         ('"token": "', '"token": "/', "malformed"),
         ('"format_version": 1', '"format_version": 9', "newer"),
         ('"doomed": []', '"doomed": [1]', "twice"),
+        ('"next_number": 2', '"next_number": 1', "in use"),
+        ('"restoring": null', '"restoring": 2', "not there"),
     ],
 )
 def test_damaged_history_is_reported_and_the_volume_can_be_removed(
