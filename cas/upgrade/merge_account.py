@@ -4,7 +4,7 @@ A line per thing and change: what every start finds as it was before is noted on
 cannot be read or written is only missing in the report: it decides nothing.
 """
 
-__all__ = ["MergeAccount", "MergeEntry", "merge_document"]
+__all__ = ["MergeAccount", "MergeEntry", "account_bytes", "merge_document"]
 
 import logging
 from collections.abc import Iterator
@@ -17,6 +17,7 @@ import msgspec
 from cas.errors import CasError
 from cas.fsops.appended import AppendedFile, read_lines
 from cas.fsops.durable import make_directory
+from cas.fsops.translation import translated
 from cas.upgrade.items import Result
 from cas.upgrade.journal import as_text
 from cas.upgrade.merged import Merged, MergedKind
@@ -68,6 +69,16 @@ class MergeEntry(msgspec.Struct, frozen=True, kw_only=True):
 def merge_document(entry: MergeEntry) -> dict[str, object]:
     """Give its JSON form."""
     return msgspec.structs.asdict(entry)
+
+
+def account_bytes(path: Path) -> int:
+    """Tell how long an account is by now; nothing if there is none.
+
+    Raises:
+        StorageError: A system call failed.
+    """
+    with translated("inspect", path):
+        return path.stat().st_size if path.exists() else 0
 
 
 class MergeAccount:

@@ -3,7 +3,15 @@
 It accounts for earlier runs as well: what they converted is taken from the journal.
 """
 
-__all__ = ["ReportFile", "Summary", "Tally", "document_of", "entry_document", "plan_document"]
+__all__ = [
+    "ReportFile",
+    "Summary",
+    "Tally",
+    "document_of",
+    "entry_document",
+    "plan_document",
+    "told_bytes",
+]
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from cas.errors import CasError, CheckpointError, ConflictError, StorageError
+from cas.fsops.appended import read_lines
 from cas.fsops.durable import publish
 from cas.fsops.inode import StagedInode
 from cas.upgrade.items import Action, Outcome, Planned, Reason, Result
@@ -19,6 +28,7 @@ from cas.upgrade.journal import Entry, as_text
 from cas.upgrade.merge_account import MergeEntry, merge_document
 
 _FORMAT_VERSION = 1
+_MAX_HEAD_BYTES = 4096
 _BUFFER_BYTES = 64 * 1024
 _IN_THE_WAY = frozenset(
     {
@@ -128,6 +138,23 @@ def _status_of(outcome: Outcome) -> int:
     return ConflictError.exit_code if outcome.planned.reason in _IN_THE_WAY else 0
 
 
+class _Head(msgspec.Struct, frozen=True):
+    account_bytes: int
+
+
+def told_bytes(path: Path) -> int:
+    """Tell how much of the account of merges a report tells of; -1 if that cannot be told.
+
+    Raises:
+        StorageError: It cannot be read.
+    """
+    head = next(read_lines(path, _MAX_HEAD_BYTES), b"")
+    try:
+        return msgspec.json.decode(head.removesuffix(b",") + b"}", type=_Head).account_bytes
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return -1
+
+
 class ReportFile:
     """The report, written as the run goes on, under its name when it is whole.
 
@@ -135,12 +162,15 @@ class ReportFile:
 
     Args:
         path: Its name; its directory exists.
+        account_bytes: How much of the account of merges it tells of at least.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, account_bytes: int) -> None:
         self._path = path
         self._partial = path.with_name(f"{path.name}.partial")
-        self._pending = bytearray(b'{"format_version": %d,\n"items": [' % _FORMAT_VERSION)
+        # A line of its own, from which the next start learns that without reading the rest.
+        head = b'{"format_version": %d, "account_bytes": %d,\n"items": ['
+        self._pending = bytearray(head % (_FORMAT_VERSION, account_bytes))
         self._separator = b"\n"
         self._error: CasError | None = None
         self._file: StagedInode | None = None

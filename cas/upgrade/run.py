@@ -19,7 +19,7 @@ from cas.upgrade.holding import Holding
 from cas.upgrade.intents import Intents
 from cas.upgrade.items import Action, Kind, Outcome, Planned, Reason, Result
 from cas.upgrade.journal import Journal, Step
-from cas.upgrade.merge_account import MergeAccount
+from cas.upgrade.merge_account import MergeAccount, account_bytes
 from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.order import arrange, peak_bytes
 from cas.upgrade.report import ReportFile, Summary, Tally
@@ -69,7 +69,9 @@ class Run:
         self._holding = Holding(self._layout)
         self._earlier = [entry for entry in journal.entries() if entry.step is Step.DONE]
         self._tally = Tally()
-        self._report = ReportFile(self._layout.upgrade_report)
+        self._report = ReportFile(
+            self._layout.upgrade_report, account_bytes=account_bytes(self._layout.upgrade_merges)
+        )
         self._started = self._now()
         self._needed = 0
         self._free = 0

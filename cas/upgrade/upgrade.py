@@ -33,6 +33,7 @@ from cas.upgrade.latch import read_latch
 from cas.upgrade.matching import VolumeMatching, latch_keys
 from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.plan import Planner, PlanOptions
+from cas.upgrade.report import told_bytes
 from cas.upgrade.run import Run
 from cas.upgrade.scan import scan
 from cas.upgrade.settling import remove_temporary_copies, settle
@@ -113,7 +114,10 @@ class Upgrade:
             StorageError: A system call failed.
         """
         self._require_persist()
-        text = "it is converted when the vault is open, which holds what was converted before"
+        text = (
+            "what becomes of it is decided when the vault is open, which holds what was converted "
+            "before"
+        )
         for found in scan(self._layout):
             yield Planned(found, Action.LEAVE, Reason.BEFORE_VAULT, text)
 
@@ -168,6 +172,8 @@ class Upgrade:
     def has_untold_merges(self) -> bool:
         """Whether merges have brought or left what the report does not tell yet.
 
+        Nobody's clock is asked: that of a device may go back between two starts.
+
         Raises:
             StorageError: A system call failed.
         """
@@ -175,7 +181,7 @@ class Upgrade:
         with translated("inspect", report):
             if not merges.exists():
                 return False
-            return not report.exists() or report.stat().st_mtime_ns < merges.stat().st_mtime_ns
+            return told_bytes(report) != merges.stat().st_size
 
     def lacking_snapshots(self) -> Iterator[str]:
         """Give the snapshots that containers wait for, which a merge of stores brings.
