@@ -26,7 +26,7 @@ class Effect(StrEnum):
     FSYNC = "fsync"
     MKDIR = "mkdir"
     ACCESS = "access"
-    """Owner or mode."""
+    """Owner, mode or flags."""
     ENCRYPT = "encrypt"
     """A directory gets an encryption policy."""
     KEY = "key"

@@ -120,6 +120,9 @@ class FlagCopy:
 def remove_barred(path: Path, *, advance: Callable[[int], object] = lambda _: None) -> bool:
     """Remove a tree as :func:`cas.fsops.trees.remove_tree` does, also if flags bar that.
 
+    A file that has a name outside the tree as well loses the two flags that bar, there too: no
+    name of it can be removed otherwise.
+
     Args:
         path: See there.
         advance: Likewise.
@@ -156,7 +159,7 @@ def _unbar(path: Path) -> None:
 
 
 def _unbar_entries(cursor: Cursor) -> list[str]:
-    _take_bits(cursor.fileno(), _BARRING)
+    _unbar_one(cursor.fileno(), cursor.path)
     directories = []
     with os.scandir(cursor.fileno()) as entries:
         for entry in entries:
@@ -164,7 +167,7 @@ def _unbar_entries(cursor: Cursor) -> list[str]:
                 directories.append(entry.name)
             elif entry.is_file(follow_symlinks=False):
                 with _opened(cursor.fileno(), entry.name) as descriptor:
-                    _take_bits(descriptor, _BARRING)
+                    _unbar_one(descriptor, f"{cursor.path}/{entry.name}")
     return directories
 
 
@@ -213,15 +216,16 @@ def _add_bits(descriptor: int, bits: int) -> None:
     fcntl.ioctl(descriptor, _SET_FLAGS, _BITS.pack(_bits(descriptor) | bits))
 
 
-def _take_bits(descriptor: int, bits: int) -> None:
+def _unbar_one(descriptor: int, told: str) -> None:
     try:
         found = _bits(descriptor)
     except OSError as error:
         if error.errno in _UNSUPPORTED:
             return
         raise
-    if found & bits:
-        fcntl.ioctl(descriptor, _SET_FLAGS, _BITS.pack(found & ~bits))
+    if found & _BARRING:
+        effect(Effect.ACCESS, told)
+        fcntl.ioctl(descriptor, _SET_FLAGS, _BITS.pack(found & ~_BARRING))
 
 
 def _extended(descriptor: int) -> bytearray:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from cas.fsops.effects import Effect, observed
+from cas.fsops.inode_flags import remove_barred
 from cas.fsops.replica import replicate
 from tests.support.old_device import OldApp, OldDevice, mounted_tmpfs
 
@@ -83,3 +85,29 @@ def test_copy_tells_of_flags_that_the_target_does_not_have(together: OldDevice) 
             assert _flags(far / "tree/quiet") == "d"
     finally:
         _set(source, "-a")
+
+
+def test_removal_announces_each_flag_that_it_takes(together: OldDevice) -> None:
+    """What a crash between two of them leaves can be tried; a name outside the tree stays."""
+    tree, outside = together.persist / "tree", together.persist / "outside"
+    (tree / "sub").mkdir(parents=True)
+    (tree / "free").touch()
+    (tree / "sub/fixed").touch()
+    outside.hardlink_to(tree / "sub/fixed")
+    barred = [str(tree / "sub/fixed"), str(tree / "sub")]
+    seen: list[str] = []
+
+    def heed(kind: Effect, path: str) -> None:
+        if kind is Effect.ACCESS:
+            seen.append(path)
+
+    try:
+        for path in barred:
+            _set(Path(path), "+i")
+        with observed(heed):
+            assert remove_barred(tree)
+    finally:
+        subprocess.run(["chattr", "-R", "-i", together.persist], check=False)
+    assert sorted(seen) == sorted(barred)
+    assert not tree.exists()
+    assert outside.exists()
