@@ -76,7 +76,9 @@ def tell_what_waits(settings: Settings) -> None:
         _log.warning("old places cannot be listed error=%s", error)
         return
     if count:
-        _log.warning("old data waits for the vault, and is converted then count=%d", count)
+        _log.warning(
+            "old data waits for the vault, when it is decided what becomes of it count=%d", count
+        )
 
 
 def convert_old_layout(settings: Settings, manager: ServiceManager, stop: threading.Event) -> None:

@@ -58,6 +58,7 @@ def test_locked_vault_refuses_plan_and_run_and_nothing_is_touched(
     assert old.read_bytes() == b"data"
     waiting = list(open_upgrade(device.settings).waiting())
     assert [(each.found.path, each.reason.value) for each in waiting] == [(old, "before-vault")]
+    assert "is decided when" in waiting[0].explanation  # it may just as well be left
     assert _listed(device.persist) == before
     machine.vaults.unlock()
     assert [each.result.value for each in device.run()] == ["moved"]
