@@ -2,6 +2,7 @@
 
 __all__ = ["opened_old_store"]
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,16 +14,19 @@ from cas.containerd.place import Place
 from cas.containerd.root_directory import has_database
 from cas.daemon.orphan import end_orphan, supervised_environment
 from cas.daemon.supervision import tell_log_line
-from cas.errors import StoreMetadataLostError
+from cas.errors import CasError, StoreMetadataLostError
 from cas.fsops import processes
+from cas.fsops.trees import remove_tree
 from cas.model.settings import Settings
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
 def opened_old_store(settings: Settings, root: Path) -> Iterator[Containerd]:
     """Run a containerd on an old root as long as the context lasts.
 
-    One that a killed process has left there is ended first.
+    One that a killed process has left there is ended first. What it needs to run goes with it.
 
     Args:
         settings: Which program, namespace and snapshotter.
@@ -46,6 +50,7 @@ def opened_old_store(settings: Settings, root: Path) -> Iterator[Containerd]:
     place = Place.of_old_store(settings, root)
     environment = supervised_environment(os.environ, processes.current())
     with (
+        _run_directory(place.run),
         Daemon(settings, place=place, log=tell_log_line, environment=environment),
         Containerd.connect(
             place.socket,
@@ -55,3 +60,15 @@ def opened_old_store(settings: Settings, root: Path) -> Iterator[Containerd]:
         ) as containerd,
     ):
         yield containerd
+
+
+@contextmanager
+def _run_directory(directory: Path) -> Iterator[None]:
+    """Remove a containerd's state, sockets and configuration when it has ended."""
+    try:
+        yield
+    finally:
+        try:
+            remove_tree(directory)
+        except CasError as error:
+            _log.warning("left of an old store's containerd path=%s error=%s", directory, error)

@@ -5,15 +5,17 @@ chain IDs. What the container wrote is copied and read back. The copy gets the s
 and counts only when its label says so: whatever a kill leaves goes with the lease that held it.
 """
 
-__all__ = ["Advance", "SnapshotMerge"]
+__all__ = ["Advance", "OldSnapshot", "SnapshotMerge"]
 
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from cas.containerd.client import Containerd
 from cas.errors import (
+    AlreadyExistsError,
     CasError,
     ConflictError,
     CopyMismatchError,
@@ -41,6 +43,24 @@ _COPY = "cas-copy"
 
 Advance = Callable[[str, int], None]
 """Told a key and how many bytes more were read for it; may raise to stop the work."""
+
+
+@dataclass(frozen=True, slots=True)
+class OldSnapshot:
+    """What the old store's containerd tells of a snapshot that is to be copied.
+
+    Args:
+        chain: The snapshot and what it stands on, topmost first.
+        directories: Where each of them is.
+    """
+
+    chain: Sequence[SnapshotInfo]
+    directories: Sequence[Path]
+
+    @property
+    def key(self) -> str:
+        """Its key."""
+        return self.chain[0].name
 
 
 class SnapshotMerge:
@@ -81,19 +101,13 @@ class SnapshotMerge:
         info = self._stat(original.name)
         return info is not None and info.labels.get(MERGED_FROM) == _made(original)
 
-    def bring(self, key: str) -> None:
-        """Copy a snapshot that the store lacks, with what it stands on; the old one stays.
-
-        After failure the store has no such snapshot. Idempotent.
+    def find(self, key: str) -> OldSnapshot:
+        """Ask the old store for all that has to be known of a snapshot to copy it.
 
         Raises:
             SnapshotNotFoundError: The old store has none.
             ConflictError: It is of a kind that cannot be copied.
-            InUseError: Something is mounted in it.
-            SourceChangedError: Somebody writes to it.
-            CopyMismatchError: The copy reads back as something else.
-            NoSpaceError: No room.
-            InterruptedOperationError: The work was stopped.
+            UnavailableError: The old store's containerd does not answer.
         """
         chain = self._chain(key)
         directories = _directories(self._old.snapshots.mounts(key))
@@ -103,12 +117,29 @@ class SnapshotMerge:
                 f"{len(directories)} directories; only the overlayfs snapshotter's can be copied",
                 key=key,
             )
+        return OldSnapshot(chain, directories)
+
+    def bring(self, found: OldSnapshot) -> None:
+        """Copy a snapshot that the store lacks, with what it stands on; the old one stays.
+
+        After failure the store has no such snapshot, unless it had a whole one before. The old
+        store's containerd is not asked.
+
+        Raises:
+            AlreadyExistsError: The store has a whole one of this key, which is not touched.
+            InUseError: Something is mounted in it.
+            SourceChangedError: Somebody writes to it.
+            CopyMismatchError: The copy reads back as something else.
+            NoSpaceError: No room.
+            InterruptedOperationError: The work was stopped.
+        """
+        chain, directories = found.chain, found.directories
         layers = [ChainID.parse(info.name) for info in chain[1:]]
         with self._leasing.hold("merge") as lease:
             self._ensure_layers(layers[::-1], directories[:0:-1], lease)
             parent = str(layers[0]) if layers else ""
             self._copy_active(chain[0], parent, directories[0], lease)
-        _log.info("snapshot of the old store copied key=%s", key)
+        _log.info("snapshot of the old store copied key=%s", found.key)
 
     def _chain(self, key: str) -> list[SnapshotInfo]:
         """Give the snapshot and what it stands on, topmost first."""
@@ -183,8 +214,7 @@ class SnapshotMerge:
 
     def _copy_active(self, original: SnapshotInfo, parent: str, source: Path, lease: Lease) -> None:
         key = original.name
-        if self._stat(key) is not None:
-            self._backing.snapshots.remove(key)  # a killed run's
+        self._remove_unfinished(key)
         labels = {UNFINISHED: self._now()}
         mounts = self._backing.snapshots.prepare(key, parent, lease.id, labels)
         try:
@@ -194,6 +224,19 @@ class SnapshotMerge:
         except BaseException:
             self._drop(key)
             raise
+
+    def _remove_unfinished(self, key: str) -> None:
+        """Remove what a killed run left under a key; a whole one is somebody's data."""
+        info = self._stat(key)
+        if info is None:
+            return
+        if not info.labels.get(UNFINISHED):
+            raise AlreadyExistsError(
+                f"the store has a whole snapshot {key!r} already, which stays as it is; look at "
+                "both before one of them is removed",
+                key=key,
+            )
+        self._backing.snapshots.remove(key)
 
     def _fill(self, mounts: Sequence[Mount], source: Path, name: str, lease: Lease) -> None:
         """Make a new snapshot's directory a copy of another store's, durably."""

@@ -28,6 +28,7 @@ from cas.store.layers.unpack import Unpack
 from cas.upgrade.image_merge import merge_image, named_image
 from cas.upgrade.merged import Merged, MergedKind
 from cas.upgrade.old_contents import OldContents
+from cas.upgrade.old_records import OldRecords
 from cas.upgrade.snapshot_merge import Advance, SnapshotMerge
 
 _log = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class StoreMerge:
 
         Yields:
             What came in, failed or is left, as it does. The store last, with what keeps it; or
-            first with an error, if it cannot be opened, and then only its blobs come in.
+            first with an error, if it cannot be opened or read, and then only its blobs come in.
 
         Raises:
             InUseError: A containerd runs on the old store.
@@ -87,24 +88,26 @@ class StoreMerge:
         with ExitStack() as stack:
             try:
                 old = stack.enter_context(self._open_old(root))
+                records = OldRecords.read(old)
             except (InUseError, InterruptedOperationError):
                 raise
             except CasError as error:
                 _log.warning("old store cannot be opened path=%s error=%s", root, error)
+                stack.close()  # no containerd runs on the blobs that go
                 yield Merged(MergedKind.STORE, str(root), error)
                 yield from self._merge_blobs(contents)
                 return
             snapshots = SnapshotMerge(old, self._backing, self._images, self._unpack, self._advance)
-            yield from self._merge_images(old, contents)
-            yield from self._merge_snapshots(old, snapshots, frozenset(wanted))
+            yield from self._merge_images(records, contents)
+            yield from self._merge_snapshots(records, snapshots, frozenset(wanted))
             yield from self._merge_blobs(contents)
-            rest = self._rest(old, contents, snapshots)
+            rest = self._rest(records, contents, snapshots)
         if rest:
             _log.warning("old store stays path=%s reason=%r", root, rest)
         yield Merged(MergedKind.STORE, str(root), reason=rest)
 
-    def _merge_images(self, old: Containerd, contents: OldContents) -> Iterator[Merged]:
-        for record in old.images.iter_images():
+    def _merge_images(self, old: OldRecords, contents: OldContents) -> Iterator[Merged]:
+        for record in old.images:
             named = named_image(self._backing, record.name)
             if named is None:
                 merge = partial(
@@ -123,16 +126,25 @@ class StoreMerge:
                 yield Merged(MergedKind.IMAGE, record.name, reason=reason)
 
     def _merge_snapshots(
-        self, old: Containerd, snapshots: SnapshotMerge, wanted: frozenset[str]
+        self, old: OldRecords, snapshots: SnapshotMerge, wanted: frozenset[str]
     ) -> Iterator[Merged]:
-        for info in list(old.snapshots.iter_snapshots()):
+        for info in old.snapshots:
             if info.kind is SnapshotKind.COMMITTED:
                 continue
             if info.name in wanted and snapshots.lacks(info.name):
-                yield attempt(MergedKind.SNAPSHOT, info.name, partial(snapshots.bring, info.name))
+                yield self._bring(snapshots, info.name)
             else:
                 reason = "" if snapshots.has_copy(info) else _NOT_WAITED_FOR
                 yield Merged(MergedKind.SNAPSHOT, info.name, reason=reason)
+
+    def _bring(self, snapshots: SnapshotMerge, key: str) -> Merged:
+        try:
+            found = snapshots.find(key)
+        except InterruptedOperationError:
+            raise
+        except CasError as error:  # of the old store alone, whatever it is
+            return _failed(MergedKind.SNAPSHOT, key, error)
+        return attempt(MergedKind.SNAPSHOT, key, partial(snapshots.bring, found))
 
     def _merge_blobs(self, contents: OldContents) -> Iterator[Merged]:
         for path in contents.files():
@@ -144,19 +156,18 @@ class StoreMerge:
         self._blobs.ingest(path, digest=Digest(path.name), labels=labels, move=True)
         remove_file(path)
 
-    def _rest(self, old: Containerd, contents: OldContents, snapshots: SnapshotMerge) -> str:
+    def _rest(self, old: OldRecords, contents: OldContents, snapshots: SnapshotMerge) -> str:
         """Tell what the old store has that the store lacks; empty for nothing."""
-        namespaces = set(old.namespaces.iter_namespaces()) - {self._backing.namespace}
+        namespaces = old.namespaces - {self._backing.namespace}
         if namespaces:
             return f"it has other namespaces: {', '.join(sorted(namespaces))}"
-        for record in old.images.iter_images():
+        for record in old.images:
             if named_image(self._backing, record.name) is None:
                 return f"image {record.name!r} did not come in"
-        known = list(old.snapshots.iter_snapshots())
-        for info in known:
+        for info in old.snapshots:
             if info.kind is not SnapshotKind.COMMITTED and not snapshots.has_copy(info):
                 return f"snapshot {info.name!r} did not come in: {_NOT_WAITED_FOR}"
-        unknown = sum(1 for _ in contents.snapshot_directories()) - len(known)
+        unknown = sum(1 for _ in contents.snapshot_directories()) - len(old.snapshots)
         if unknown > 0:
             return f"{unknown} of its snapshots' directories are in no database"
         blob = next(contents.files(), None)
@@ -164,10 +175,10 @@ class StoreMerge:
 
 
 def attempt(kind: MergedKind, name: str, act: Callable[[], object]) -> Merged:
-    """Do something that may fail for one thing alone.
+    """Do something that may fail for one thing alone, and asks no old store.
 
     Raises:
-        UnavailableError: containerd does not answer.
+        UnavailableError: The store's containerd does not answer.
         InterruptedOperationError: The work was stopped.
     """
     try:
@@ -175,7 +186,11 @@ def attempt(kind: MergedKind, name: str, act: Callable[[], object]) -> Merged:
     except (UnavailableError, InterruptedOperationError):
         raise
     except CasError as error:
-        _log.warning("not merged kind=%s name=%s error=%s", kind.value, name, error)
-        return Merged(kind, name, error)
+        return _failed(kind, name, error)
     _log.info("merged from an old store kind=%s name=%s", kind.value, name)
     return Merged(kind, name)
+
+
+def _failed(kind: MergedKind, name: str, error: CasError) -> Merged:
+    _log.warning("not merged kind=%s name=%s error=%s", kind.value, name, error)
+    return Merged(kind, name, error)

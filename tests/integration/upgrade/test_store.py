@@ -8,21 +8,33 @@ import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cas.app import Case, open_upgrade
+from cas.containerd.client import Containerd
+from cas.containerd.place import Place
 from cas.daemon.conversion import old_content
-from cas.errors import CasError, ConflictError, InterruptedOperationError, VolumeHeldError
+from cas.daemon.old_store import opened_old_store
+from cas.errors import (
+    AlreadyExistsError,
+    CasError,
+    ConflictError,
+    InterruptedOperationError,
+    UnavailableError,
+    VolumeHeldError,
+)
 from cas.model.cancellation import Cancellation
 from cas.model.labels import GC_ROOT, UNFINISHED, VOLUME
 from cas.model.volume_name import VolumeName
 from cas.store.locking import Locks
 from cas.upgrade.merged import MergedKind
 from cas.upgrade.old_store import require_store_converted
+from cas.upgrade.snapshot_merge import SnapshotMerge
+from cas.upgrade.store_merge import StoreMerge
 from cas.volumes.holds import iter_held
 from cas.volumes.records import read_record
 from cas.volumes.volumes import VolumeState
@@ -120,6 +132,7 @@ def test_old_store_beside_a_newer_one_is_merged_into_it(
         assert set(taken.values()) == {None}
         assert {str(store), container.key} <= set(taken)
         assert not store.exists()
+        assert not together.settings.layout.old_store_run.exists()
         assert {each.result.value for each in together.run()} == {"moved"}
         case.recover()
         images = {image.name: str(image.target.digest) for image in case.images.iter_images()}
@@ -401,6 +414,61 @@ def test_old_store_that_cannot_be_opened_stays(
             str(_name(together, container))
         ]
     assert list(store.glob("io.containerd.snapshotter.v1.overlayfs/snapshots/*/fs/written"))
+
+
+def test_old_store_whose_containerd_stops_answering_gives_its_blobs(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """It is that store's failure and not the newer one's, which ends nothing."""
+    store = together.persist / "containerd"
+    container = make_old_store(together, store, containerd_binary)
+    with _opened(together, containerd_binary) as case:
+
+        @contextmanager
+        def ended(root: Path) -> Iterator[Containerd]:
+            place = Place.of_old_store(case.settings, root)
+            with ExitStack() as stack:
+                with opened_old_store(case.settings, root):
+                    settings = case.settings
+                    connection = Containerd.connect(
+                        place.socket,
+                        namespace=settings.namespace,
+                        snapshotter=settings.snapshotter,
+                        wait_seconds=1,
+                    )
+                    old = stack.enter_context(connection)
+                yield old
+
+        merge = StoreMerge(
+            case.backing,
+            blobs=case.blobs,
+            images=case.images,
+            unpack=case.unpack,
+            open_old=ended,
+            advance=lambda *_: None,
+        )
+        first, *others = merge.merge(store, [container.key])
+        assert (first.kind, first.name) == (MergedKind.STORE, str(store))
+        assert isinstance(first.error, UnavailableError)
+        assert {f"sha256:{Path(each.name).name}" for each in others} == set(container.image.blobs)
+        assert {each.error for each in others} == {None}
+
+
+def test_snapshot_that_is_whole_is_not_replaced_by_one_of_an_old_store(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """Whoever asks for it: what is in the newer store is somebody's data."""
+    with _opened(together, containerd_binary) as case:
+        snapshots = case.backing.snapshots
+        [mount] = snapshots.prepare("key", "", None, {GC_ROOT: "now"})
+        (Path(mount.source) / "written").touch()
+        merge = SnapshotMerge(
+            case.containerd, case.backing, case.images, case.unpack, lambda *_: None
+        )
+        with pytest.raises(AlreadyExistsError):
+            merge.bring(merge.find("key"))
+        assert (Path(mount.source) / "written").exists()
+        snapshots.remove("key")
 
 
 def test_snapshot_that_was_copied_in_part_is_nobodys_and_copied_again(
