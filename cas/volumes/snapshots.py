@@ -88,8 +88,9 @@ class VolumeSnapshots:
             ]
             with self._idle(changes, quiesced=quiesced):
                 self._apply(changes, GroupAction.CREATE, snapshot)
+            taken = [self._find(name, snapshot) for name in held]
         self._tell(EventKind.VOLUME_SNAPSHOT_CREATED, changes)
-        return [self._find(name, snapshot) for name in held]
+        return taken
 
     def iter_snapshots(self, name: VolumeName) -> Iterator[VolumeSnapshot]:
         """Stream a volume's snapshots, oldest first.
@@ -142,8 +143,9 @@ class VolumeSnapshots:
                 self._apply(changes, GroupAction.ROLL_BACK, snapshot, drop_later=drop_later)
                 for change in changes:
                     _finish_quietly(change)
+            taken = [self._find(name, snapshot) for name in held]
         self._tell(EventKind.VOLUME_ROLLED_BACK, changes)
-        return [self._find(name, snapshot) for name in held]
+        return taken
 
     def remove(self, name: VolumeName, snapshot: str, *, quiesced: bool = False) -> bool:
         """Remove a snapshot of a volume; idempotent. The volume and other snapshots stay the same.
@@ -250,6 +252,7 @@ class VolumeSnapshots:
             self._backing.events.publish(what, [str(change.name) for change in changes])
 
     def _find(self, name: VolumeName, snapshot: str) -> VolumeSnapshot:
+        """Give a snapshot that is there, and stays while the volume's lock is held."""
         found = self._kinds.snapshots_of(name).iter_snapshots(name)
         return next(each for each in found if each.name == snapshot)
 

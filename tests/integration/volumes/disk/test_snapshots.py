@@ -3,7 +3,7 @@
 import os
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from cas.fsops.trees import free_bytes
 from cas.model.disk import history
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
+from cas.model.events import EventKind
 from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
 from cas.store.account.sharing import counted_twice
@@ -159,6 +160,25 @@ def test_rollback_returns_to_the_state_of_the_snapshot(disk: Disk) -> None:
     assert _findings(disk.store) == []
     assert disk.store.volumes.recover() == []
     disk.store.assert_nothing_is_running()
+
+
+def test_snapshot_that_is_removed_at_once_is_given_all_the_same(
+    qcow2: Disk, containerd: Containerd
+) -> None:
+    """Whoever hears of it may be done with it before the caller has the answer."""
+    store, name = qcow2.store, qcow2.name
+
+    class Remover:
+        def publish(self, kind: EventKind, names: Iterable[str], /) -> None:
+            store.volume_snapshots.remove(name, "one")
+
+    told = open_store(
+        containerd, store.settings, adapt=lambda backing: replace(backing, events=Remover())
+    ).volume_snapshots
+    assert [each.name for each in told.create([name], "one")] == ["one"]
+    store.volume_snapshots.create([name], "one")
+    assert [each.name for each in told.roll_back([name], "one")] == ["one"]
+    assert qcow2.names() == []
 
 
 @pytest.mark.parametrize("order", ["one two three", "two three one"])
