@@ -15,7 +15,7 @@ _MAX_TEXT = 2000
 # Texts of strangers: a pattern looks at each character a few times and no more. A word is looked at
 # from its first letter only, and what was taken is not given back.
 _URL = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]{0,30}://[^\s'\"<>]+")
-_QUERY = re.compile(r"(?<=[\w/%.~-])\?[^\s'\"<>?=]*=[^\s'\"<>)]*")
+_QUERY = re.compile(r"(?<=[^\s'\"<>])\?[^\s'\"<>?=]*=[^\s'\"<>)]*")
 _AUTHORIZATION = re.compile(r"\b(basic|bearer|digest|negotiate)\s+[\w+/=._~-]{4,}", re.IGNORECASE)
 _PAIR = re.compile(
     r"(?<![\w-])(?P<name>"
