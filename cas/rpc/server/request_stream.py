@@ -48,8 +48,7 @@ def received_apart(
 
     That one reads a message when it is asked for one, and so holds none that nobody wants yet.
     """
-    pump = _Pump(partial(_next_of, raw))
-    workers.submit(pump.run)
+    pump = _Pump(partial(_next_of, raw), workers)
     try:
         yield _pumped(pump, call)
     finally:
@@ -78,14 +77,16 @@ class _Pump:
 
     Args:
         read: Gives the next one; None at the end. It returns, at the latest, when the call ends.
+        workers: Lend a thread, from now until the end.
     """
 
-    def __init__(self, read: Callable[[], bytes | None]) -> None:
+    def __init__(self, read: Callable[[], bytes | None], workers: WorkerPool) -> None:
         self._read = read
         self._wanted: SimpleQueue[int] = SimpleQueue()
         self._found: SimpleQueue[bytes | InterruptedOperationError | None] = SimpleQueue()
+        self._work = workers.submit(self._run)
 
-    def run(self) -> None:
+    def _run(self) -> None:
         """Read as often as somebody wants a message."""
         while self._wanted.get():
             try:
@@ -96,6 +97,8 @@ class _Pump:
     def next(self, cancel: Cancellation) -> bytes | None:
         """Wait for a message; None at the end.
 
+        What else ends the other thread, a defect, is raised here: nobody would hear of it there.
+
         Raises:
             InterruptedOperationError: The caller went away, or ``cancel`` was set.
         """
@@ -105,6 +108,8 @@ class _Pump:
             try:
                 found = self._found.get(timeout=_LOOK_SECONDS)
             except Empty:
+                if self._work.done():
+                    self._work.result()
                 continue
             if isinstance(found, InterruptedOperationError):
                 raise found
