@@ -156,14 +156,14 @@ class Client:
 
     @cached_property
     def volumes(self) -> "VolumesClient":
-        """Use cases on container volumes."""
+        """Use cases on volumes: containers and disks."""
         from cas.rpc.client.volumes import VolumesClient
 
         return VolumesClient(self._calls)
 
     @cached_property
     def volume_snapshots(self) -> "VolumeSnapshotsClient":
-        """Use cases on snapshots of container volumes."""
+        """Use cases on snapshots of volumes: containers and disks."""
         from cas.rpc.client.volume_snapshots import VolumeSnapshotsClient
 
         return VolumeSnapshotsClient(self._calls)
