@@ -147,6 +147,13 @@ class RunningCalls:
         with self._changed:
             return self._count(Kind.WORK)
 
+    def of_key(self, key: str) -> list[Call]:
+        """Give the calls that work and that their caller gave this key."""
+        with self._changed:
+            return [
+                call for call, kind in self._calls.items() if call.key == key and kind is Kind.WORK
+            ]
+
     def wait_for(self, key: str, cancel: Cancellation) -> None:
         """Return when no call works that its caller gave this key.
 
@@ -154,7 +161,7 @@ class RunningCalls:
             InterruptedOperationError: ``cancel`` was set.
         """
         with self._changed:
-            while any(call.key == key and kind is Kind.WORK for call, kind in self._calls.items()):
+            while self.of_key(key):
                 cancel.check()
                 self._changed.wait(_POLL_SECONDS)
 

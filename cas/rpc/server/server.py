@@ -108,6 +108,7 @@ class Server:
 
     Attributes:
         settings: Of the store.
+        calls: Those that run.
 
     Example:
         >>> vaults = partial(open_vaults, settings)
@@ -141,9 +142,7 @@ class Server:
             pulls=Gate(_PULLS),
             account=Gate(_ACCOUNTS),
         )
-        self._calls = RunningCalls(
-            _PLACES, patience=patience, gates=(self._large, *self._gates.all)
-        )
+        self.calls = RunningCalls(_PLACES, patience=patience, gates=(self._large, *self._gates.all))
         self._watch_seconds = min(_WATCH_SECONDS, patience.shortest / 4)
         self._workers = WorkerPool(_WORKING, "cas-rpc-work")
         self._threads = ThreadPoolExecutor(sum(_PLACES.values()) + _REFUSING, "cas-rpc")
@@ -161,7 +160,7 @@ class Server:
             self.open_store(store)
 
     def _handlers(self, vaults: OpenVaults, observer: CallObserver) -> list[grpc.GenericRpcHandler]:
-        shared = (self._guard, self._calls, self._large, self._workers)
+        shared = (self._guard, self.calls, self._large, self._workers)
         dispatcher = Dispatcher(*shared, observer)
         apart = Dispatcher(*shared, NO_OBSERVER)
         of_the_store = [
@@ -195,7 +194,7 @@ class Server:
             paths=AllowedPaths((settings.layout.verifier, *settings.allowed_directories)),
         )
         prune = PruneCalls(shop)
-        store_calls = StoreServicer(shop, prune, self._calls, message_bytes=MESSAGE_BYTES)
+        store_calls = StoreServicer(shop, prune, self.calls, message_bytes=MESSAGE_BYTES)
         self._servicers = {
             BlobsServicer: BlobsServicer(shop, prune),
             ImagesServicer: ImagesServicer(shop, prune),
@@ -226,7 +225,7 @@ class Server:
             stack.callback(self._end, 0.0)
             self._socket.bind(self._grpc.add_insecure_port)
             self._grpc.start()
-            stack.enter_context(watched(self._calls, self._watch_seconds))
+            stack.enter_context(watched(self.calls, self._watch_seconds))
             self._resources = stack.pop_all()
         return self
 
@@ -248,12 +247,12 @@ class Server:
 
     def end_guarded_calls(self) -> None:
         """End what works on the vault, which is being locked, and may be called again and again."""
-        self._calls.end_guarded()
+        self.calls.end_guarded()
 
     @property
     def running(self) -> int:
         """Calls that work right now."""
-        return self._calls.count
+        return self.calls.count
 
     def stop(self, grace_seconds: float) -> bool:
         """Take no new calls, let running ones end, break off what is left, and wait for its end.
@@ -273,16 +272,16 @@ class Server:
 
     def _end(self, grace_seconds: float) -> bool:
         if self._stopped:  # the waiting was done
-            return self._calls.await_end(0)
+            return self.calls.await_end(0)
         self._stopped = True
         self._health.close()
-        self._calls.close()
+        self.calls.close()
         # gRPC would answer CANCELLED to calls that come now; from us they hear to come again.
-        over = self._calls.await_end(grace_seconds)
+        over = self.calls.await_end(grace_seconds)
         self._grpc.stop(_LAST_WORDS_SECONDS if over else 0).wait()
-        ended = self._calls.await_end(_UNDO_SECONDS)
+        ended = self.calls.await_end(_UNDO_SECONDS)
         if not ended:
-            _log.warning("calls do not end count=%s", self._calls.count)
+            _log.warning("calls do not end count=%s", self.calls.count)
         self._workers.shutdown(wait=False)
         self._threads.shutdown(wait=ended)
         return ended

@@ -9,7 +9,6 @@ import pytest
 from cas._gen.cas.v1 import store_pb2
 from cas.containerd import transport
 from cas.containerd.daemon import Daemon
-from cas.rpc.server.call import Call
 from tests.support.every_call import METHODS, Stock, begin, stock
 from tests.support.frozen import frozen
 from tests.support.rpc import Service, recover_until_nothing_is_left
@@ -42,13 +41,14 @@ def test_call_that_is_cancelled_asks_containerd_for_no_more(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """But for what undoes what was begun; and then nothing is left of it."""
+    calls = mortal_service.server.calls
     caplog.set_level(logging.DEBUG, "cas.containerd.translation")
     with frozen(mortal_daemon):
         call = begin(mortal_service, name, held, metadata=(("cas-call", name),))
-        wait_for(lambda: _served(mortal_service, name))
+        wait_for(lambda: calls.of_key(name))
         wait_for(_somebody_asks_containerd)
         call.cancel()
-        wait_for(lambda: all(each.cancellation.is_set() for each in _served(mortal_service, name)))
+        wait_for(lambda: all(each.cancellation.is_set() for each in calls.of_key(name)))
         caplog.clear()
     mortal_service.store.Wait(store_pb2.WaitRequest(call=name))
 
@@ -73,10 +73,3 @@ def _stands_in_a_call(frame: FrameType | None) -> bool:
             return True
         frame = frame.f_back
     return False
-
-
-def _served(service: Service, key: str) -> list[Call]:
-    """The calls of this key that have not ended, as ``Store.Wait`` finds them."""
-    running = service.server._calls
-    with running._changed:
-        return [call for call in running._calls if call.key == key]
