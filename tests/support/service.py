@@ -63,15 +63,20 @@ class StayingProcess:
         config: Written by :func:`service_configuration`.
         arguments: Of the command.
         environment: In addition to this process's.
+        module: That is run.
     """
 
     def __init__(
-        self, config: Path, *arguments: object, environment: Mapping[str, str] | None = None
+        self,
+        config: Path,
+        *arguments: object,
+        environment: Mapping[str, str] | None = None,
+        module: str = "cas",
     ) -> None:
         self._log = config.parent / f"log-{time.monotonic_ns()}"
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cas", "--config", config, *map(str, arguments)],
+                [sys.executable, "-m", module, "--config", config, *map(str, arguments)],
                 cwd=_ROOT,
                 env={**os.environ, **(environment or {})},
                 stdin=subprocess.DEVNULL,
@@ -210,12 +215,13 @@ class Service:
         *arguments: object,
         verbose: bool = False,
         environment: Mapping[str, str] | None = None,
+        module: str = "cas",
     ) -> None:
-        """Start it."""
+        """Start it, or a module that is ``cas`` for the rest."""
         self.notify.forget()
         given = {"NOTIFY_SOCKET": str(self.notify.path), **(environment or {})}
         command = [*(["-v"] if verbose else []), "serve", *arguments]
-        self._process = StayingProcess(self.config, *command, environment=given)
+        self._process = StayingProcess(self.config, *command, environment=given, module=module)
 
     def kill_containerd(self) -> None:
         """Kill its containerd and wait for the end of that."""
