@@ -57,7 +57,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--every-step",
         action="store_true",
-        help="power cuts and full disks of upgrades, kills of replacements: at every step of them",
+        help="power cuts, full disks and kills: at every step where otherwise at some",
     )
     parser.addoption(
         "--fuzz-seconds",

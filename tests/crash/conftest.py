@@ -4,7 +4,7 @@ import pytest
 
 from tests.integration.pull.conftest import device, pull_settings, registry
 
-__all__ = ["crash_seed", "device", "pull_settings", "registry"]
+__all__ = ["crash_seed", "device", "every_step", "pull_settings", "registry"]
 
 
 @pytest.fixture
@@ -13,3 +13,9 @@ def crash_seed(pytestconfig: pytest.Config) -> int:
     seed = int(pytestconfig.getoption("--crash-seed"))
     print(f"--crash-seed {seed}")
     return seed
+
+
+@pytest.fixture
+def every_step(pytestconfig: pytest.Config) -> bool:
+    """Whether to act at every step, where otherwise some will do: ``--every-step``."""
+    return bool(pytestconfig.getoption("--every-step"))

@@ -1,4 +1,8 @@
-"""Snapshots of disk volumes, killed before each step of taking, returning to and removing one."""
+"""Snapshots of disk volumes, killed at the steps of taking, returning to and removing one.
+
+With ``--every-step`` before each step in turn; otherwise before every second one of a disk, and
+every sixth one of a disk and a container together.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +19,8 @@ from tests.support.images import layered_image
 from tests.support.loopfs import mounted_at
 from tests.support.volume_kills import killed_at_each_step, recover
 from tests.support.volumes import Store, add_image, open_store, volume_name
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]  # for every step
 
 
 class _Disk:
@@ -49,6 +55,11 @@ def store(containerd: Containerd, settings: Settings) -> Store:
     return open_store(containerd, settings)
 
 
+@pytest.fixture
+def stride(*, every_step: bool) -> int:
+    return 1 if every_step else 2
+
+
 @pytest.fixture(params=["qcow2", "xfs"])
 def disk(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Iterator[_Disk]:
     if request.param == "qcow2":
@@ -58,14 +69,14 @@ def disk(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Iterat
         yield _Disk(store, DiskRequest(None, size=MIB, clear=True), tmp_path)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_taking_killed_at_any_step_is_done_or_not_after_recovery(disk: _Disk) -> None:
+def test_taking_killed_at_any_step_is_done_or_not_after_recovery(disk: _Disk, stride: int) -> None:
     """The disk's content is the same either way, and the snapshot is whole if it is there."""
     snapshots, first = disk.store.volume_snapshots, disk.content()
     snapshots.create([disk.name], "base")
     second = disk.write(2)
-    for _ in killed_at_each_step(disk.store, "snapshot-create", "new", str(disk.name), stride=2):
+    for _ in killed_at_each_step(
+        disk.store, "snapshot-create", "new", str(disk.name), stride=stride
+    ):
         recover(disk.store)
         assert disk.content() == second
         if disk.names() != ["base"]:
@@ -74,9 +85,9 @@ def test_taking_killed_at_any_step_is_done_or_not_after_recovery(disk: _Disk) ->
     disk.assert_states(first, second)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_rollback_killed_at_any_step_is_done_or_not_after_recovery(disk: _Disk) -> None:
+def test_rollback_killed_at_any_step_is_done_or_not_after_recovery(
+    disk: _Disk, stride: int
+) -> None:
     """The old state with the later snapshot, or the new one without it."""
     snapshots, first = disk.store.volume_snapshots, disk.content()
     snapshots.create([disk.name], "base")
@@ -86,7 +97,9 @@ def test_rollback_killed_at_any_step_is_done_or_not_after_recovery(disk: _Disk) 
         return disk.write(2)
 
     second = go_on()
-    for _ in killed_at_each_step(disk.store, "snapshot-rollback", "base", str(disk.name), stride=2):
+    for _ in killed_at_each_step(
+        disk.store, "snapshot-rollback", "base", str(disk.name), stride=stride
+    ):
         recover(disk.store)
         if "later" not in disk.names():
             assert disk.content() == first
@@ -96,15 +109,13 @@ def test_rollback_killed_at_any_step_is_done_or_not_after_recovery(disk: _Disk) 
     disk.assert_states(first)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
-def test_removal_killed_at_any_step_is_done_or_not_after_recovery(disk: _Disk) -> None:
+def test_removal_killed_at_any_step_is_done_or_not_after_recovery(disk: _Disk, stride: int) -> None:
     """The disk and the other snapshot keep their content, and no state stays behind."""
     snapshots, first = disk.store.volume_snapshots, disk.content()
     snapshots.create([disk.name], "kept")
     second = disk.write(2)
     snapshots.create([disk.name], "gone")
-    for _ in killed_at_each_step(disk.store, "snapshot-rm", "gone", str(disk.name), stride=2):
+    for _ in killed_at_each_step(disk.store, "snapshot-rm", "gone", str(disk.name), stride=stride):
         recover(disk.store)
         assert disk.content() == second
         if "gone" not in disk.names():
@@ -112,11 +123,9 @@ def test_removal_killed_at_any_step_is_done_or_not_after_recovery(disk: _Disk) -
     disk.assert_states(first)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("operation", ["snapshot-create", "snapshot-rollback"])
 def test_group_of_kinds_killed_at_any_step_is_done_to_all_or_none(
-    store: Store, tmp_path: Path, operation: str
+    store: Store, tmp_path: Path, operation: str, *, every_step: bool
 ) -> None:
     """A container and a disk, after a recovery."""
     image = layered_image(1)
@@ -129,7 +138,9 @@ def test_group_of_kinds_killed_at_any_step_is_done_to_all_or_none(
     if operation == "snapshot-rollback":
         store.volume_snapshots.create(names, "all")
     before = _write(store, container, "second"), disk.write(2)
-    for _ in killed_at_each_step(store, operation, "all", *map(str, names), stride=6):
+    for _ in killed_at_each_step(
+        store, operation, "all", *map(str, names), stride=1 if every_step else 6
+    ):
         recover(store)
         if operation == "snapshot-create":
             done = [bool(list(store.volume_snapshots.iter_snapshots(name))) for name in names]

@@ -126,8 +126,8 @@ def small(
 
 
 @pytest.fixture
-def stride(pytestconfig: pytest.Config) -> int:
-    return 1 if pytestconfig.getoption("--every-step") else _STRIDE
+def stride(*, every_step: bool) -> int:
+    return 1 if every_step else _STRIDE
 
 
 @pytest.mark.slow

@@ -1,4 +1,7 @@
-"""Snapshots of volumes, killed before each step of taking, returning to and removing one."""
+"""Snapshots of volumes, killed at the steps of taking, returning to and removing one.
+
+Where only some steps are taken, a comment says why; with ``--every-step`` all are.
+"""
 
 import pytest
 
@@ -10,6 +13,8 @@ from tests.support.images import layered_image
 from tests.support.trees import Tree, read_tree
 from tests.support.volume_kills import killed_at_each_step, recover
 from tests.support.volumes import Store, add_image, open_store, volume_name
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]  # for every step
 
 
 @pytest.fixture
@@ -52,8 +57,6 @@ def _own(store: Store) -> int:
     return len([key for key in store.snapshots() if "#" in key])
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_taking_killed_at_any_step_is_done_or_not_after_recovery(
     store: Store, name: VolumeName
 ) -> None:
@@ -75,8 +78,6 @@ def test_taking_killed_at_any_step_is_done_or_not_after_recovery(
     assert _tree(store, name) == tree
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_rollback_killed_at_any_step_is_done_or_not_after_recovery(
     store: Store, name: VolumeName
 ) -> None:
@@ -100,10 +101,8 @@ def test_rollback_killed_at_any_step_is_done_or_not_after_recovery(
     assert _tree(store, name) == first
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_removal_killed_at_any_step_is_done_or_not_after_recovery(
-    store: Store, name: VolumeName
+    store: Store, name: VolumeName, *, every_step: bool
 ) -> None:
     """The other snapshot and the volume keep their content, and no layer stays behind."""
     _write(store, name, "first")
@@ -112,7 +111,9 @@ def test_removal_killed_at_any_step_is_done_or_not_after_recovery(
     store.volume_snapshots.create([name], "later")
     tree = _write(store, name, "third")
     # Half of the many steps: tests of the merge itself stop it at each.
-    for _ in killed_at_each_step(store, "snapshot-rm", "gone", str(name), stride=2):
+    for _ in killed_at_each_step(
+        store, "snapshot-rm", "gone", str(name), stride=1 if every_step else 2
+    ):
         recover(store)
         assert _tree(store, name) == tree
         if "gone" not in _names(store, name):
@@ -136,10 +137,10 @@ def _recreate(store: Store, name: VolumeName) -> None:
     _write(store, name, "third")
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("operation", ["snapshot-create", "snapshot-rollback"])
-def test_group_killed_at_any_step_is_done_to_all_or_none(store: Store, operation: str) -> None:
+def test_group_killed_at_any_step_is_done_to_all_or_none(
+    store: Store, operation: str, *, every_step: bool
+) -> None:
     """After a recovery, or when a volume is used before any."""
     names = [volume_name() for _ in range(2)]
     for name in names:
@@ -149,7 +150,9 @@ def test_group_killed_at_any_step_is_done_to_all_or_none(store: Store, operation
         store.volume_snapshots.create(names, "all")
     before = {name: _write(store, name, "second") for name in names}
     # A third of the steps: those of a single volume are all tested above.
-    for step in killed_at_each_step(store, operation, "all", *map(str, names), stride=3):
+    for step in killed_at_each_step(
+        store, operation, "all", *map(str, names), stride=1 if every_step else 3
+    ):
         if step % 2:
             recover(store)
         else:
