@@ -67,7 +67,11 @@ class DiskSnapshotProblem(Protocol):
 
     @property
     def lost(self) -> str | None:
-        """The snapshot whose copy of the disk is gone; None if a change was interrupted."""
+        """The snapshot whose copy of the disk is gone."""
+
+    @property
+    def unreadable(self) -> str | None:
+        """Why they could not be looked at; with neither a change was interrupted."""
 
 
 Judge = Callable[[], Iterable[VolumeJudgement]]
@@ -172,6 +176,17 @@ def _lost(name: str, message: str) -> Finding:
 
 def _of_disk(problem: DiskSnapshotProblem) -> Finding:
     name = str(problem.name)
+    if problem.unreadable is not None:
+        return Finding(
+            Problem.VOLUME_SNAPSHOT,
+            invariant=5,
+            severity=Severity.ERROR,
+            object=name,
+            message=f"the snapshots of volume {name} cannot be looked at: {problem.unreadable}",
+            advice="see to what failed, and check again",
+            fixable=False,
+            volumes=(name,),
+        )
     if problem.lost is None:
         return Finding(
             Problem.VOLUME_LEFTOVER,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from cas.errors import CorruptVolumeError, LockTimeoutError
+from cas.errors import CorruptVolumeError, LockTimeoutError, StorageError
+from cas.fsops.translation import translated
 from cas.model.disk.format import DiskFormat
 from cas.model.layout import DiskPaths
 from cas.model.volume_name import VolumeName
@@ -14,7 +15,7 @@ from cas.store.locking import Locks
 from cas.volumes.disk.histories import has_history, is_settled, read_history
 from cas.volumes.disk.looking import look_at_disk
 from cas.volumes.disk.place import DiskPlace
-from cas.volumes.disk.scan import iter_disks
+from cas.volumes.disk.scan import is_disk, iter_disks
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +24,13 @@ class DiskSnapshotProblem:
 
     Args:
         name: The volume.
-        lost: The snapshot whose copy of the disk is gone; None if a change was interrupted.
+        lost: The snapshot whose copy of the disk is gone.
+        unreadable: Why they could not be looked at. With neither a change was interrupted.
     """
 
     name: VolumeName
-    lost: str | None
+    lost: str | None = None
+    unreadable: str | None = None
 
 
 def iter_snapshot_problems(place: DiskPlace, locks: Locks) -> Iterator[DiskSnapshotProblem]:
@@ -36,23 +39,32 @@ def iter_snapshot_problems(place: DiskPlace, locks: Locks) -> Iterator[DiskSnaps
     What is inside a qcow2 is not looked at.
     """
     for paths in iter_disks(place.layout):
-        if not has_history(paths):
-            continue
-        found: list[DiskSnapshotProblem] = []
-        with (
-            suppress(LockTimeoutError, CorruptVolumeError),
-            locks.volume(paths.name, timeout_seconds=0),
-        ):
-            found.extend(_problems(place, paths))
-        yield from found
+        yield from _found(place, locks, paths)
+
+
+def _found(place: DiskPlace, locks: Locks, paths: DiskPaths) -> list[DiskSnapshotProblem]:
+    found: list[DiskSnapshotProblem] = []
+    try:
+        if has_history(paths):
+            with (
+                suppress(LockTimeoutError, CorruptVolumeError),
+                locks.volume(paths.name, timeout_seconds=0),
+            ):
+                found.extend(_problems(place, paths))
+    except StorageError as error:
+        found.append(DiskSnapshotProblem(paths.name, unreadable=error.message))
+    return found
 
 
 def _problems(place: DiskPlace, paths: DiskPaths) -> Iterator[DiskSnapshotProblem]:
-    if not paths.file.exists():
+    if not is_disk(paths):
         return
     if not is_settled(paths):
-        yield DiskSnapshotProblem(paths.name, None)
+        yield DiskSnapshotProblem(paths.name)
     if look_at_disk(paths, place.limits).format is DiskFormat.RAW:
         for snapshot in read_history(paths).snapshots:
-            if not paths.snapshot_copy(snapshot.number).is_file():
-                yield DiskSnapshotProblem(paths.name, snapshot.name)
+            copy = paths.snapshot_copy(snapshot.number)
+            with translated("inspect", copy):
+                is_there = copy.is_file()
+            if not is_there:
+                yield DiskSnapshotProblem(paths.name, lost=snapshot.name)

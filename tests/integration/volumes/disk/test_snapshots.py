@@ -372,6 +372,26 @@ def test_copies_of_a_raw_disk_are_counted_once_and_missed_when_gone(
         assert disk.names() == ["two"]
 
 
+def test_check_goes_on_after_snapshots_that_cannot_be_looked_at(store: Store) -> None:
+    """That they cannot is a finding, and those of the next disk are looked at."""
+    bad, good = sorted(volume_name() for _ in range(2))
+    for name in (bad, good):
+        store.volumes.prepare_disk(name, DiskRequest(None, size=MIB, format=DiskFormat.QCOW2))
+        store.settings.layout.disk(name, clear=False).snapshots.mkdir(parents=True)
+    directory = store.settings.layout.disk(bad, clear=False).snapshots
+    # A directory of a process that ended: it is there, and listing it fails.
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        subprocess.run(["mount", "--bind", f"/proc/{process.pid}/net", directory], check=True)
+    try:
+        found = _findings(store)
+    finally:
+        subprocess.run(["umount", directory], check=True)
+    [of_bad] = [each for each in found if each.startswith(str(bad))]
+    assert "cannot be looked at: cannot list" in of_bad
+    [of_good] = [each for each in found if each.startswith(str(good))]
+    assert "was interrupted" in of_good
+
+
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
