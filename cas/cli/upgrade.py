@@ -125,8 +125,9 @@ def ingest(invocation: Invocation) -> int:
     """
     from cas.daemon.conversion import old_content
 
-    with invocation.own_case() as case:
-        outcomes = ((each, each.error or each) for each in old_content(case).take_in())
+    with invocation.own_case() as case, invocation.progress() as progress:
+        taken = old_content(case, progress=progress).take_in()
+        outcomes = ((each, each.error or each) for each in taken)
         return print_outcomes(
             invocation,
             ((_told_of_merge(each), outcome) for each, outcome in outcomes),

@@ -12,20 +12,16 @@ from cas.daemon.notification import ServiceManager
 from cas.daemon.old_store import opened_old_store
 from cas.errors import CasError, InterruptedOperationError
 from cas.model.cancellation import Cancellation
+from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.settings import Settings
 from cas.upgrade.ingestion import OldContent
 from cas.upgrade.items import Result
 from cas.upgrade.merged import MergedKind
-from cas.upgrade.snapshot_merge import Advance
 from cas.upgrade.store_merge import StoreMerge
 from cas.volumes.holds import ALL_VOLUMES, hold
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_SIGNS = 1.0
-
-
-def _ignore(item: str, amount: int) -> None:
-    """Tell nobody."""
 
 
 class _Signs:
@@ -118,23 +114,36 @@ def convert_old_layout(settings: Settings, manager: ServiceManager, stop: thread
             raise error from second
 
 
-def old_content(case: Case, *, advance: Advance = _ignore) -> OldContent:
+def old_content(
+    case: Case, *, cancel: Cancellation | None = None, progress: Progress = NO_PROGRESS
+) -> OldContent:
     """Give what takes old content into an open store.
 
     Args:
         case: The store.
-        advance: Told of what is copied.
+        cancel: Stops it between two chunks.
+        progress: Told of every chunk.
     """
+    cancel = cancel or Cancellation()
     merge = StoreMerge(
         case.backing,
         blobs=case.blobs,
         images=case.images,
         unpack=case.unpack,
         open_old=partial(opened_old_store, case.settings),
-        advance=advance,
+        cancel=cancel,
+        progress=progress,
     )
     upgrade = open_upgrade(case.settings)
-    return OldContent(case.settings.layout, case.blobs, merge, upgrade, case.backing.clock)
+    return OldContent(
+        case.settings.layout,
+        case.blobs,
+        merge,
+        upgrade,
+        case.backing.clock,
+        cancel=cancel,
+        progress=progress,
+    )
 
 
 def ingest_old_content(case: Case, manager: ServiceManager, stop: threading.Event) -> bool:
@@ -156,13 +165,9 @@ def ingest_old_content(case: Case, manager: ServiceManager, stop: threading.Even
     cancel = Cancellation()
     signs = _Signs(manager, stop, cancel)
 
-    def advance(item: str, amount: int) -> None:
-        signs.advance("merge", item, amount)
-        cancel.check()
-
     brought = False
     try:
-        for merged in old_content(case, advance=advance).take_in():
+        for merged in old_content(case, cancel=cancel, progress=signs).take_in():
             signs.advance("merge", merged.name, 0)
             cancel.check()
             came_in = merged.result is Result.MOVED and merged.kind is not MergedKind.BLOB

@@ -3,7 +3,9 @@
 __all__ = ["merge_image", "named_image"]
 
 from cas.errors import ImageNotFoundError
+from cas.model.cancellation import Cancellation
 from cas.model.descriptor import Platform
+from cas.model.progress import Progress
 from cas.model.records import ImageRecord
 from cas.store.backing import Backing
 from cas.store.image.document_walk import ImageGraph
@@ -20,7 +22,14 @@ def named_image(backing: Backing, name: str) -> ImageRecord | None:
 
 
 def merge_image(
-    record: ImageRecord, contents: OldContents, backing: Backing, images: Images, platform: Platform
+    record: ImageRecord,
+    contents: OldContents,
+    backing: Backing,
+    images: Images,
+    *,
+    platform: Platform,
+    cancel: Cancellation,
+    progress: Progress,
 ) -> None:
     """Take an image into the store, its blobs verified; the old store loses them then. Idempotent.
 
@@ -32,12 +41,15 @@ def merge_image(
         backing: The store.
         images: Its images.
         platform: The platform that must not be there in part only.
+        cancel: Stops the work between two chunks.
+        progress: Told of every chunk.
 
     Raises:
         ContentMissingError: A blob of it is in neither store.
         MalformedDocumentError: A document is not valid.
         DigestMismatchError: A blob has other content than its name says.
         NoSpaceError: There is too little room.
+        InterruptedOperationError: ``cancel`` was set.
     """
     planned = ImageGraph(contents, backing.limits, platform).plan(record.target)
     blobs = [
@@ -50,4 +62,4 @@ def merge_image(
         )
         for blob in planned
     ]
-    images.load(record.name, record.target, blobs)
+    images.load(record.name, record.target, blobs, cancel=cancel, progress=progress)

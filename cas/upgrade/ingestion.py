@@ -16,8 +16,10 @@ from pathlib import Path
 from cas.errors import IntegrityError, InUseError, LockTimeoutError
 from cas.fsops.durable import remove_file
 from cas.fsops.locks import lock
+from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.layout import Layout
+from cas.model.progress import Progress
 from cas.store.content.blobs import Blobs
 from cas.store.kept_downloads import iter_kept, let_go
 from cas.upgrade.device import is_vacant
@@ -42,6 +44,8 @@ class OldContent:
         merge: Merges stores.
         upgrade: Knows what is converted, and what waits for its snapshot.
         clock: Gives the current time, aware.
+        cancel: Stops the work between two chunks.
+        progress: Told of every chunk.
     """
 
     def __init__(
@@ -51,12 +55,17 @@ class OldContent:
         merge: StoreMerge,
         upgrade: Upgrade,
         clock: Callable[[], datetime],
+        *,
+        cancel: Cancellation,
+        progress: Progress,
     ) -> None:
         self._layout = layout
         self._clock = clock
         self._blobs = blobs
         self._merge = merge
         self._upgrade = upgrade
+        self._cancel = cancel
+        self._progress = progress
 
     def take_in(self) -> Iterator[Merged]:
         """Take everything in; idempotent, and what fails stays where it is.
@@ -103,7 +112,9 @@ class OldContent:
             yield Merged(MergedKind.STORE, str(root), error)
             return
         if is_used_up:
-            remove = partial(self._upgrade.remove_merged, root)
+            remove = partial(
+                self._upgrade.remove_merged, root, cancel=self._cancel, progress=self._progress
+            )
             yield attempt(MergedKind.STORE, str(root), remove)
 
     def _wanted(self) -> Iterator[str]:
@@ -115,7 +126,9 @@ class OldContent:
 
     def _ingest(self, path: Path, digest: Digest) -> None:
         try:
-            self._blobs.ingest(path, digest=digest, move=True)
+            self._blobs.ingest(
+                path, digest=digest, move=True, cancel=self._cancel, progress=self._progress
+            )
         except IntegrityError:  # it is no longer what was verified, and goes as any leftover
             let_go(self._layout, digest)
             raise

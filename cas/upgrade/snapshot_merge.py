@@ -5,10 +5,10 @@ chain IDs. What the container wrote is copied and read back. The copy gets the s
 and counts only when its label says so: whatever a kill leaves goes with the lease that held it.
 """
 
-__all__ = ["Advance", "OldSnapshot", "SnapshotMerge"]
+__all__ = ["OldSnapshot", "SnapshotMerge"]
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,10 @@ from cas.errors import (
 from cas.fsops.durable import exchange
 from cas.fsops.replica import content_digest, replicate
 from cas.fsops.trees import allocated_bytes, remove_tree
+from cas.model.cancellation import Cancellation
 from cas.model.digest import ChainID
 from cas.model.labels import DURABLE, GC_ROOT, MERGED_FROM, SNAPSHOT_REF, UNFINISHED
+from cas.model.progress import Progress
 from cas.model.records import Mount, SnapshotInfo
 from cas.store.backing import Backing
 from cas.store.image.images import Images, ResolvedImage
@@ -40,9 +42,6 @@ from cas.store.space import Space
 
 _log = logging.getLogger(__name__)
 _COPY = "cas-copy"
-
-Advance = Callable[[str, int], None]
-"""Told a key and how many bytes more were read for it; may raise to stop the work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,8 @@ class SnapshotMerge:
         backing: The store.
         images: Its images.
         unpack: Unpacks them.
-        advance: Told of progress.
+        cancel: Stops the work between two chunks.
+        progress: Told of every chunk.
     """
 
     def __init__(
@@ -80,13 +80,16 @@ class SnapshotMerge:
         backing: Backing,
         images: Images,
         unpack: Unpack,
-        advance: Advance,
+        *,
+        cancel: Cancellation,
+        progress: Progress,
     ) -> None:
         self._old = old
         self._backing = backing
         self._images = images
         self._unpack = unpack
-        self._advance = advance
+        self._cancel = cancel
+        self._progress = progress
         self._leasing = Leasing(backing)
         self._locks = Locks(backing.layout)
         self._space = Space(backing)
@@ -183,7 +186,7 @@ class SnapshotMerge:
         if resolved is None:
             return
         try:
-            self._unpack.unpack(resolved, lease)
+            self._unpack.unpack(resolved, lease, cancel=self._cancel, progress=self._progress)
         except InterruptedOperationError:
             raise
         except CasError as error:
@@ -250,7 +253,8 @@ class SnapshotMerge:
 
         def advance(amount: int) -> None:
             lease.keep_alive()
-            self._advance(name, amount)
+            self._cancel.check()
+            self._progress.advance("merge", name, amount)
 
         with self._space.reserve(allocated_bytes(source), f"the copy of snapshot {name!r}"):
             # In the snapshot's own directory, with which containerd removes it.

@@ -18,8 +18,10 @@ from pathlib import Path
 from cas.containerd.client import Containerd
 from cas.errors import CasError, InterruptedOperationError, InUseError, UnavailableError
 from cas.fsops.durable import remove_file
+from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.labels import PIN_REASON, PINNED_BY_MOVE
+from cas.model.progress import Progress
 from cas.model.records import SnapshotKind
 from cas.store.backing import Backing
 from cas.store.content.blobs import Blobs
@@ -29,7 +31,7 @@ from cas.upgrade.image_merge import merge_image, named_image
 from cas.upgrade.merged import Merged, MergedKind
 from cas.upgrade.old_contents import OldContents
 from cas.upgrade.old_records import OldRecords
-from cas.upgrade.snapshot_merge import Advance, SnapshotMerge
+from cas.upgrade.snapshot_merge import SnapshotMerge
 
 _log = logging.getLogger(__name__)
 _NAME_TAKEN = "name taken: the newer store has %s under it; what only this one has stays as blobs"
@@ -48,7 +50,8 @@ class StoreMerge:
         images: Its images.
         unpack: Unpacks them.
         open_old: Opens an old store.
-        advance: Told of progress.
+        cancel: Stops the work between two chunks.
+        progress: Told of every chunk.
     """
 
     def __init__(
@@ -59,14 +62,16 @@ class StoreMerge:
         images: Images,
         unpack: Unpack,
         open_old: OpenOldStore,
-        advance: Advance,
+        cancel: Cancellation,
+        progress: Progress,
     ) -> None:
         self._backing = backing
         self._blobs = blobs
         self._images = images
         self._unpack = unpack
         self._open_old = open_old
-        self._advance = advance
+        self._cancel = cancel
+        self._progress = progress
 
     def merge(self, root: Path, wanted: Iterable[str]) -> Iterator[Merged]:
         """Merge one store; idempotent, and what fails does not keep the rest.
@@ -97,7 +102,14 @@ class StoreMerge:
                 yield Merged(MergedKind.STORE, str(root), error)
                 yield from self._merge_blobs(contents)
                 return
-            snapshots = SnapshotMerge(old, self._backing, self._images, self._unpack, self._advance)
+            snapshots = SnapshotMerge(
+                old,
+                self._backing,
+                self._images,
+                self._unpack,
+                cancel=self._cancel,
+                progress=self._progress,
+            )
             yield from self._merge_images(records, contents)
             yield from self._merge_snapshots(records, snapshots, frozenset(wanted))
             yield from self._merge_blobs(contents)
@@ -116,7 +128,9 @@ class StoreMerge:
                     contents,
                     self._backing,
                     self._images,
-                    self._images.platform,
+                    platform=self._images.platform,
+                    cancel=self._cancel,
+                    progress=self._progress,
                 )
                 yield attempt(MergedKind.IMAGE, record.name, merge)
             else:
@@ -153,7 +167,14 @@ class StoreMerge:
     def _take_in(self, path: Path) -> None:
         # An image that comes in later keeps it then.
         labels = {PIN_REASON: PINNED_BY_MOVE}
-        self._blobs.ingest(path, digest=Digest(path.name), labels=labels, move=True)
+        self._blobs.ingest(
+            path,
+            digest=Digest(path.name),
+            labels=labels,
+            move=True,
+            cancel=self._cancel,
+            progress=self._progress,
+        )
         remove_file(path)
 
     def _rest(self, old: OldRecords, contents: OldContents, snapshots: SnapshotMerge) -> str:

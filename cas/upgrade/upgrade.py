@@ -162,10 +162,14 @@ class Upgrade:
     def is_needed(self) -> bool:
         """Whether anything lies in the old places or is held, or the report lacks a merge.
 
+        So it is while a store that was merged is half removed.
+
         Raises:
             StorageError: A system call failed.
         """
         if next(scan(self._layout), None) is not None:
+            return True
+        if any(OldLayout.removing(store).exists() for store in self._old.stores):
             return True
         return next(iter_held(self._layout), None) is not None or self.has_untold_merges()
 
@@ -194,13 +198,16 @@ class Upgrade:
             if planned.reason is Reason.STORE_NOT_CONVERTED:
                 yield snapshot_key(planned.found.path)
 
-    def remove_merged(self, root: Path) -> None:
+    def remove_merged(self, root: Path, *, cancel: Cancellation, progress: Progress) -> None:
         """Remove an old store of which everything is in the newer one, and note it. Idempotent.
 
         Args:
             root: One of the old stores.
+            cancel: Ends it between two entries; the next run removes the rest.
+            progress: Told of each entry.
 
         Raises:
+            InterruptedOperationError: ``cancel`` was set.
             LockTimeoutError: A run is under way.
             NoSpaceError: It cannot be noted; nothing is removed then.
             InUseError: Something is mounted in it.
@@ -215,7 +222,7 @@ class Upgrade:
                 Intents(Device(self._settings.persist, journal), journal, self._clock),
                 layout=self._layout,
                 min_free_bytes=self._settings.limits.min_free_bytes,
-                telling=Telling(NO_PROGRESS, Cancellation()),
+                telling=Telling(progress, cancel),
             )
             for found in scan(self._layout):
                 if found.path == root:

@@ -29,9 +29,11 @@ from cas.errors import (
 )
 from cas.model.cancellation import Cancellation
 from cas.model.labels import GC_ROOT, UNFINISHED, VOLUME
+from cas.model.progress import NO_PROGRESS
 from cas.model.volume_name import VolumeName
 from cas.store.locking import Locks
 from cas.upgrade.merged import MergedKind
+from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.old_store import require_store_converted
 from cas.upgrade.snapshot_merge import SnapshotMerge
 from cas.upgrade.store_merge import StoreMerge
@@ -445,13 +447,60 @@ def test_old_store_whose_containerd_stops_answering_gives_its_blobs(
             images=case.images,
             unpack=case.unpack,
             open_old=ended,
-            advance=lambda *_: None,
+            cancel=Cancellation(),
+            progress=NO_PROGRESS,
         )
         first, *others = merge.merge(store, [container.key])
         assert (first.kind, first.name) == (MergedKind.STORE, str(store))
         assert isinstance(first.error, UnavailableError)
         assert {f"sha256:{Path(each.name).name}" for each in others} == set(container.image.blobs)
         assert {each.error for each in others} == {None}
+
+
+class _StopAt:
+    """Asks for a stop where an action goes on for the first time."""
+
+    def __init__(self, action: str) -> None:
+        self.cancel = Cancellation()
+        self._action = action
+
+    def start(self, action: str, item: str, total: int | None, unit: str = "B") -> None:
+        pass
+
+    def advance(self, action: str, item: str, amount: int) -> None:
+        if action == self._action:
+            self.cancel.set()
+
+    def finish(self, action: str, item: str) -> None:
+        pass
+
+
+def test_merge_that_is_stopped_wherever_it_takes_long_goes_on_later(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """While it reads blobs, copies a snapshot, removes the store: each tells and can be ended."""
+    store = together.persist / "containerd"
+    other = layered_image(1, name="example.com/other:1", seed="other")
+    with _opened(together, containerd_binary):
+        pass
+    container = make_old_store(
+        together, store, containerd_binary, others=[other], image_stays=False
+    )
+    together.write_checkpoint()
+    with _opened(together, containerd_binary) as case:
+        for action in ("ingest", "merge", "remove"):
+            stop = _StopAt(action)
+            with pytest.raises(InterruptedOperationError):
+                list(old_content(case, cancel=stop.cancel, progress=stop).take_in())
+        assert not store.exists()
+        assert OldLayout.removing(store).exists()
+        shutil.rmtree(together.persist / "runx/pods/prepared" / container.key)
+        together.settings.layout.upgrade_merges.unlink(missing_ok=True)
+        upgrade = open_upgrade(together.settings)
+        assert upgrade.is_needed()
+        list(upgrade.run())
+        assert not OldLayout.removing(store).exists()
+        assert not upgrade.is_needed()
 
 
 def test_snapshot_that_is_whole_is_not_replaced_by_one_of_an_old_store(
@@ -463,7 +512,12 @@ def test_snapshot_that_is_whole_is_not_replaced_by_one_of_an_old_store(
         [mount] = snapshots.prepare("key", "", None, {GC_ROOT: "now"})
         (Path(mount.source) / "written").touch()
         merge = SnapshotMerge(
-            case.containerd, case.backing, case.images, case.unpack, lambda *_: None
+            case.containerd,
+            case.backing,
+            case.images,
+            case.unpack,
+            cancel=Cancellation(),
+            progress=NO_PROGRESS,
         )
         with pytest.raises(AlreadyExistsError):
             merge.bring(merge.find("key"))
