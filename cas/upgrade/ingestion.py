@@ -26,7 +26,7 @@ from cas.upgrade.device import is_vacant
 from cas.upgrade.journal import as_text
 from cas.upgrade.merge_account import MergeAccount, MergeEntry
 from cas.upgrade.merged import Merged, MergedKind
-from cas.upgrade.old_layout import OldLayout
+from cas.upgrade.old_store import old_stores
 from cas.upgrade.store_merge import StoreMerge, attempt
 from cas.upgrade.upgrade import Upgrade
 from cas.volumes.records import iter_records
@@ -94,10 +94,9 @@ class OldContent:
             yield None, attempt(MergedKind.BLOB, str(path), partial(self._ingest, path, digest))
         if is_vacant(self._layout.case):
             return
-        for root in OldLayout(self._layout.persist).stores:
-            if root.is_dir() and not is_vacant(root):
-                for merged in self._merge_store(root):
-                    yield root, merged
+        for root in old_stores(self._layout):
+            for merged in self._merge_store(root):
+                yield root, merged
 
     def _merge_store(self, root: Path) -> Iterator[Merged]:
         is_used_up = False

@@ -250,6 +250,26 @@ def test_old_store_with_a_damaged_blob_gives_the_rest(
     assert [path.name for path in directory.iterdir()] == [damaged]
 
 
+@pytest.mark.parametrize("place", ["containerd", "vault/containerd"])
+def test_old_store_behind_a_link_is_nobodys_to_merge(
+    together: OldDevice, containerd_binary: str, tmp_path: Path, place: str
+) -> None:
+    """What the link leads to is somebody else's: nothing is read of it, moved from it or made."""
+    elsewhere = tmp_path / "elsewhere"
+    blob = elsewhere / "io.containerd.content.v1.content/blobs/sha256"
+    blob /= hashlib.sha256(b"somebody's").hexdigest()
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(b"somebody's")
+    (together.persist / place).symlink_to(elsewhere)
+    together.write_checkpoint()
+    require_store_converted(together.settings.layout)
+    [outcome] = together.run()
+    assert (outcome.result.value, outcome.planned.reason.value) == ("left", "wrong-type")
+    with _opened(together, containerd_binary) as case:
+        assert _take_in(case) == {}
+    assert [path for path in elsewhere.rglob("*") if path.is_file()] == [blob]
+
+
 def test_containerd_beside_an_old_store_is_not_started(
     together: OldDevice, containerd_binary: str
 ) -> None:
