@@ -27,6 +27,7 @@ from cas.store.backing import Backing
 from cas.store.content.blobs import Blobs
 from cas.store.image.images import Images
 from cas.store.layers.unpack import Unpack
+from cas.upgrade.committed import why_kept
 from cas.upgrade.image_merge import merge_image, named_image
 from cas.upgrade.merged import Merged, MergedKind
 from cas.upgrade.old_contents import OldContents
@@ -144,8 +145,9 @@ class StoreMerge:
     ) -> Iterator[Merged]:
         for info in old.snapshots:
             if info.kind is SnapshotKind.COMMITTED:
-                continue
-            if info.name in wanted and snapshots.lacks(info.name):
+                if reason := why_kept(info, self._backing, self._images):
+                    yield Merged(MergedKind.SNAPSHOT, info.name, reason=reason)
+            elif info.name in wanted and snapshots.lacks(info.name):
                 yield self._bring(snapshots, info.name)
             else:
                 reason = "" if snapshots.has_copy(info) else _NOT_WAITED_FOR
@@ -186,8 +188,12 @@ class StoreMerge:
             if named_image(self._backing, record.name) is None:
                 return f"image {record.name!r} did not come in"
         for info in old.snapshots:
-            if info.kind is not SnapshotKind.COMMITTED and not snapshots.has_copy(info):
-                return f"snapshot {info.name!r} did not come in: {_NOT_WAITED_FOR}"
+            if info.kind is SnapshotKind.COMMITTED:
+                reason = why_kept(info, self._backing, self._images)
+            else:
+                reason = "" if snapshots.has_copy(info) else _NOT_WAITED_FOR
+            if reason:
+                return f"snapshot {info.name!r} did not come in: {reason}"
         unknown = sum(1 for _ in contents.snapshot_directories()) - len(old.snapshots)
         if unknown > 0:
             return f"{unknown} of its snapshots' directories are in no database"

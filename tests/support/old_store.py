@@ -9,6 +9,7 @@ from pathlib import Path
 
 from cas.fsops.mounts import mount, unmount
 from cas.model.labels import GC_ROOT
+from cas.model.records import LeaseID
 from tests.support.daemon import connect, persist_directory, private_daemon, settings_for
 from tests.support.images import BuiltImage, layered_image
 from tests.support.old_device import OldApp, OldDevice
@@ -39,6 +40,7 @@ def make_old_store(
     app: str = "boxed",
     others: Sequence[BuiltImage] = (),
     image_stays: bool = True,
+    committed: str = "",
 ) -> OldContainer:
     """Let a containerd make a store, stop it, and put the store where older software had it.
 
@@ -50,6 +52,7 @@ def make_old_store(
         app: The app's name.
         others: More images.
         image_stays: Or only what was unpacked of it.
+        committed: A snapshot of this name on top of the image, committed and kept by its label.
     """
     image = layered_image(2, name="example.com/old:1", seed=seed)
     added = device.add(OldApp(app))
@@ -67,6 +70,11 @@ def make_old_store(
             mount(mounts, root)
             (root / "written").write_text("by the app")
             unmount(root)
+            if committed:
+                containerd.snapshots.prepare("draft", parent, None, {GC_ROOT: "1"})
+                lease = containerd.leases.create(LeaseID("committing"), {}).id
+                containerd.snapshots.commit(committed, "draft", lease, {GC_ROOT: "1"})
+                containerd.leases.delete(lease)
             for other in others:
                 add_image(opened, other)
             if not image_stays:

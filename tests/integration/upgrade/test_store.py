@@ -205,6 +205,33 @@ def test_merge_across_file_systems_accounts_for_what_came_and_what_stays(
     assert not store.exists()
 
 
+@pytest.mark.parametrize(
+    ("committed", "reason"),
+    [
+        ("my-data", "it was committed and is no layer"),
+        (f"sha256:{'7' * 64}", "its own label keeps this layer"),
+    ],
+    ids=["no layer", "layer of no image"],
+)
+def test_old_store_stays_for_a_committed_snapshot_that_only_it_has(
+    together: OldDevice, containerd_binary: str, committed: str, reason: str
+) -> None:
+    """No image gives it back, and the newer store lacks it: it would be lost with the store."""
+    with _opened(together, containerd_binary):
+        pass
+    store = together.persist / "containerd"
+    make_old_store(together, store, containerd_binary, committed=committed)
+    together.write_checkpoint()
+    together.run()
+    with _opened(together, containerd_binary) as case:
+        assert str(store) not in _take_in(case)
+    outcomes = {each.planned.found.path: each.planned for each in together.run()}
+    assert outcomes[store].reason.value == "store-left"
+    assert f"snapshot {committed!r} did not come in: {reason}" in outcomes[store].explanation
+    result, told = _merged(together)["snapshot", committed]
+    assert (result, told.startswith(reason)) == ("left", True)
+
+
 def _merged(device: OldDevice) -> dict[tuple[str, str], tuple[str, str]]:
     report = json.loads(device.settings.layout.upgrade_report.read_bytes())
     return {
