@@ -11,6 +11,7 @@ __all__ = ["Conversion"]
 import logging
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from cas.errors import (
@@ -27,8 +28,9 @@ from cas.model.digest import Digest
 from cas.model.layout import Layout
 from cas.store.kept_downloads import keep
 from cas.upgrade.completion import complete, give_name
+from cas.upgrade.download_target import free_target, holds
 from cas.upgrade.intents import Intents
-from cas.upgrade.items import Action, Kind, Outcome, Planned, Reason, Result
+from cas.upgrade.items import Action, Kind, Outcome, Planned, Result
 from cas.upgrade.journal import Entry
 from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.proven_copy import proven_copy, require_room
@@ -70,7 +72,7 @@ class Conversion:
         """
         self._telling.check()
         try:
-            return self._act(_unless_there(planned))
+            return self._act(free_target(planned, partial(self._is_whole, planned)))
         except InterruptedOperationError:
             raise
         except CasError as error:
@@ -161,6 +163,12 @@ class Conversion:
             flags_lost=replica.flags_lost,
         )
 
+    def _is_whole(self, planned: Planned, path: Path) -> bool:
+        digest = Digest(_target(planned).name)
+        return self._telling.told(
+            "compare", planned, lambda told: holds(path, digest, advance=told)
+        )
+
     def _complete(self, planned: Planned, place: Path, target: Path) -> None:
         self._telling.told(
             "complete",
@@ -194,18 +202,6 @@ class Conversion:
         self._remove_for_good(planned)
         self._intents.done(entry)
         _log.info("converted path=%s target=%s action=copy", source, entry.target)
-
-
-def _unless_there(planned: Planned) -> Planned:
-    """Discard a verified download instead, if another one of the same content was converted."""
-    target = planned.target
-    moves = planned.action in (Action.RENAME, Action.COPY)
-    if planned.found.kind is not Kind.VERIFIED or target is None or not moves:
-        return planned
-    if not target.exists():
-        return planned
-    text = "the verifier has this content already"
-    return replace(planned, action=Action.DISCARD, reason=Reason.COPIED_BEFORE, explanation=text)
 
 
 def _target(planned: Planned) -> Path:

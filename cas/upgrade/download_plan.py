@@ -35,7 +35,7 @@ def plan_download(found: Found, layout: Layout, world: World) -> Planned:
     text = "it is verified again and kept, so that it need not be downloaded"
     inode = world.inode(target)
     if inode is not None:
-        text = "the verifier has this content already"
+        text = "the verifier has a file of this name, which this one replaces if it is damaged"
         return Planned(found, Action.DISCARD, Reason.COPIED_BEFORE, text, target)
     action = Action.COPY if world.must_copy(found.path, target) else Action.RENAME
     return Planned(found, action, Reason.VERIFIED_DOWNLOAD, text, target)

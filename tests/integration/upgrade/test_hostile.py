@@ -137,6 +137,32 @@ def test_downloads_of_one_content_become_one(device: OldDevice) -> None:
     assert [path.name for path in device.settings.layout.verified.iterdir()] == [name]
 
 
+@pytest.mark.parametrize(
+    ("has", "original", "result", "left"),
+    [
+        (b"cont", b"content", Result.MOVED, b"content"),
+        (b"content", b"content", Result.DISCARDED, b"content"),
+        (b"cont", b"conten", Result.FAILED, b"cont"),
+    ],
+    ids=["torn", "whole", "both torn"],
+)
+def test_download_goes_only_if_the_verifier_has_its_content(
+    apart: OldDevice, has: bytes, original: bytes, result: Result, left: bytes
+) -> None:
+    """A name says nothing of a file that a power cut tore: the good original takes its place."""
+    apart.write_checkpoint()
+    name = hashlib.sha256(b"content").hexdigest()
+    target = apart.settings.layout.verified / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(has)
+    path = apart.persist / "downloads/appImg.obj/verified" / name / "file"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(original)
+    assert [outcome.result for outcome in apart.run()] == [result]
+    assert target.read_bytes() == left
+    assert path.exists() == (result is Result.FAILED)
+
+
 @pytest.mark.parametrize(("name", "make"), [("rootfs", _lead_away), ("snapshotid.txt", _hold)])
 def test_container_with_something_in_the_way_stays_whole(
     device: OldDevice, tmp_path: Path, name: str, make: Callable[[Path, Path], None]
