@@ -12,6 +12,9 @@ from cas.store.image.document_walk import ImageGraph
 from cas.store.image.images import BlobToLoad, Images
 from cas.upgrade.old_contents import OldContents
 
+_OF_STORE = "containerd.io/"
+"""Labels that say something to the containerd that has the image: what the collector keeps."""
+
 
 def named_image(backing: Backing, name: str) -> ImageRecord | None:
     """Give the store's image of exactly this name, if there is one."""
@@ -32,6 +35,8 @@ def merge_image(
     progress: Progress,
 ) -> None:
     """Take an image into the store, its blobs verified; the old store loses them then. Idempotent.
+
+    It keeps its labels but containerd's own.
 
     After failure there is no such name, and what was taken in is kept for the next attempt.
 
@@ -62,4 +67,5 @@ def merge_image(
         )
         for blob in planned
     ]
-    images.load(record.name, record.target, blobs, cancel=cancel, progress=progress)
+    labels = {key: text for key, text in record.labels.items() if not key.startswith(_OF_STORE)}
+    images.load(record.name, record.target, blobs, labels=labels, cancel=cancel, progress=progress)

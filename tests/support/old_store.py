@@ -1,6 +1,6 @@
 """A store as older software leaves it: a containerd's, with an image and a container's snapshot."""
 
-__all__ = ["OldContainer", "make_old_store"]
+__all__ = ["LABELS", "OldContainer", "make_old_store"]
 
 import shutil
 from collections.abc import Sequence
@@ -8,12 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cas.fsops.mounts import mount, unmount
-from cas.model.labels import GC_ROOT
+from cas.model.labels import GC_ROOT, KEEP, SIGNED_BY
 from cas.model.records import LeaseID
 from tests.support.daemon import connect, persist_directory, private_daemon, settings_for
 from tests.support.images import BuiltImage, layered_image
 from tests.support.old_device import OldApp, OldDevice
 from tests.support.volumes import add_image, open_store
+
+LABELS = {KEEP: "yes", SIGNED_BY: "a key", "example.com/owner": "us"}
+"""Of the image, beside one that is containerd's own."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,9 @@ def make_old_store(
                 lease = containerd.leases.create(LeaseID("committing"), {}).id
                 containerd.snapshots.commit(committed, "draft", lease, {GC_ROOT: "1"})
                 containerd.leases.delete(lease)
+            containerd.images.update_labels(
+                containerd.images.get(image.name), {**LABELS, GC_ROOT: "1"}
+            )
             for other in others:
                 add_image(opened, other)
             if not image_stays:

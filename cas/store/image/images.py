@@ -138,6 +138,7 @@ class Images(ImageCatalogue):
         target: Descriptor,
         blobs: Iterable[BlobToLoad],
         *,
+        labels: Mapping[str, str] | None = None,
         cancel: Cancellation | None = None,
         progress: Progress = NO_PROGRESS,
     ) -> ImageRecord:
@@ -153,6 +154,7 @@ class Images(ImageCatalogue):
             target: The manifest or index that it is to point to; a size of 0 stands for whatever
                 the blob has.
             blobs: Those that may have to be stored, in any order.
+            labels: What a new name is made with, in one step; an existing one keeps its own.
             cancel: Stops the work between two chunks.
             progress: Told of every chunk.
 
@@ -169,7 +171,13 @@ class Images(ImageCatalogue):
         """
         check_image_name(reference)
         return self._loading.load(
-            reference, target, blobs, platform=self._platform, cancel=cancel, progress=progress
+            reference,
+            target,
+            blobs,
+            labels=labels or {},
+            platform=self._platform,
+            cancel=cancel,
+            progress=progress,
         )
 
     def wrap_disk(self, reference: str, digest: Digest) -> ImageRecord:

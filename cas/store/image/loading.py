@@ -6,7 +6,7 @@ is durable and kept, so that a failure after that loses nothing; the name comes 
 
 __all__ = ["BlobToLoad", "ImageLoading"]
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -92,6 +92,7 @@ class ImageLoading:
         target: Descriptor,
         blobs: Iterable[BlobToLoad],
         *,
+        labels: Mapping[str, str],
         platform: Platform,
         cancel: Cancellation | None,
         progress: Progress,
@@ -102,6 +103,7 @@ class ImageLoading:
             reference: The name, checked.
             target: What it is to point to.
             blobs: Those that may have to be stored.
+            labels: Of a new name.
             platform: The platform that must not be there in part only.
             cancel: Stops the work.
             progress: Told of every chunk.
@@ -113,7 +115,7 @@ class ImageLoading:
             self._link(root, lease, platform)
             if cancel is not None:
                 cancel.check()
-            record = self._names.put(reference, root)
+            record = self._names.put(reference, root, labels)
             self._unpin(listed)
         return record
 

@@ -7,7 +7,7 @@ name is given only to content that the caller holds a lease on.
 __all__ = ["ImageNames"]
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 from cas.errors import AlreadyExistsError, CasError, ImageNotFoundError, InvalidNameError
@@ -62,10 +62,12 @@ class ImageNames:
             )
         return record
 
-    def put(self, name: str, target: Descriptor) -> ImageRecord:
-        """Make the name, or move it; its labels stay. Idempotent."""
+    def put(
+        self, name: str, target: Descriptor, labels: Mapping[str, str] = _LABELS
+    ) -> ImageRecord:
+        """Make the name with labels, or move it; its own labels stay then. Idempotent."""
         with self._locks.image(name):
-            return self._put(name, target)[0]
+            return self._put(name, target, labels)[0]
 
     def put_all(self, named: Sequence[tuple[str, Descriptor]], lease: Lease) -> list[ImageRecord]:
         """Make or move several names; after a failure they are as they were.
@@ -134,13 +136,15 @@ class ImageNames:
         except ImageNotFoundError:
             return None
 
-    def _put(self, name: str, target: Descriptor) -> tuple[ImageRecord, ImageRecord | None]:
+    def _put(
+        self, name: str, target: Descriptor, labels: Mapping[str, str] = _LABELS
+    ) -> tuple[ImageRecord, ImageRecord | None]:
         """Give the record now and the one before."""
         # containerd keeps no more of a target than this.
         target = Descriptor(target.media_type, target.digest, target.size)
         before = self._get(name)
         if before is None:
-            return self._images.create(name, target, _LABELS), None
+            return self._images.create(name, target, {**labels, **_LABELS}), None
         record = before
         if before.target != target:
             record = self._images.update_target(name, target)

@@ -28,7 +28,7 @@ from cas.errors import (
     VolumeHeldError,
 )
 from cas.model.cancellation import Cancellation
-from cas.model.labels import GC_ROOT, UNFINISHED, VOLUME
+from cas.model.labels import DOWNLOADED, GC_ROOT, UNFINISHED, VOLUME
 from cas.model.progress import NO_PROGRESS
 from cas.model.volume_name import VolumeName
 from cas.store.locking import Locks
@@ -43,7 +43,7 @@ from cas.volumes.volumes import VolumeState
 from tests.support.daemon import private_daemon
 from tests.support.images import layered_image
 from tests.support.old_device import OldApp, OldDevice
-from tests.support.old_store import OldContainer, make_old_store
+from tests.support.old_store import LABELS, OldContainer, make_old_store
 from tests.support.volumes import add_image, open_store
 
 pytestmark = pytest.mark.slow
@@ -141,6 +141,8 @@ def test_old_store_beside_a_newer_one_is_merged_into_it(
         expected = {newer.name: str(newer.digest)}
         if image_stays:
             expected[container.image.name] = str(container.image.digest)
+            labels = case.images.get(container.image.name).labels
+            assert labels == {**LABELS, DOWNLOADED: "true"}
         assert images == expected
         blobs = {str(info.digest) for info in case.blobs.iter_blobs()}
         assert blobs >= {*older.blobs, *newer.blobs, str(kept.digest)}
