@@ -45,7 +45,7 @@ def find_snapshot(record: VolumeRecord, snapshot: str) -> FrozenLayer:
     for layer in _layers(record):
         if layer.snapshot == snapshot:
             return layer
-    names = ", ".join(layer.snapshot for layer in _layers(record) if layer.snapshot)
+    names = ", ".join(repr(layer.snapshot) for layer in _layers(record) if layer.snapshot)
     raise VolumeSnapshotNotFoundError(
         f"volume {record.name} has no snapshot {snapshot!r}; it has {names or 'none'}",
         name=record.name,

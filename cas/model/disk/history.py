@@ -79,7 +79,7 @@ def find_disk_snapshot(history: DiskHistory, name: VolumeName, snapshot: str) ->
     for each in history.snapshots:
         if each.name == snapshot:
             return each
-    names = ", ".join(each.name for each in history.snapshots)
+    names = ", ".join(repr(each.name) for each in history.snapshots)
     raise VolumeSnapshotNotFoundError(
         f"volume {name} has no snapshot {snapshot!r}; it has {names or 'none'}",
         name=name,

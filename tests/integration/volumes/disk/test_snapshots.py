@@ -234,7 +234,7 @@ def test_bad_requests_change_nothing(qcow2: Disk) -> None:
     snapshots = qcow2.store.volume_snapshots
     snapshots.create([qcow2.name], "one")
     content = qcow2.write(2)
-    with pytest.raises(VolumeSnapshotNotFoundError, match="it has one"):
+    with pytest.raises(VolumeSnapshotNotFoundError, match="it has 'one'"):
         snapshots.roll_back([qcow2.name], "absent")
     with pytest.raises(VolumeNotFoundError):
         snapshots.create([qcow2.name, volume_name()], "two")
