@@ -280,17 +280,16 @@ class Case:
         self.guard.check_open()  # while the vault is locked, nothing in it can be found
 
     def _disk_shares(self) -> "Iterator[VolumeShare]":
-        from cas.fsops.extents import shared_bytes
         from cas.store.account.usage_values import VolumeShare
-        from cas.volumes.disk.room import snapshot_bytes
+        from cas.volumes.disk.room import bytes_alone_and_shared, snapshot_bytes
 
         for status in self.volumes.iter_disks():
             if (disk := status.disk) is not None:
-                shared = shared_bytes(disk.path)
+                own, shared = bytes_alone_and_shared(disk.path)
                 paths = self.settings.layout.disk(status.name, clear=disk.clear)
                 yield VolumeShare(
                     str(status.name),
-                    own_bytes=max(0, disk.allocated - shared),
+                    own_bytes=own,
                     shared_bytes=shared,
                     snapshot_bytes=snapshot_bytes(paths),
                     format=disk.format,

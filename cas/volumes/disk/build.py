@@ -12,8 +12,6 @@ from pathlib import Path
 
 from cas.fsops.draft import DraftFile, allocated_bytes_of
 from cas.fsops.durable import remove_file
-from cas.fsops.extents import shared_bytes
-from cas.fsops.trees import allocated_bytes
 from cas.model.digest import Digest
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.header import DiskHeader
@@ -26,6 +24,7 @@ from cas.store.space import Space
 from cas.volumes.disk.admission import DiskAdmission
 from cas.volumes.disk.examination import DiskExamination, lend
 from cas.volumes.disk.qemu_img import QemuImg
+from cas.volumes.disk.room import bytes_alone
 from cas.volumes.disk.source import BlobFile, DiskSource, ImageFile
 from cas.volumes.disk.work import DiskWork
 
@@ -155,7 +154,7 @@ class DiskBuilder:
         self, paths: DiskPaths, request: DiskRequest, built: BuiltDisk
     ) -> AbstractContextManager[None]:
         """Let a disk get its name; raises as :meth:`DiskAdmission.require` on entry."""
-        own = max(0, allocated_bytes(built.path) - shared_bytes(built.path))
+        own = bytes_alone(built.path)
         return self._admission.admitted(paths, request, built.size, allocated=own)
 
     def _require_room(self, work: DiskWork, size: int, *, allocated: int) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from cas.errors import CasError, CorruptVolumeError, InUseError, VolumeNotFoundError
-from cas.fsops.extents import shared_bytes
 from cas.fsops.mounts import holders
 from cas.fsops.record_locks import has_record_lock
 from cas.model.layout import DiskPaths
@@ -16,7 +15,7 @@ from cas.volumes.disk.looking import look_at_disk
 from cas.volumes.disk.place import DiskPlace
 from cas.volumes.disk.recovery import DiskRecovery
 from cas.volumes.disk.removal import DiskRemoval, require_unused
-from cas.volumes.disk.room import snapshot_bytes
+from cas.volumes.disk.room import bytes_alone_and_shared, snapshot_bytes
 from cas.volumes.disk.scan import find_disk, iter_disks
 from cas.volumes.disk.settling import DiskSettling
 from cas.volumes.status import Recovered, VolumeState, VolumeStatus, VolumeUsage
@@ -101,9 +100,8 @@ class DiskVolumes:
         What lies inside its own file as a snapshot is its own.
         """
         paths = self._paths(name)
-        disk = look_at_disk(paths, self._backing.limits)
-        shared = shared_bytes(paths.file)
-        own = max(0, disk.allocated - shared)
+        look_at_disk(paths, self._backing.limits)  # one that is damaged is not measured
+        own, shared = bytes_alone_and_shared(paths.file)
         return VolumeUsage(
             own_bytes=own,
             shared_bytes=shared,

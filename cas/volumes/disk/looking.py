@@ -8,7 +8,6 @@ from pathlib import Path
 
 from cas.errors import CasError, CorruptVolumeError
 from cas.fsops.draft import allocated_bytes_of
-from cas.fsops.extents import shared_bytes
 from cas.fsops.translation import translated
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.header import DiskHeader, read_disk_header
@@ -17,6 +16,7 @@ from cas.model.layout import DiskPaths, Layout
 from cas.model.limits import Limits
 from cas.volumes.disk.histories import read_history
 from cas.volumes.disk.records import read_disk_record
+from cas.volumes.disk.room import bytes_alone
 from cas.volumes.disk.scan import iter_disks
 from cas.volumes.status import DiskStatus
 
@@ -112,7 +112,7 @@ def _own_bytes(paths: DiskPaths, disk: DiskStatus) -> int:
     kept = 0
     if disk.snapshots and disk.format is DiskFormat.QCOW2:
         kept = read_history(paths).snapshots[-1].allocated
-    return max(0, disk.allocated - shared_bytes(disk.path) - kept)
+    return max(0, bytes_alone(disk.path) - kept)
 
 
 def _grows(disk: DiskStatus) -> bool:

@@ -1,6 +1,6 @@
 """The room of disks that share blocks with states of theirs."""
 
-__all__ = ["bytes_alone", "snapshot_bytes"]
+__all__ = ["bytes_alone", "bytes_alone_and_shared", "snapshot_bytes"]
 
 from pathlib import Path
 
@@ -11,8 +11,14 @@ from cas.volumes.disk.histories import read_history
 
 
 def bytes_alone(path: Path) -> int:
-    """Bytes that the file system has given a file and no other."""
-    return max(0, allocated_bytes(path) - shared_bytes(path))
+    """Bytes that the file system has given a file and no other; none of a file that is gone."""
+    return bytes_alone_and_shared(path)[0]
+
+
+def bytes_alone_and_shared(path: Path) -> tuple[int, int]:
+    """Give :func:`bytes_alone`, and the bytes that others have, too."""
+    shared = shared_bytes(path)
+    return max(0, allocated_bytes(path) - shared), shared  # somebody may write between both looks
 
 
 def snapshot_bytes(paths: DiskPaths) -> int:
