@@ -4,6 +4,7 @@ __all__ = ["VolumeCreation"]
 
 import logging
 from functools import partial
+from pathlib import Path
 
 from cas.fsops.translation import translated
 from cas.model.cancellation import Cancellation
@@ -211,16 +212,20 @@ class VolumeCreation:
     def _in_place_of(self, names: list[VolumeName], request: DiskRequest) -> Earlier:
         target = self._backing.layout.disk_directory(clear=request.clear)
         files = [self._kinds.of(each).status(each).rootfs for each in names]
-        with translated("inspect", target):
-            device = target.stat().st_dev
-            freed = sum(
-                self._generations.size(each)
-                for each, path in zip(names, files, strict=True)
-                if path.parent.stat().st_dev == device
-            )
+        device = _device(target)
+        freed = sum(
+            self._generations.size(each)
+            for each, path in zip(names, files, strict=True)
+            if _device(path.parent) == device
+        )
         return Earlier(freed, files, partial(self._generations.remove, names))
 
     def _end_interrupted(self) -> None:
         """End what a kill interrupted in the middle of several volumes; holds no lock."""
         for each in self._groups.end_interrupted():
             _LOGGER.info("group of volumes action=%s object=%s", each.action, each.object)
+
+
+def _device(directory: Path) -> int:
+    with translated("inspect", directory):
+        return directory.stat().st_dev
