@@ -1,7 +1,8 @@
 """What merges of stores have brought and what they left, for the report and for later plans.
 
-A line per thing and change: what every start finds as it was before is noted once. A line that
-cannot be read or written is only missing in the report: it decides nothing.
+A line per thing and change: what every start finds as it was before is noted once. Blobs that came
+in are counted, by store: there are too many for a line and a sync each. A line that cannot be read
+or written, and a count that a kill prevents, is only missing in the report: it decides nothing.
 """
 
 __all__ = ["MergeAccount", "MergeEntry", "account_bytes", "merge_document"]
@@ -33,10 +34,12 @@ class MergeEntry(msgspec.Struct, frozen=True, kw_only=True):
         time: RFC 3339, when that changed last.
         store: Path of the old store; empty for a verified download.
         kind: See :class:`cas.upgrade.merged.MergedKind`.
-        name: An image's name, a snapshot's key, or the path of a blob or of a store.
+        name: An image's name, a snapshot's key, or the path of a blob or of a store; empty for
+            the blobs that came in.
         result: See :class:`cas.upgrade.items.Result`.
         reason: Reference of the error, if it failed.
         explanation: Why it is not in the newer store.
+        count: How many things it is about.
     """
 
     time: str
@@ -46,6 +49,7 @@ class MergeEntry(msgspec.Struct, frozen=True, kw_only=True):
     result: str
     reason: str = ""
     explanation: str = ""
+    count: int = 1
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -82,7 +86,7 @@ def account_bytes(path: Path) -> int:
 
 
 class MergeAccount:
-    """The account of one persist directory; leaving its ``with`` block closes it.
+    """The account of one persist directory; leaving its ``with`` block notes counts and closes it.
 
     Args:
         path: Its file; made with the first line that is noted.
@@ -93,6 +97,7 @@ class MergeAccount:
         self._file: AppendedFile | None = None
         self._stack = ExitStack()
         self._entries: dict[tuple[str, str, str], MergeEntry] = {}
+        self._counts: dict[str, MergeEntry] = {}
         for line in read_lines(path, _MAX_LINE_BYTES):
             try:
                 entry = msgspec.json.decode(line, type=MergeEntry)
@@ -102,7 +107,22 @@ class MergeAccount:
                 self._entries[entry.key] = entry
 
     def note(self, entry: MergeEntry) -> None:
-        """Note it durably, unless the last entry about it says the same; a failure is logged."""
+        """Note it durably, unless the last entry about it says the same; a failure is logged.
+
+        A blob that came in is counted until the end, if nothing else was noted of it before.
+        """
+        came_in = entry.kind == MergedKind.BLOB.value and entry.result == Result.MOVED.value
+        if came_in and entry.key not in self._entries:
+            self._count(msgspec.structs.replace(entry, name=""))
+        else:
+            self._note(entry)
+
+    def _count(self, blobs: MergeEntry) -> None:
+        before = self._counts.get(blobs.store) or self._entries.get(blobs.key)
+        count = blobs.count + (0 if before is None else before.count)
+        self._counts[blobs.store] = msgspec.structs.replace(blobs, count=count)
+
+    def _note(self, entry: MergeEntry) -> None:
         known = self._entries.get(entry.key)
         if known is not None and msgspec.structs.replace(known, time=entry.time) == entry:
             return
@@ -131,4 +151,6 @@ class MergeAccount:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        with self._stack:
+            for counted in self._counts.values():
+                self._note(counted)
