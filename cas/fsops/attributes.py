@@ -4,7 +4,7 @@ Access lists, file capabilities and what an overlay notes about its layers are e
 Everything here raises ``OSError``; callers translate.
 """
 
-__all__ = ["copy_attributes", "describe"]
+__all__ = ["copy_attributes", "copy_extended", "describe"]
 
 import errno
 import os
@@ -53,6 +53,13 @@ def copy_attributes(source: tuple[int, str], target: tuple[int, str]) -> None:
     os.chown(path, status.st_uid, status.st_gid, follow_symlinks=follows)
     if not stat.S_ISLNK(status.st_mode):
         os.chmod(path, stat.S_IMODE(status.st_mode))
+    copy_extended(source, target)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=follows)
+
+
+def copy_extended(source: tuple[int, str], target: tuple[int, str]) -> None:
+    """Give one entry the extended attributes of another; both as for :func:`copy_attributes`."""
+    path, follows = _path(*target), _follows(target[1])
     wanted = _extended(*source)
     for name in _extended(*target):
         if name not in wanted:
@@ -60,7 +67,6 @@ def copy_attributes(source: tuple[int, str], target: tuple[int, str]) -> None:
                 os.removexattr(path, name, follow_symlinks=follows)
     for name, value in wanted.items():
         os.setxattr(path, name, value, follow_symlinks=follows)
-    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=follows)
 
 
 def describe(directory: int, name: str, status: os.stat_result) -> bytes:

@@ -7,11 +7,13 @@ and nothing here gives a file its final name, which is :func:`cas.fsops.durable.
 __all__ = ["DraftFile", "allocated_bytes_of"]
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 
 from cas.fsops import descriptors, kernel
+from cas.fsops.attributes import copy_extended
 from cas.fsops.effects import Effect, effect
 from cas.fsops.sparse import iter_data
 from cas.fsops.translation import translated
@@ -135,6 +137,19 @@ class DraftFile:
             os.fchmod(self._descriptor, mode)
             effect(Effect.FSYNC, self._path)
             os.fsync(self._descriptor)
+
+    def seal_like(self, model: int) -> None:
+        """Make it durable with the owner, mode and extended attributes of an open file.
+
+        Raises:
+            StorageError: One cannot be set, or the sync failed; discard the file.
+        """
+        with translated("set the attributes of", self._path):
+            status = os.fstat(model)
+            effect(Effect.ACCESS, self._path)
+            copy_extended((model, ""), (self._descriptor, ""))
+        owner = status.st_uid, status.st_gid
+        self.seal(mode=stat.S_IMODE(status.st_mode), owner=owner)
 
     def close(self) -> None:
         """Close it; the name stays. Idempotent."""

@@ -139,7 +139,7 @@ class CopiedStates:
         path = self._paths.snapshot_copy(number)
         remove_file(path)
         try:
-            _share(self._paths, self._paths.file, path, mode=_COPY_MODE)
+            _share(self._paths, self._paths.file, path)
             sync_directory(path.parent)
         except BaseException:
             remove_file(path)
@@ -150,11 +150,9 @@ class CopiedStates:
         path = self._paths.snapshot_copy(number)
         if not self.has(number):
             raise _lost(self._paths, number)
-        with translated("inspect", self._paths.file):
-            now = self._paths.file.lstat()
         remove_file(self._paths.preparing)
-        mode, owner = now.st_mode & 0o7777, (now.st_uid, now.st_gid)
-        _share(self._paths, path, self._paths.preparing, mode=mode, owner=owner)
+        with _opened(self._paths.file) as now:
+            _share(self._paths, path, self._paths.preparing, model=now)
         publish(self._paths.preparing, self._paths.file, replace=True)
 
     def drop(self, number: int) -> None:
@@ -169,28 +167,29 @@ class CopiedStates:
             return path.is_file() and not path.is_symlink()
 
 
-def _share(
-    paths: DiskPaths,
-    source: Path,
-    target: Path,
-    *,
-    mode: int,
-    owner: tuple[int, int] | None = None,
-) -> None:
-    with translated("open", source):
-        descriptor = os.open(source, _READ)
+def _share(paths: DiskPaths, source: Path, target: Path, *, model: int | None = None) -> None:
+    with _opened(source) as descriptor, DraftFile(target) as draft:
+        if not draft.clone(descriptor):
+            raise VolumeConflictError(
+                f"disk volume {paths.name} is raw, and the file system of "
+                f"{str(paths.directory)!r} cannot let two files share blocks, so that a "
+                "snapshot would be a full copy; prepare the volume as qcow2 (--format qcow2), "
+                "or have the directory on xfs or btrfs",
+                name=paths.name,
+                path=paths.file,
+            )
+        if model is None:
+            draft.seal(mode=_COPY_MODE)
+        else:
+            draft.seal_like(model)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    with translated("open", path):
+        descriptor = os.open(path, _READ)
     try:
-        with DraftFile(target) as draft:
-            if not draft.clone(descriptor):
-                raise VolumeConflictError(
-                    f"disk volume {paths.name} is raw, and the file system of "
-                    f"{str(paths.directory)!r} cannot let two files share blocks, so that a "
-                    "snapshot would be a full copy; prepare the volume as qcow2 (--format qcow2), "
-                    "or have the directory on xfs or btrfs",
-                    name=paths.name,
-                    path=paths.file,
-                )
-            draft.seal(mode=mode, owner=owner)
+        yield descriptor
     finally:
         with suppress(OSError):
             os.close(descriptor)

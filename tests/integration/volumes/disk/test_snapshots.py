@@ -129,9 +129,10 @@ def _findings(store: Store) -> list[str]:
 
 
 def test_rollback_returns_to_the_state_of_the_snapshot(disk: Disk) -> None:
-    """Byte for byte, later snapshots kept or dropped as asked, owner and mode as they were."""
+    """Byte for byte, later snapshots kept or dropped as asked, owner and attributes the same."""
     snapshots = disk.store.volume_snapshots
     os.chown(disk.path, 4242, 4343)  # whoever runs the machine may have made it theirs
+    os.setxattr(disk.path, "user.of", b"them")
     status = disk.path.stat()
     first = disk.content()
     taken = snapshots.create([disk.name], "one")
@@ -150,6 +151,7 @@ def test_rollback_returns_to_the_state_of_the_snapshot(disk: Disk) -> None:
     snapshots.roll_back([disk.name], "one", drop_later=True)
     assert (disk.content(), disk.names()) == (first, ["one"])
     assert taken[0].created == next(iter(snapshots.iter_snapshots(disk.name))).created
+    assert os.getxattr(disk.path, "user.of") == b"them"
     now = disk.path.stat()
     assert (now.st_uid, now.st_gid, stat.S_IMODE(now.st_mode)) == (
         status.st_uid,
