@@ -15,7 +15,7 @@ _MAX_TEXT = 2000
 # Texts of strangers: a pattern looks at each character a few times and no more. A word is looked at
 # from its first letter only, and what was taken is not given back.
 _URL = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]{0,30}://[^\s'\"<>]+")
-_QUERY = re.compile(r"(?<=[^\s'\"<>])\?[^\s'\"<>?=]*=[^\s'\"<>)]*")
+_QUERY = re.compile(r"\?[^\s'\"<>?=]*=[^\s'\"<>)]*")
 _AUTHORIZATION = re.compile(r"\b(basic|bearer|digest|negotiate)\s+[\w+/=._~-]{4,}", re.IGNORECASE)
 _PAIR = re.compile(
     r"(?<![\w-])(?P<name>"
@@ -42,7 +42,7 @@ def redact_url(url: str) -> str:
 def redact(text: str) -> str:
     """Give a text without what may be a secret in it, at most 2000 characters and one line.
 
-    URLs lose user and query, also where only path and query are written; values that follow a
+    URLs lose user and query, also where a query stands without one; values that follow a
     word such as ``password`` or ``token`` and the credentials of an ``Authorization`` header are
     hidden. What is not printable is replaced. What remains is for people: it is not reversible and
     not meant to be parsed.

@@ -36,6 +36,7 @@ def test_redact_url_keeps_the_place_and_hides_the_rest(url: str, shown: str) -> 
         f"GET /x??sig={HIDDEN} failed",
         f"GET /x?a???sig={HIDDEN} failed",
         f"GET /x(1)?sig={HIDDEN} failed",
+        f"no such query: '?sig={HIDDEN}'",
         f"'Authorization': 'Basic {HIDDEN}=='",
         f"header authorization: Bearer {HIDDEN}.x.y was refused",
         f"password={HIDDEN}",
