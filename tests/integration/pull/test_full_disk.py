@@ -24,8 +24,6 @@ pytestmark = pytest.mark.slow
 
 MIB = 1024 * 1024
 _DISK = 256 * MIB
-_RESERVED = _DISK // 20
-"""What ext4 keeps for root, and the downloader is not."""
 
 
 class _Paced(Line):
@@ -98,7 +96,7 @@ def test_pull_on_a_disk_that_fills_up_ends_and_goes_on_when_there_is_room(
     sent = resource(layer.blob, etag=None, piece=64 * 1024)
 
     def fill_and_send(request: Request, line: Line) -> None:
-        disk.fill(leave=_RESERVED + 8 * MIB)
+        disk.leave(8 * MIB)
         sent(request, line)
 
     path = registry.behave(layer.digest, fill_and_send, sent)
