@@ -84,7 +84,9 @@ class LoopFileSystem:
                     os.posix_fallocate(filler.fileno(), os.fstat(filler.fileno()).st_size, step)
                 except OSError:
                     step //= 2  # some is the file system's own
-            filler.truncate(max(0, os.fstat(filler.fileno()).st_size - leave))
+            if leave:
+                filler.truncate(max(0, os.fstat(filler.fileno()).st_size - leave))
+                os.fsync(filler.fileno())  # blocks are given out again when the journal says so
 
     def leave(self, size: int) -> None:
         """Take so much that those without privileges have ``size`` bytes left."""
