@@ -69,10 +69,12 @@ _ADDED = {
 _OPTIONS = {
     "Blobs.ingest": {"beneath"},
     "Images.import_archive": {"beneath"},
+    "Images.load": {"labels"},
     "Pull.image": {"launch"},
     "Pull.file": {"credentials"},
 }
-"""Arguments that the client lacks: paths' bounds, processes and credentials are the service's."""
+"""Arguments that the client lacks: paths' bounds, processes and credentials are the service's, and
+labels with which a name is made tell what was found out about its image."""
 
 
 def _public(kind: type) -> set[str]:
