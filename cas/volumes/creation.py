@@ -2,7 +2,6 @@
 
 __all__ = ["VolumeCreation"]
 
-import logging
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +22,6 @@ from cas.volumes.prepare import Preparation
 from cas.volumes.replacement import Replacement
 from cas.volumes.snapshot_groups import SnapshotGroups
 from cas.volumes.status import VolumeState, VolumeStatus
-
-_LOGGER = logging.getLogger(__name__)
 
 
 class VolumeCreation:
@@ -106,7 +103,7 @@ class VolumeCreation:
             InUseError: With ``replace``: an earlier generation is in use; nothing is removed.
             InterruptedOperationError: ``cancel`` was set.
         """
-        self._end_interrupted()
+        self._groups.settle()
         names = self._generations.before(name) if replace else []
         with self._locks.volumes([name, *names]):
             earlier = self._generations.settled(names) if replace else []
@@ -195,7 +192,7 @@ class VolumeCreation:
             InterruptedOperationError: ``cancel`` was set.
         """
         self._backing.check_writable()
-        self._end_interrupted()
+        self._groups.settle()
         names = self._generations.before(name) if replace else []
         with self._locks.volumes([name, *names]):
             earlier = self._generations.settled(names) if replace else []
@@ -219,11 +216,6 @@ class VolumeCreation:
             if _device(path.parent) == device
         )
         return Earlier(freed, files, partial(self._generations.remove, names))
-
-    def _end_interrupted(self) -> None:
-        """End what a kill interrupted in the middle of several volumes; holds no lock."""
-        for each in self._groups.end_interrupted():
-            _LOGGER.info("group of volumes action=%s object=%s", each.action, each.object)
 
 
 def _device(directory: Path) -> int:

@@ -2,6 +2,7 @@
 
 __all__ = ["SnapshotGroups"]
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +15,8 @@ from cas.volumes.group_journal import Group, GroupAction, iter_groups, remove_gr
 from cas.volumes.kinds import VolumeKinds
 from cas.volumes.snapshot_kind import SnapshotKind
 from cas.volumes.status import Recovered, RecoveryAction
+
+_LOGGER = logging.getLogger(__name__)
 
 _Standing = Mapping[VolumeName, SnapshotKind]
 
@@ -42,6 +45,11 @@ class SnapshotGroups:
                     yield from self._end(path, group)
             except CasError as error:
                 yield Recovered(RecoveryAction.SKIPPED, str(path), error.message)
+
+    def settle(self) -> None:
+        """As :meth:`end_interrupted`, told to the log: what an operation on volumes begins with."""
+        for each in self.end_interrupted():
+            _LOGGER.info("group of volumes action=%s object=%s", each.action, each.object)
 
     def _end(self, path: Path, group: Group) -> Iterator[Recovered]:
         if not path.exists():

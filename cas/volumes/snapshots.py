@@ -191,8 +191,7 @@ class VolumeSnapshots:
         self._sentinel.require()
         check_operation()
         names = list(dict.fromkeys(names))
-        for _ in self._groups.end_interrupted():
-            pass
+        self._groups.settle()
         with self._locks.volumes(names):
             for name in names:
                 self._kinds.snapshots_of(name).settle(name, may_be_lost=may_be_lost)

@@ -17,7 +17,6 @@ __all__ = [
 ]
 
 import heapq
-import logging
 from collections.abc import Callable, Iterator
 
 from cas.errors import CasError, VolumeNotFoundError
@@ -46,8 +45,6 @@ from cas.volumes.status import (
     VolumeStatus,
     VolumeUsage,
 )
-
-_LOGGER = logging.getLogger(__name__)
 
 
 class Volumes:
@@ -159,7 +156,7 @@ class Volumes:
             InUseError: Its writable layer is mounted elsewhere.
         """
         self._backing.check_writable()
-        self._end_interrupted()
+        self._groups.settle()
         with self._locks.volume(name):
             return self._kinds.of(name).activate(name)
 
@@ -261,8 +258,3 @@ class Volumes:
                 yield name, error
             else:
                 yield name, None
-
-    def _end_interrupted(self) -> None:
-        """End what a kill interrupted in the middle of several volumes; holds no lock."""
-        for each in self._groups.end_interrupted():
-            _LOGGER.info("group of volumes action=%s object=%s", each.action, each.object)
