@@ -1,6 +1,6 @@
 """Arguments as values: a bad one is a usage error before anything is opened."""
 
-__all__ = ["DIGEST", "DURATION", "PLATFORM", "SIZE", "VOLUME_NAME", "expand_dash"]
+__all__ = ["DIGEST", "DISK_SIZE", "DURATION", "PLATFORM", "SIZE", "VOLUME_NAME", "expand_dash"]
 
 import sys
 from collections.abc import Iterator, Sequence
@@ -60,6 +60,15 @@ class _Size(_Parsed[int]):
         return parse_size(text)
 
 
+class _DiskSize(_Parsed[int]):
+    name = "size"
+
+    def parse(self, text: str) -> int:
+        from cas.model.sizes import parse_disk_size
+
+        return parse_disk_size(text)
+
+
 class _Duration(_Parsed[timedelta]):
     name = "duration"
 
@@ -81,6 +90,7 @@ class _Platform(_Parsed["Platform"]):
 DIGEST = _Digest()
 VOLUME_NAME = _VolumeName()
 SIZE = _Size()
+DISK_SIZE = _DiskSize()
 DURATION = _Duration()
 PLATFORM = _Platform()
 

@@ -8,8 +8,8 @@ import click
 
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import output_options
-from cas.cli.output import print_document
-from cas.cli.parameters import SIZE, VOLUME_NAME
+from cas.cli.output import print_document, print_line
+from cas.cli.parameters import DISK_SIZE, VOLUME_NAME
 from cas.cli.pulling import pull_image
 from cas.cli.volume_document import volume_document
 from cas.model.volume_name import VolumeName
@@ -33,7 +33,9 @@ _REGISTRY = "docker://"
     help="Image, or blob, to make a disk volume from; docker://REF is pulled when absent.",
 )
 @click.option("--blank", is_flag=True, help="An empty disk of --size.")
-@click.option("--size", type=SIZE, metavar="SIZE", help="Disks: at least so large, such as 10GiB.")
+@click.option(
+    "--size", type=DISK_SIZE, metavar="SIZE", help="Disks: at least so large, such as 10GiB."
+)
 @click.option(
     "--format",
     "disk_format",
@@ -66,7 +68,7 @@ def prepare(
     name is a conflict: use the next generation. An image given as docker://REF is pulled if the
     store has none of that name. With --replace the earlier generations go once it is certain that
     this one can be made, and before it takes room that is not there. A disk is grown to the size
-    asked for and never made smaller.
+    asked for, in whole sectors of 512 bytes, and never made smaller.
 
     \b
     Example:
@@ -133,6 +135,22 @@ def _print_prepared(invocation: Invocation, status: "VolumeStatus") -> None:
         print_document(volume_document(status))
     else:
         click.echo(str(status.name) if invocation.quiet else str(status.rootfs))
+        _tell_rounding(invocation, status)
+
+
+def _tell_rounding(invocation: Invocation, status: "VolumeStatus") -> None:
+    """Say that the disk is larger than asked for, where that is because of its sectors."""
+    from cas.model.disk.plan import whole_sectors
+
+    disk = status.disk
+    asked = disk.record.size if disk and disk.record else None
+    if disk is None or asked is None or invocation.quiet:
+        return
+    if asked != disk.virtual_size == whole_sectors(asked):
+        print_line(
+            f"cas: the disk has {disk.virtual_size} bytes, the {asked} asked for in whole sectors",
+            err=True,
+        )
 
 
 def _present(invocation: Invocation, image: str) -> str:

@@ -3,7 +3,7 @@
 Pure values of the model layer. JSON never passes through here: there sizes are plain bytes.
 """
 
-__all__ = ["format_size", "parse_duration", "parse_instant", "parse_size"]
+__all__ = ["format_size", "parse_disk_size", "parse_duration", "parse_instant", "parse_size"]
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from cas.errors import InvalidNameError
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([kmgtp]?)(i?)b?", re.ASCII | re.IGNORECASE)
 _EXPONENTS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _LARGEST_SIZE = 2**63 - 1
+_SMALLEST_BARE_DISK = 1024 * 1024
 
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|w)", re.ASCII)
 _DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+", re.ASCII)
@@ -44,6 +45,22 @@ def parse_size(text: str) -> int:
     if size > _LARGEST_SIZE:
         raise InvalidNameError(
             f"size {text[:100]!r} is more than {_LARGEST_SIZE} bytes", value=text[:100]
+        )
+    return size
+
+
+def parse_disk_size(text: str) -> int:
+    """Parse as :func:`parse_size`; a small number of bytes has to say that it is one.
+
+    Raises:
+        InvalidNameError: As there; or it is a number below 1 MiB whose unit was forgotten.
+    """
+    size = parse_size(text)
+    if 0 < size < _SMALLEST_BARE_DISK and text.strip()[-1].isdigit():
+        raise InvalidNameError(
+            f"size {text[:100]!r} has no unit and would be {size} bytes; write the unit, for "
+            f"example {size}GiB, {size}MiB or {size}B",
+            value=text[:100],
         )
     return size
 

@@ -1,6 +1,6 @@
 """From what an image is and what is asked for to what has to be done; a pure rule."""
 
-__all__ = ["DiskPlan", "plan_disk"]
+__all__ = ["DiskPlan", "plan_disk", "whole_sectors"]
 
 from dataclasses import dataclass
 
@@ -45,7 +45,7 @@ def plan_disk(header: DiskHeader, request: DiskRequest) -> DiskPlan:
             expected=target,
             actual=header.format,
         )
-    asked = _sectors(request.size or 0)
+    asked = whole_sectors(request.size or 0)
     if request.size is not None and asked < header.virtual_size:
         raise VolumeSizeError(
             f"the image holds a disk of {header.virtual_size} bytes, more than the {request.size} "
@@ -67,5 +67,6 @@ def plan_disk(header: DiskHeader, request: DiskRequest) -> DiskPlan:
     return DiskPlan(target, size, converts=target is not header.format, grows=grows)
 
 
-def _sectors(size: int) -> int:
+def whole_sectors(size: int) -> int:
+    """Round bytes up to what a disk can have."""
     return -(-size // _SECTOR) * _SECTOR

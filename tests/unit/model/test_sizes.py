@@ -5,7 +5,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from cas.errors import InvalidNameError
-from cas.model.sizes import format_size, parse_duration, parse_instant, parse_size
+from cas.model.sizes import (
+    format_size,
+    parse_disk_size,
+    parse_duration,
+    parse_instant,
+    parse_size,
+)
 
 NOW = datetime(2026, 5, 4, 3, 2, 1, tzinfo=UTC)
 
@@ -40,6 +46,22 @@ def test_size_in_another_form_is_refused(text: str) -> None:
     """Nothing is guessed."""
     with pytest.raises(InvalidNameError):
         parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("10B", 10), ("10k", 10_000), ("0", 0), ("1048576", 1048576), ("10GiB", 10 * 1024**3)],
+)
+def test_disk_size_with_a_unit_or_of_many_bytes_is_taken(text: str, size: int) -> None:
+    """Programs give bytes; who gives few of them says that he means it."""
+    assert parse_disk_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["1", "10", "20.5", " 512 ", "1048575"])
+def test_disk_size_whose_unit_was_forgotten_is_refused(text: str) -> None:
+    """Nobody wants a disk of ten bytes."""
+    with pytest.raises(InvalidNameError, match="has no unit"):
+        parse_disk_size(text)
 
 
 @pytest.mark.parametrize(
