@@ -10,6 +10,7 @@ import msgspec
 
 from cas.cli.download_configuration import DownloadTable, download_settings
 from cas.errors import ConfigError
+from cas.model.configuration_keys import require_known_keys
 from cas.model.limits import Limits
 from cas.model.pcrs import check_pcrs
 from cas.model.settings import ServiceUse, Settings
@@ -85,12 +86,16 @@ def _read(path: Path) -> _File:
             raw = stream.read(_MAX_CONFIG_BYTES + 1)
     except OSError as error:
         raise ConfigError(
-            f"configuration file {path} cannot be read: {error.strerror}", path=path
+            f"configuration file {path} cannot be read: {error.strerror}; name another by --config "
+            "or CAS_CONFIG, or leave both out",
+            path=path,
         ) from error
     if len(raw) > _MAX_CONFIG_BYTES:
         raise ConfigError(f"configuration file {path} is larger than 1 MiB", path=path)
     try:
-        return msgspec.convert(tomllib.loads(raw.decode()), _File)
+        tables = tomllib.loads(raw.decode())
+        require_known_keys(tables, _File, f"configuration file {path}")
+        return msgspec.convert(tables, _File)
     except (UnicodeDecodeError, tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"configuration file {path} is wrong: {error}", path=path) from error
 

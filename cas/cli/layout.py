@@ -2,11 +2,13 @@
 
 __all__ = ["command"]
 
+from collections.abc import Sequence
+
 import click
 
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import NounGroup, output_options
-from cas.cli.output import Column, print_acts, print_rows
+from cas.cli.output import Column, print_acts, print_line, print_rows
 from cas.errors import LayoutError
 from cas.store.directories import Deviation, create_directories, find_deviations
 
@@ -109,4 +111,16 @@ def check(invocation: Invocation, fix: bool) -> int:
             "fixable": row.fixable,
         },
     )
+    if not (invocation.as_json or invocation.quiet):
+        _advise(found)
     return LayoutError.exit_code if found else 0
+
+
+def _advise(found: Sequence[Deviation]) -> None:
+    if any(row.fixable for row in found):
+        print_line("cas: `cas layout check --fix` creates what is missing, sets the rest", err=True)
+    if any(row.problem == "locked" for row in found):
+        print_line("cas: `cas vault unlock` opens what is locked", err=True)
+    for row in found:
+        if not row.fixable and row.problem != "locked":
+            print_line(f"cas: put {row.path} right by hand: {row.describe()}", err=True)

@@ -11,6 +11,7 @@ from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import output_options
 from cas.cli.output import print_document
 from cas.errors import DaemonUnavailableError
+from cas.model.settings import ServiceUse
 
 if TYPE_CHECKING:
     from cas.model.settings import Settings
@@ -39,8 +40,15 @@ def command(invocation: Invocation) -> None:
     click.echo(f"cas         {document['cas']}")
     click.echo(f"containerd  {document['containerd'] or 'not running'}")
     click.echo(f"socket      {document['socket']}")
+    click.echo(f"service     {_service_line(document, settings)}")
+
+
+def _service_line(document: dict[str, object], settings: "Settings") -> str:
     if document["service"]:
-        click.echo(f"service     {settings.service_socket}")
+        return str(settings.service_socket)
+    if settings.service is ServiceUse.NEVER:
+        return "not asked, as --service never wants it"
+    return f"none of this store answers on {settings.service_socket}"
 
 
 def _of_service(invocation: Invocation, settings: "Settings") -> dict[str, object] | None:

@@ -160,8 +160,8 @@ def _check_access(socket: Path) -> None:
         exists = True
     if not exists:
         raise DaemonUnavailableError(
-            f"containerd does not answer: there is no socket {socket}; start it with "
-            "`cas containerd run`, or name another with --address",
+            f"containerd does not answer: there is no socket {socket}; start it with `cas serve`, "
+            "or with `cas containerd run`, or name another with --address",
             socket=socket,
         )
     if not os.access(socket, os.R_OK | os.W_OK):

@@ -12,6 +12,7 @@ import msgspec
 
 from cas.errors import ConfigError, InvalidNameError
 from cas.fsops.reading import regular_file
+from cas.model.configuration_keys import require_known_keys
 from cas.model.policy_pattern import check_identity, check_pattern
 from cas.model.signature_policy import PublicKey, Requirement, Rule, SignaturePolicy
 
@@ -44,7 +45,9 @@ def load_policy(path: Path) -> SignaturePolicy:
             has a pattern that no name can match.
     """
     try:
-        file = msgspec.convert(tomllib.loads(_read(path)), _PolicyFile)
+        tables = tomllib.loads(_read(path))
+        require_known_keys(tables, _PolicyFile, f"signature policy {path}")
+        file = msgspec.convert(tables, _PolicyFile)
     except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
         raise ConfigError(f"signature policy {path} is wrong: {error}", path=path) from error
     default = Requirement.NOTHING if file.default == "open" else Requirement.REFUSE

@@ -26,6 +26,7 @@ NAME = "7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0"
         ["blob", "ls", "--filter", "colour=red"],
         ["image", "ls", "--filter", "colour=red"],
         ["image", "prune", "--min-free", "much"],
+        ["volume", "prepare", NAME, "--blank", "--size", "10"],
         ["--no-such-option"],
         ["no-such-noun"],
         ["--persist", "relative/path", "volume", "ls"],
@@ -105,11 +106,62 @@ def test_wrong_configuration_is_refused(text: str, run_cas: RunCas, tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("namespac = 'x'", "the unknown key 'namespac'; write 'namespace'"),
+        ("[limits]\nblob_byte = 3", "'blob_byte' in [limits]; write 'blob_bytes'"),
+        ("blob_bytes = 3", "'blob_bytes'; it belongs below [limits]"),
+        ("[limits]\nnamespace = 'x'", "'namespace' in [limits]; it belongs above the first table"),
+        ("[vault]\nqqq = 1", "'qqq' in [vault]; the keys there are provider, "),
+    ],
+)
+def test_unknown_key_is_told_with_what_may_be_meant(
+    text: str, words: str, run_cas: RunCas, tmp_path: Path
+) -> None:
+    """File, key, and the nearest name that is known."""
+    config = tmp_path / "bad.toml"
+    config.write_text(text)
+
+    result = run_cas("--config", config, "volume", "ls")
+
+    assert f"configuration file {config} has " in result.err
+    assert words in result.err
+
+
 def test_missing_configuration_file_is_refused(run_cas: RunCas, tmp_path: Path) -> None:
     """A file that was named must exist."""
     result = run_cas("--config", tmp_path / "none.toml", "volume", "ls")
 
     assert (result.status, "[invalid-config]" in result.err) == (2, True)
+    assert "name another by --config or CAS_CONFIG" in result.err
+
+
+def test_version_before_the_service_listens_says_what_to_start(
+    run_cas: RunCas, tmp_path: Path
+) -> None:
+    """Nothing runs yet, which is no failure and must not be a riddle."""
+    result = run_cas("--persist", tmp_path, "version")
+
+    assert result.status == 0
+    assert f"service     none of this store answers on {tmp_path}/run/cas.sock\n" in result.out
+    assert "start it with `cas serve`" in result.err
+
+
+def test_layout_check_says_how_to_repair_what_deviates(run_cas: RunCas, tmp_path: Path) -> None:
+    """What the option repairs, and what only hands can."""
+    assert run_cas("--persist", tmp_path, "layout", "init").status == 0
+    good = run_cas("--persist", tmp_path, "layout", "check")
+    (tmp_path / "checkpoint").chmod(0o777)
+    (tmp_path / "vault-keys").rmdir()
+    (tmp_path / "vault-keys").touch()
+
+    bad = run_cas("--persist", tmp_path, "layout", "check")
+
+    assert (good.status, good.err) == (0, "")
+    assert bad.status == 9
+    assert "`cas layout check --fix` creates what is missing" in bad.err
+    assert f"put {tmp_path / 'vault-keys'} right by hand: not-a-directory" in bad.err
 
 
 def test_store_without_layout_tells_to_make_one(run_cas: RunCas, tmp_path: Path) -> None:
