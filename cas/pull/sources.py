@@ -100,6 +100,11 @@ def split_url(url: str) -> tuple[str, str]:
         raise InvalidNameError(
             f"{redact_url(url)!r} is no URL of a file; write scheme://host/path/name"
         )
+    if parts.scheme == "file" and not directory:
+        raise InvalidNameError(
+            f"{redact_url(url)!r} lies in the root directory, all of which the downloader would "
+            "have to be able to read; move the file into a directory of its own"
+        )
     return urlunsplit((parts.scheme, parts.netloc, directory, parts.query, "")), name
 
 

@@ -31,7 +31,19 @@ def test_url_of_a_file_is_split_into_datastore_and_name(url: str, base: str, pat
     assert split_url(url) == (base, path)
 
 
-@pytest.mark.parametrize("url", ["", "name", "https://h", "https://h/", "/a/b", "http://[x/a"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "name",
+        "https://h",
+        "https://h/",
+        "/a/b",
+        "http://[x/a",
+        "file:///a",
+        "file://localhost/a",
+    ],
+)
 def test_url_that_names_no_file_is_refused(url: str) -> None:
     """And none of its secrets is told."""
     with pytest.raises(InvalidNameError):
