@@ -95,9 +95,9 @@ class Service:
         return connect(self.socket)
 
 
-def connect(socket: Path) -> grpc.Channel:
-    """Connect as a stranger would, with gRPC's own limits."""
-    return grpc.insecure_channel(f"unix:{quote(str(socket))}", options=_PRIVATE)
+def connect(socket: Path, *options: tuple[str, int]) -> grpc.Channel:
+    """Connect as a stranger would, with gRPC's own limits unless ``options`` say otherwise."""
+    return grpc.insecure_channel(f"unix:{quote(str(socket))}", options=[*_PRIVATE, *options])
 
 
 @contextmanager

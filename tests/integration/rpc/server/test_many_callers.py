@@ -51,6 +51,8 @@ _MIB = 1024 * 1024
 _ROOT = Path(__file__).parents[4]
 _RESIDENT_MIB = 120
 _SETTLED = 10
+_TAKING_NOTHING_AHEAD = (("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 64 * 1024))
+"""Fixed windows: otherwise gRPC may take many MiB for a caller who does not read."""
 
 _Result = TypeVar("_Result")
 
@@ -343,22 +345,35 @@ def test_flood_of_connections_is_refused_by_the_service_itself(case: Case, allow
 def test_callers_who_do_not_go_on_make_room_when_others_are_refused(
     case: Case, allowed: Path
 ) -> None:
-    """Without anybody's help, and soon."""
+    """Without anybody's help, and soon; until then nobody minds that they do not read."""
+    patience = Patience(stalled=300, wanted=0.5, first=300)
     with (
-        serve(case, allowed, patience=Patience(wanted=0.5)) as service,
-        falling_silent() as silent,
+        serve(case, allowed, patience=patience) as service,
+        connect(service.socket, *_TAKING_NOTHING_AHEAD) as channel,
     ):
-        upload = blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader())
-        running = [service.blobs.Upload.future(silent(upload)) for _ in range(_WORKING)]
+        _ingest_large_records(service)
+        blobs = blobs_pb2_grpc.BlobsStub(channel)
+        listing = [blobs.List(blobs_pb2.ListBlobsRequest()) for _ in range(_WORKING)]
         wait_for(lambda: service.server.running == _WORKING)
+        with failing(grpc.StatusCode.UNAVAILABLE, "service-unavailable"):
+            service.store.Version(store_pb2.VersionRequest(), timeout=60)
         wait_for(lambda: _answers(service))
-        for call in running:
+        for call in listing:
             call.cancel()
+
+
+def _ingest_large_records(service: Service) -> None:
+    """Store blobs whose list takes several messages, each larger than a window of HTTP/2."""
+    labels = {f"example.com/{number}": "x" * 4000 for number in range(70)}
+    for name in "abcd":
+        path = service.allowed / name
+        path.write_text(name)
+        list(service.blobs.Ingest(blobs_pb2.IngestBlobRequest(path=str(path), labels=labels)))
 
 
 def _answers(service: Service) -> bool:
     try:
-        return bool(service.store.Version(store_pb2.VersionRequest(), timeout=30).cas)
+        return bool(service.store.Version(store_pb2.VersionRequest(), timeout=60).cas)
     except grpc.RpcError as error:
         assert error_info(error).reason == "service-unavailable"  # noqa: PT017
         return False
