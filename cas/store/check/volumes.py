@@ -95,6 +95,7 @@ def check_volumes(
     Raises:
         UnavailableError: containerd does not answer.
         StorageError: A directory cannot be read.
+        VaultLockedError: The vault was locked meanwhile.
     """
     damaged = set()
     for judged in while_wanted(judge()):
@@ -103,6 +104,7 @@ def check_volumes(
             yield _damaged(str(judged.name), judged.problem)
     yield from _snapshots(backing, inventory, locks, damaged)
     yield from map(_of_disk, while_wanted(disk_snapshots()))
+    backing.check_open()  # a disk whose key is gone is a finding, a vault whose key is gone is not
     yield from _leftovers(backing, locks)
     yield from map(_older, while_wanted(suffixed()))
     yield from _mounts(backing)
@@ -115,7 +117,8 @@ def _damaged(name: str, problem: str) -> Finding:
         severity=Severity.ERROR,
         object=name,
         message=problem,
-        advice=f"'cas volume rm --force {name}' and prepare it again, under the next generation",
+        advice=f"put that right, or 'cas volume rm --force {name}' and prepare it again, under the "
+        "next generation",
         fixable=False,
         volumes=(name,),
     )

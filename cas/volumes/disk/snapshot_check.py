@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from cas.errors import CorruptVolumeError, LockTimeoutError, StorageError
+from cas.errors import (
+    CorruptVolumeError,
+    DeniedError,
+    LockTimeoutError,
+    StorageError,
+    VaultLockedError,
+)
 from cas.fsops.translation import translated
 from cas.model.disk.format import DiskFormat
 from cas.model.layout import DiskPaths
@@ -51,7 +57,7 @@ def _found(place: DiskPlace, locks: Locks, paths: DiskPaths) -> list[DiskSnapsho
                 locks.volume(paths.name, timeout_seconds=0),
             ):
                 found.extend(_problems(place, paths))
-    except StorageError as error:
+    except (DeniedError, StorageError, VaultLockedError) as error:
         found.append(DiskSnapshotProblem(paths.name, unreadable=error.message))
     return found
 

@@ -3,7 +3,8 @@
 import os
 import stat
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from cas.errors import (
     VolumeSnapshotNotFoundError,
 )
 from cas.fsops.durable import sync_file_system
+from cas.fsops.encryption import set_policy
+from cas.fsops.encryption_keys import add_key, remove_key
 from cas.fsops.trees import free_bytes
 from cas.model.disk import history
 from cas.model.disk.format import DiskFormat
@@ -41,7 +44,8 @@ from tests.support.disks import (
     qemu_image,
 )
 from tests.support.images import busybox_image
-from tests.support.loopfs import mounted_at
+from tests.support.loopfs import LoopFileSystem, mounted_at
+from tests.support.vaults import secret
 from tests.support.volumes import Store, add_image, open_store, volume_name
 
 _SIZE = 4 * MIB
@@ -499,3 +503,40 @@ def test_room_to_write_disks_anew_is_required_of_all_together(
         thin_store = open_store(containerd, replace(settings, limits=thin))
         thin_store.volume_snapshots.create([two.name], "one")
         assert strict.volumes.recover() == []
+
+
+def test_check_goes_on_after_a_disk_whose_key_is_gone(
+    store: Store, loop_ext4: Callable[..., LoopFileSystem]
+) -> None:
+    """Of one that was encrypted elsewhere and moved in, that is a finding like any other."""
+    bad, good = sorted(volume_name() for _ in range(2))
+    file_system, clear = loop_ext4(512 * MIB, "encrypt"), store.settings.layout.clear_volumes
+    subprocess.run(["mount", "--bind", file_system.path, clear], check=True)
+    try:
+        for name in (bad, good):
+            store.volumes.prepare_disk(name, DiskRequest(None, size=MIB, clear=True))
+            store.settings.layout.disk(name, clear=True).snapshots.mkdir(parents=True)
+        with _moved_in_and_locked(clear, clear / str(bad)):
+            found = _findings(store)
+            assert store.volumes.get(bad).state is VolumeState.CORRUPT
+    finally:
+        subprocess.run(["umount", clear], check=True)
+    keyless = [each for each in found if "ENOKEY" in each]
+    assert [each.startswith(str(bad)) for each in keyless] == [True, True]  # and its snapshots
+    [of_good] = [each for each in found if each.startswith(str(good))]
+    assert "was interrupted" in of_good
+
+
+@contextmanager
+def _moved_in_and_locked(root: Path, path: Path) -> Iterator[None]:
+    vault = root / "vault"
+    vault.mkdir()
+    with secret(bytes(64)) as key:
+        identifier = add_key(root, key)
+    set_policy(vault, identifier)
+    path.unlink()
+    (vault / "disk").write_bytes(bytes(MIB))
+    (vault / "disk").rename(path)
+    os.sync()
+    assert remove_key(root, identifier)
+    yield
