@@ -18,7 +18,7 @@ from cas.store.directories import create_directories
 
 _containerd_log = logging.getLogger("containerd")
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 120.0
 """Generous, since a loaded machine may be slow; nothing waits longer than it must."""
 
 

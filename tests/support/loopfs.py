@@ -11,11 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.daemon import WAIT_SECONDS
+
 _EXT4_IOC_SHUTDOWN = 0x8004587D
 """_IOR('X', 125, __u32). Source: fs/ext4/ext4.h."""
 _WITHOUT_LOG_FLUSH = 2
 
-_BUSY_SECONDS = 30.0
 _POLL_SECONDS = 0.005
 _LOOP_DEVICES = Path("/sys/block")
 _BLOCK_BYTES = 4096
@@ -47,7 +48,7 @@ class LoopFileSystem:
 
     def unmount(self) -> None:
         """Unmount it; waits for those who still have it open. Idempotent."""
-        deadline = time.monotonic() + _BUSY_SECONDS
+        deadline = time.monotonic() + WAIT_SECONDS
         while os.path.ismount(self.path):
             done = subprocess.run(["umount", self.path], capture_output=True, check=False)
             if done.returncode and time.monotonic() > deadline:

@@ -29,7 +29,8 @@ from tpm2_pytss import (
     TSS2_Exception,
 )
 
-_WAIT_SECONDS = 30.0
+from tests.support.daemon import WAIT_SECONDS
+
 _MEASURED = (0, 4)
 _SLOTS = 3
 _AUTH_FAIL = 0x8E
@@ -153,7 +154,7 @@ class SoftwareTpm:
 
 
 def _await_socket(path: Path) -> None:
-    deadline = time.monotonic() + _WAIT_SECONDS
+    deadline = time.monotonic() + WAIT_SECONDS
     while True:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:

@@ -23,8 +23,7 @@ from cas.model.progress import NO_PROGRESS
 from cas.rpc.client.calls import Calls
 from cas.rpc.client.running import Send
 from cas.rpc.status import error_status
-
-WAIT_SECONDS = 20.0
+from tests.support.daemon import WAIT_SECONDS
 
 
 class _Store(store_pb2_grpc.StoreServicer):
