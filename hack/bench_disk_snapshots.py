@@ -18,9 +18,8 @@ from hack.bench_setting import MIB, Bench, Row, new_name
 
 _TIMES = 10
 _ROOM_BYTES = 4096 * MIB
-_HOLDERS = "all processes are searched for who has the disk open, in time with their number"
-_CONFINED = f"each run of qemu-img is confined by a Python of its own; and {_HOLDERS}"
-_JOURNALLED = f"a history of the disk is synced with each step; and {_HOLDERS}"
+_CONFINED = "each run of qemu-img is confined by a Python of its own"
+_JOURNALLED = "a history of the disk is synced with each step"
 
 
 @dataclass(frozen=True, slots=True)

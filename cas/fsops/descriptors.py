@@ -9,6 +9,7 @@ __all__ = [
     "drop_lease",
     "holds_lease",
     "is_immutable",
+    "is_wanted_to_write",
     "link",
     "mount_id",
     "open_directory",
@@ -85,24 +86,30 @@ def clone(source_fd: int, target_fd: int) -> bool:
     return True
 
 
-def take_lease(descriptor: int) -> bool:
+def take_lease(descriptor: int, *, alone: bool = False) -> bool:
     """Take a read lease on a file that is open to read.
 
     Success proves that nobody has the file open for writing, a writable mapping included. From
     then on an opener for writing waits, until the lease is dropped or the kernel's patience
     (/proc/sys/fs/lease-break-time) ends; either way :func:`holds_lease` tells afterwards.
 
+    Args:
+        descriptor: Of the file.
+        alone: Take a write lease: all that is said of writers holds of readers, too, and
+            :func:`is_wanted_to_write` tells of writers afterwards. Who opens without waiting
+            (``O_NONBLOCK``) fails meanwhile.
+
     Returns:
         False where the file system, or this process, may have no leases.
 
     Raises:
-        BlockingIOError: Somebody has the file open for writing.
+        BlockingIOError: Somebody has the file open for writing, or at all.
     """
     # The kernel announces a breaker by a signal. SIGIO would end the process; SIGURG is ignored
     # unless somebody handles it.
     fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
     try:
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK if alone else fcntl.F_RDLCK)
     except OSError as error:
         if error.errno in _NO_LEASES:
             return False
@@ -111,8 +118,13 @@ def take_lease(descriptor: int) -> bool:
 
 
 def holds_lease(descriptor: int) -> bool:
-    """Whether the lease is held and nobody waits for its end."""
+    """Whether the read lease is held and nobody waits for its end."""
     return fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_RDLCK
+
+
+def is_wanted_to_write(descriptor: int) -> bool:
+    """Whether a write lease has to end altogether, for somebody who opens for writing."""
+    return fcntl.fcntl(descriptor, fcntl.F_GETLEASE) == fcntl.F_UNLCK
 
 
 def drop_lease(descriptor: int) -> None:

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 
+from cas.fsops.sole_use import open_to_read
 from cas.fsops.translation import translated
 
 Extent = tuple[int, int]
@@ -25,7 +26,6 @@ _ENCODED = 0x8
 _SHARED = 0x2000
 _TO_THE_END = 2**64 - 1
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _NO_FILE = frozenset({errno.ENOENT, errno.ELOOP, errno.ENXIO})
 _NO_EXTENTS = frozenset({errno.EOPNOTSUPP, errno.ENOTTY, errno.EINVAL, errno.ENOSYS, errno.EBADR})
 
@@ -46,7 +46,7 @@ def iter_shared_extents(path: Path) -> Iterator[Extent]:
     """
     with translated("ask for the extents of", path):
         try:
-            descriptor = os.open(path, _READ)
+            descriptor = open_to_read(path)
         except OSError as error:
             if error.errno in _NO_FILE:
                 return

@@ -7,6 +7,7 @@ import os
 import struct
 from pathlib import Path
 
+from cas.fsops.sole_use import open_to_read
 from cas.fsops.translation import translated
 
 _GET_OPEN_FILE_LOCK = 36
@@ -24,7 +25,7 @@ def has_record_lock(path: Path) -> bool:
         StorageError: It does not exist, or another system call failed.
     """
     with translated("look at the locks of", path):
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_to_read(path)
         try:
             question = _LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
             answer = fcntl.fcntl(descriptor, _GET_OPEN_FILE_LOCK, question)

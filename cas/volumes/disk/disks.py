@@ -14,10 +14,11 @@ from cas.store.locking import Locks
 from cas.volumes.disk.looking import look_at_disk
 from cas.volumes.disk.place import DiskPlace
 from cas.volumes.disk.recovery import DiskRecovery
-from cas.volumes.disk.removal import DiskRemoval, require_unused
+from cas.volumes.disk.removal import DiskRemoval
 from cas.volumes.disk.room import bytes_alone_and_shared, snapshot_bytes
 from cas.volumes.disk.scan import find_disk, iter_disks
 from cas.volumes.disk.settling import DiskSettling
+from cas.volumes.disk.unused import require_unused
 from cas.volumes.status import Recovered, VolumeState, VolumeStatus, VolumeUsage
 
 

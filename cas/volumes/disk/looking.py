@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cas.errors import CasError, CorruptVolumeError
 from cas.fsops.draft import allocated_bytes_of
+from cas.fsops.sole_use import open_to_read
 from cas.fsops.translation import translated
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.header import DiskHeader, read_disk_header
@@ -20,7 +21,6 @@ from cas.volumes.disk.room import bytes_alone
 from cas.volumes.disk.scan import iter_disks
 from cas.volumes.status import DiskStatus
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _TELLS_NOTHING = frozenset({DiskFormat.RAW, DiskFormat.ISO})
 """Formats whose whole content is the guest's, so that nothing in it is believed."""
 
@@ -35,7 +35,7 @@ def look_at_disk(paths: DiskPaths, limits: Limits) -> DiskStatus:
     """
     record = read_disk_record(paths)
     with translated("open", paths.file):
-        descriptor = os.open(paths.file, _READ)
+        descriptor = open_to_read(paths.file)
     try:
         with translated("read", paths.file):
             header = _header(paths, record, descriptor, limits)

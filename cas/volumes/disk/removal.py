@@ -5,7 +5,7 @@ recovery or the next call on the name finishes it: snapshots and record go, then
 hold the volume's lock.
 """
 
-__all__ = ["DiskRemoval", "require_unused"]
+__all__ = ["DiskRemoval"]
 
 import logging
 import os
@@ -13,9 +13,7 @@ import stat
 from pathlib import Path
 
 from cas.errors import InUseError
-from cas.fsops.durable import remove_file, rename_aside
-from cas.fsops.mounts import holders
-from cas.fsops.record_locks import has_record_lock
+from cas.fsops.durable import publish, remove_file, rename_aside
 from cas.fsops.translation import translated
 from cas.fsops.trees import remove_tree
 from cas.model.events import EventKind
@@ -25,9 +23,9 @@ from cas.volumes.disk.histories import remove_history
 from cas.volumes.disk.place import DiskPlace
 from cas.volumes.disk.records import remove_disk_record
 from cas.volumes.disk.scan import find_disk
+from cas.volumes.disk.unused import unused
 
 _LOGGER = logging.getLogger(__name__)
-_SHOWN_HOLDERS = 5
 
 
 class DiskRemoval:
@@ -57,9 +55,10 @@ class DiskRemoval:
         paths = find_disk(self._backing.layout, name)
         if paths is None:
             return finished
-        if not force:
-            require_unused(paths)
-        rename_aside(paths.file, paths.removing)
+        if force:
+            rename_aside(paths.file, paths.removing)
+        else:
+            _set_aside_unused(paths)
         self.finish(name)
         _LOGGER.info("disk volume removed volume=%s", name)
         return True
@@ -102,21 +101,14 @@ class DiskRemoval:
         return bool(there) or any(forgotten)
 
 
-def require_unused(paths: DiskPaths) -> None:
-    """Return if nobody has the disk open.
-
-    Raises:
-        InUseError: A running virtual machine holds its lock, or a process has it open.
-    """
-    users = holders(paths.file)
-    if users or has_record_lock(paths.file):
-        shown = ", ".join(f"{pid} ({name})" for pid, name in users[:_SHOWN_HOLDERS])
-        raise InUseError(
-            f"disk volume {paths.name} is open in process {shown or 'unknown'}; stop it first",
-            name=paths.name,
-            path=paths.file,
-            holders=shown,
-        )
+def _set_aside_unused(paths: DiskPaths) -> None:
+    with unused(paths) as require_nobody_waits:
+        rename_aside(paths.file, paths.removing)
+        try:
+            require_nobody_waits()
+        except InUseError:
+            publish(paths.removing, paths.file)
+            raise
 
 
 def _is_file(path: Path) -> bool:

@@ -18,8 +18,8 @@ from cas.volumes.disk.histories import is_settled, read_history, write_history
 from cas.volumes.disk.looking import look_at_disk
 from cas.volumes.disk.place import DiskPlace
 from cas.volumes.disk.qemu_img import QemuImg
-from cas.volumes.disk.removal import require_unused
 from cas.volumes.disk.states import CopiedStates, DiskStates, Qcow2States
+from cas.volumes.disk.unused import require_unused
 
 _LOGGER = logging.getLogger(__name__)
 

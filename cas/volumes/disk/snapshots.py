@@ -11,7 +11,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
-from cas.errors import CasError, CorruptVolumeError, VolumeConflictError, VolumeNotFoundError
+from cas.errors import (
+    CasError,
+    CorruptVolumeError,
+    InUseError,
+    VolumeConflictError,
+    VolumeNotFoundError,
+)
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.history import (
     DiskHistory,
@@ -29,11 +35,11 @@ from cas.store.space import Space
 from cas.volumes.disk.admission import DiskAdmission
 from cas.volumes.disk.histories import read_history, write_history
 from cas.volumes.disk.looking import look_at_disk
-from cas.volumes.disk.removal import require_unused
 from cas.volumes.disk.room import bytes_alone
 from cas.volumes.disk.scan import find_disk
 from cas.volumes.disk.settling import DiskSettling
 from cas.volumes.disk.states import RESERVED_BYTES, DiskStates
+from cas.volumes.disk.unused import require_unused
 from cas.volumes.status import VolumeSnapshot
 
 
@@ -243,15 +249,21 @@ class _Returning:
             write_history(change.paths, replace(after, restoring=None))
         except CasError as error:
             try:
-                self.undo()
+                if isinstance(error, InUseError):  # the disk is as it was, or newer
+                    self._take_back(changed=False)
+                else:
+                    self.undo()
             except CasError as second:
                 error.add_note(f"volume {self.name} is left to recovery: {second}")
             raise
 
     def undo(self) -> None:
         """Return to the state that was kept first; without it nothing has happened to the disk."""
+        self._take_back(changed=self.change.states.has(self.change.history.next_number))
+
+    def _take_back(self, *, changed: bool) -> None:
         number = self.change.history.next_number
-        restoring = number if self.change.states.has(number) else None
+        restoring = number if changed else None
         self.change.take_back(replace(self.change.history, doomed=(number,), restoring=restoring))
 
     def finish(self) -> None:

@@ -12,19 +12,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from cas.errors import CorruptVolumeError, QemuImgError, VolumeConflictError
+from cas.errors import CorruptVolumeError, InUseError, QemuImgError, VolumeConflictError
 from cas.fsops.draft import DraftFile
-from cas.fsops.durable import publish, remove_file, sync_directory
+from cas.fsops.durable import exchange, remove_file, sync_directory
 from cas.fsops.lent import LentFile
+from cas.fsops.sole_use import open_to_read
 from cas.fsops.translation import translated
 from cas.model.disk.format import DiskFormat
 from cas.model.layout import DiskPaths
 from cas.volumes.disk.qemu_img import QemuImg
+from cas.volumes.disk.unused import unused
 
 RESERVED_BYTES = 4 * 1024 * 1024
 """More than it takes to keep a state whose data is shared: a table of the disk's tables."""
 
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _COPY_MODE = 0o600
 
 
@@ -47,6 +48,7 @@ class DiskStates(Protocol):
 
         Raises:
             CorruptVolumeError: There is no such state.
+            InUseError: Somebody has opened the disk, which is as it was.
         """
 
     def drop(self, number: int) -> None:
@@ -146,14 +148,21 @@ class CopiedStates:
             raise
 
     def return_to(self, number: int) -> None:
-        """Make the disk what it was, by one rename."""
+        """Make the disk what it was, by one exchange of names."""
         path = self._paths.snapshot_copy(number)
         if not self.has(number):
             raise _lost(self._paths, number)
         remove_file(self._paths.preparing)
         with _opened(self._paths.file) as now:
             _share(self._paths, path, self._paths.preparing, model=now)
-        publish(self._paths.preparing, self._paths.file, replace=True)
+        with unused(self._paths) as require_nobody_waits:
+            exchange(self._paths.preparing, self._paths.file)
+            try:
+                require_nobody_waits()
+            except InUseError:
+                exchange(self._paths.preparing, self._paths.file)
+                raise
+        remove_file(self._paths.preparing)
 
     def drop(self, number: int) -> None:
         """Forget a state."""
@@ -187,7 +196,7 @@ def _share(paths: DiskPaths, source: Path, target: Path, *, model: int | None = 
 @contextmanager
 def _opened(path: Path) -> Iterator[int]:
     with translated("open", path):
-        descriptor = os.open(path, _READ)
+        descriptor = open_to_read(path)
     try:
         yield descriptor
     finally:

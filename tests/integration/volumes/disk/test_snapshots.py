@@ -4,9 +4,12 @@ import os
 import stat
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,6 +25,7 @@ from cas.errors import (
     VolumeSnapshotNotFoundError,
 )
 from cas.fsops.durable import sync_file_system
+from cas.fsops.effects import Effect, observed
 from cas.fsops.encryption import set_policy
 from cas.fsops.encryption_keys import add_key, remove_key
 from cas.fsops.trees import free_bytes
@@ -47,6 +51,10 @@ from tests.support.images import busybox_image
 from tests.support.loopfs import LoopFileSystem, mounted_at
 from tests.support.vaults import secret
 from tests.support.volumes import Store, add_image, open_store, volume_name
+from tests.support.waiting import wait_for
+
+if TYPE_CHECKING:
+    from io import BufferedRandom
 
 _SIZE = 4 * MIB
 _HISTORY = """{
@@ -233,6 +241,48 @@ def test_disk_that_is_open_is_refused(disk: Disk) -> None:
             with pytest.raises(InUseError):
                 snapshots.remove(disk.name, "one", quiesced=quiesced)
     assert (disk.content(), disk.names()) == (content, ["one"])
+
+
+@pytest.mark.parametrize("act", ["rollback", "removal"])
+def test_machine_that_starts_at_the_last_moment_has_the_disk(
+    store: Store, tmp_path: Path, act: str
+) -> None:
+    """It waits until the volume is as it was, and nothing takes back what it writes then."""
+    layout = store.settings.layout
+    machines: list[Future[BufferedRandom]] = []
+
+    def start_machine(effect: Effect, path: str) -> None:
+        names = (paths.file, paths.preparing)
+        if effect is Effect.RENAME and Path(path) in names and not machines:
+            machines.append(executor.submit(paths.file.open, "r+b"))
+            inode = f":{paths.file.stat().st_ino} "
+            wait_for(lambda: _is_breaking(inode))
+
+    with (
+        mounted_at(layout.clear_volumes, "xfs", tmp_path / "fs"),
+        ThreadPoolExecutor() as executor,
+    ):
+        disk = _prepared(store, tmp_path, DiskRequest(None, size=_SIZE, clear=True))
+        paths = layout.disk(disk.name, clear=True)
+        store.volume_snapshots.create([disk.name], "one")
+        disk.write(2)
+        rollback = partial(store.volume_snapshots.roll_back, [disk.name], "one")
+        change = rollback if act == "rollback" else partial(store.volumes.remove, disk.name)
+        with observed(start_machine), pytest.raises(InUseError):
+            change()
+        with machines[0].result() as machine:
+            assert os.path.samestat(os.fstat(machine.fileno()), paths.file.stat())
+            content = disk.write(3, size=2 * MIB)
+            assert store.volumes.recover() == []
+        assert store.volumes.recover() == []
+        assert (disk.content(), disk.names()) == (content, ["one"])
+        assert _findings(store) == []
+        store.assert_nothing_is_running()
+
+
+def _is_breaking(inode: str) -> bool:
+    rows = Path("/proc/locks").read_text().splitlines()
+    return any("BREAKING" in row and inode in row for row in rows)
 
 
 def test_bad_requests_change_nothing(qcow2: Disk) -> None:

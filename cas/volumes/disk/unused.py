@@ -1,0 +1,66 @@
+"""Disks that nobody has open, at one moment or for as long as it takes to change their names."""
+
+__all__ = ["require_unused", "unused"]
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from cas.errors import InUseError
+from cas.fsops.mounts import holders
+from cas.fsops.record_locks import has_record_lock
+from cas.fsops.sole_use import SoleUse
+from cas.model.layout import DiskPaths
+
+_SHOWN_HOLDERS = 5
+
+
+def require_unused(paths: DiskPaths) -> None:
+    """Return if nobody has the disk open; raises as :func:`unused`."""
+    with unused(paths):
+        return
+
+
+@contextmanager
+def unused(paths: DiskPaths) -> Iterator[Callable[[], None]]:
+    """Have a disk that nobody else has open; who opens it in the block waits for its end.
+
+    Where the file system has no leases it is only looked, before the block, who has it open.
+
+    Yields:
+        Raises InUseError if somebody waits to write it. Who does is about to get the file that had
+        the name when they asked, so that it must have its name when the block ends.
+
+    Raises:
+        InUseError: A running virtual machine holds its lock, or somebody has it open.
+    """
+    try:
+        use = SoleUse.take(paths.file)
+    except InUseError as error:
+        raise _in_use(paths, holders(paths.file)) from error
+    if use is None:
+        _require_no_holder(paths)
+        yield lambda: None
+        return
+
+    def require_nobody_waits() -> None:
+        if use.is_awaited():
+            raise _in_use(paths, [])
+
+    with use:
+        yield require_nobody_waits
+
+
+def _require_no_holder(paths: DiskPaths) -> None:
+    users = holders(paths.file)
+    if users or has_record_lock(paths.file):
+        raise _in_use(paths, users)
+
+
+def _in_use(paths: DiskPaths, users: list[tuple[int, str]]) -> InUseError:
+    shown = ", ".join(f"{pid} ({name})" for pid, name in users[:_SHOWN_HOLDERS])
+    return InUseError(
+        f"disk volume {paths.name} is open in process {shown or 'unknown'}; stop it first",
+        name=paths.name,
+        path=paths.file,
+        holders=shown,
+    )
