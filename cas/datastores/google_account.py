@@ -3,17 +3,35 @@
 __all__ = ["ServiceAccount"]
 
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import msgspec
 from google.auth import exceptions
-from google.auth.transport.urllib3 import Request
 from google.oauth2 import service_account
 
 from cas.datastores.http.transport import Transport
 from cas.datastores.secret import NO_SECRET, Secret
-from cas.errors import AuthenticationError, ConfigError, SourceUnavailableError
+from cas.errors import (
+    AuthenticationError,
+    ConfigError,
+    SourceProtocolError,
+    SourceUnavailableError,
+)
 
+_MAX_TOKEN_BYTES = 256 * 1024
 _SCOPES = ["https://www.googleapis.com/auth/devstorage.read_only"]
+_NONSENSE = (AttributeError, OverflowError, RecursionError, TypeError, ValueError)
+"""What the library raises for an answer that it did not expect."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Response:
+    """An answer in the library's terms, see :class:`google.auth.transport.Response`."""
+
+    status: int
+    headers: Mapping[str, str]
+    data: bytes
 
 
 class ServiceAccount:
@@ -33,9 +51,8 @@ class ServiceAccount:
         self._what = what
         self._guard = threading.Lock()
         self._credentials: service_account.Credentials | None = None
-        self._token_url = ""
         if key:
-            self._credentials, self._token_url = _parse(key)
+            self._credentials = _parse(key)
 
     def header(self) -> Secret:
         """Give a header that is valid now; empty for anonymous access.
@@ -43,6 +60,8 @@ class ServiceAccount:
         Raises:
             AuthenticationError: No token is given for this key.
             SourceUnavailableError: Who gives tokens does not answer.
+            SourceProtocolError: The answer is no token.
+            LimitExceededError: It is longer than one can be.
         """
         if self._credentials is None:
             return NO_SECRET
@@ -52,9 +71,11 @@ class ServiceAccount:
             return Secret(f"Bearer {self._credentials.token}")
 
     def _refresh(self, credentials: service_account.Credentials) -> None:
-        connections = self._transport.connections(self._token_url)
         try:
-            credentials.refresh(Request(connections))  # type: ignore[no-untyped-call] # as it is
+            credentials.refresh(self._ask)  # type: ignore[no-untyped-call] # as it is
+        except _NONSENSE as error:
+            message = f"{self._what}: who gives tokens answers with something else"
+            raise SourceProtocolError(message) from error
         except exceptions.GoogleAuthError as error:
             if isinstance(error, exceptions.TransportError) or error.retryable:
                 message = f"{self._what}: who gives tokens does not answer"
@@ -62,14 +83,26 @@ class ServiceAccount:
             message = f"{self._what}: the service account gets no token; check its key"
             raise AuthenticationError(message) from error
 
+    def _ask(
+        self, url: str, method: str, body: bytes, headers: Mapping[str, str], **_: object
+    ) -> _Response:
+        """Send a request of the library, which itself would read an answer without end."""
+        with self._transport.exchange(
+            url,
+            what=f"{self._what}: token",
+            method=method,
+            headers=headers,
+            body=Secret(body.decode()),
+        ) as answer:
+            return _Response(answer.status, answer.headers, answer.body(_MAX_TOKEN_BYTES))
 
-def _parse(key: Secret) -> tuple[service_account.Credentials, str]:
+
+def _parse(key: Secret) -> service_account.Credentials:
     try:
         info = msgspec.json.decode(key.reveal(), type=dict[str, str])
-        credentials = service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call] # as it is
+        return service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call,no-any-return] # as it is
             info, scopes=_SCOPES
         )
-        return credentials, info["token_uri"]
     except (
         KeyError,
         ValueError,

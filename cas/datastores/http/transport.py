@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from urllib.parse import urljoin
 
-import urllib3
-
 from cas import __version__
 from cas.datastores.http.answer import Answer
 from cas.datastores.http.failures import translated
@@ -155,10 +153,6 @@ class Transport:
                 f"{answer.what}: redirected from https to plain http ({redact_url(following)})"
             )
         return following
-
-    def connections(self, url: str) -> urllib3.PoolManager:
-        """Give the connections that lead to a URL, for a library that asks by itself."""
-        return self._pools.for_url(url)
 
     def close(self) -> None:
         """Close what is idle. Idempotent."""

@@ -15,13 +15,15 @@ from cas.datastores.settings import Credentials, SourceSettings, TransportSettin
 from cas.errors import (
     AuthenticationError,
     ConfigError,
+    LimitExceededError,
     SourceLibraryMissingError,
+    SourceProtocolError,
     SourceUnavailableError,
     UntrustedServerError,
 )
 from tests.support.datastores import Datastore
 from tests.support.fetching import BODY, Fetching
-from tests.support.hostile_server import DATE, HostileServer, answer, resource
+from tests.support.hostile_server import DATE, Behaviour, HostileServer, answer, resource
 
 
 def test_ssh_server_with_an_unknown_host_key_is_not_trusted(
@@ -156,6 +158,30 @@ def test_google_service_account_without_a_token_is_a_documented_error(
     """Refused and unreachable are told apart."""
     url = server.on("/token", answer(401, body=b'{"error":"invalid_grant"}'))
     account = _service_account(url if reachable else "http://127.0.0.1:1/token")
+    settings = SourceSettings(
+        url="gs://bucket", endpoint=server.url, credentials=Credentials(password=account)
+    )
+
+    with open_source(settings) as source, pytest.raises(error):
+        source.stat("a/b")
+
+
+@pytest.mark.parametrize(
+    ("token", "error"),
+    [
+        (answer(200, {"Content-Length": str(2**40)}, b" " * 2**20), LimitExceededError),
+        (answer(200, body=b"[" * 100_000), SourceProtocolError),
+        (answer(200, body=b"no json"), SourceProtocolError),
+        (answer(200, body=b'{"access_token": "t", "expires_in": 1e99}'), SourceProtocolError),
+        (answer(200, body=b"\xff"), SourceProtocolError),
+    ],
+    ids=["without-end", "nested", "text", "for-ever", "no-text"],
+)
+def test_google_token_that_is_none_is_a_documented_error(
+    server: HostileServer, token: Behaviour, error: type[Exception]
+) -> None:
+    """And no more of it is kept in memory than a token can have."""
+    account = _service_account(server.on("/token", token))
     settings = SourceSettings(
         url="gs://bucket", endpoint=server.url, credentials=Credentials(password=account)
     )
