@@ -19,6 +19,8 @@ from cas.datastores.settings import Credentials, SourceSettings
 _OK = 200
 HEAD_REFUSED = frozenset({400, 403, 405, 501})
 """Of whoever knows no HEAD, or whose signed URL is good for GET alone."""
+_PAUSE = frozenset({429, 503})
+"""Of whoever wants to be asked nothing more for now."""
 
 
 def basic_authorization(credentials: Credentials) -> Secret:
@@ -78,9 +80,12 @@ class HTTPSource:
         return self._name
 
     def stat(self, path: str, /) -> RemoteObject:
-        """Ask for the headers of an object; by GET, unread, where HEAD is refused."""
+        """Ask for the headers of an object; by GET, unread, where HEAD gives none.
+
+        Web applications answer a HEAD that they do not know in any way, 404 and 500 included.
+        """
         with self._exchange("HEAD", path, {}) as answer:
-            if answer.status not in HEAD_REFUSED:
+            if answer.status == _OK or answer.status in _PAUSE:
                 return _described(answer)
         with self._exchange("GET", path, {}) as answer:
             return _described(answer)

@@ -63,7 +63,7 @@ def test_object_is_described_without_being_read(server: HostileServer, fetching:
     assert server.requests[0].method == "HEAD"
 
 
-@pytest.mark.parametrize("status", [403, 405, 501])
+@pytest.mark.parametrize("status", [204, 401, 403, 404, 405, 500, 501])
 def test_object_whose_server_refuses_head_is_described_by_get(
     server: HostileServer, fetching: Fetching, status: int
 ) -> None:
@@ -76,7 +76,20 @@ def test_object_whose_server_refuses_head_is_described_by_get(
     assert [request.method for request in server.requests] == ["HEAD", "GET"]
 
 
-@pytest.mark.parametrize("status", [403, 501])
+@pytest.mark.parametrize("status", [429, 503])
+def test_server_that_wants_a_pause_is_not_asked_again_at_once(
+    server: HostileServer, fetching: Fetching, status: int
+) -> None:
+    """By GET no more than by HEAD."""
+    server.on("/blob", answer(status), resource(BODY))
+
+    with open_source(fetching.settings(server.url)) as source, pytest.raises(CasError):
+        source.stat("blob")
+
+    assert [request.method for request in server.requests] == ["HEAD"]
+
+
+@pytest.mark.parametrize("status", [403, 404, 501])
 def test_object_that_get_refuses_too_is_not_described(
     server: HostileServer, fetching: Fetching, status: int
 ) -> None:
