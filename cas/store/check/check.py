@@ -18,12 +18,11 @@ from cas.store.account.inventory import OtherContent, take_inventory
 from cas.store.backing import Backing
 from cas.store.check.blobs import check_blob_files
 from cas.store.check.data import DataCheck, ScrubState
+from cas.store.check.disk_snapshots import DiskSnapshotProblem, DiskSnapshotProblems
 from cas.store.check.findings import Finding, Hits, Problem, Severity
 from cas.store.check.images import check_images, check_layers
 from cas.store.check.leftovers import check_leftovers
 from cas.store.check.volumes import (
-    DiskSnapshotProblem,
-    DiskSnapshotProblems,
     Judge,
     SuffixedVolume,
     SuffixedVolumes,

@@ -5,8 +5,6 @@ What is in a volume's directory is known to the layer above, which hands its jud
 """
 
 __all__ = [
-    "DiskSnapshotProblem",
-    "DiskSnapshotProblems",
     "Judge",
     "SuffixedVolume",
     "SuffixedVolumes",
@@ -30,6 +28,7 @@ from cas.model.volume_name import VolumeName
 from cas.model.volume_record import VolumeRecord
 from cas.store.account.inventory import Inventory
 from cas.store.backing import Backing
+from cas.store.check.disk_snapshots import DiskSnapshotProblems, disk_snapshot_finding
 from cas.store.check.findings import Finding, Problem, Severity
 from cas.store.locking import Locks
 
@@ -58,28 +57,10 @@ class SuffixedVolume(Protocol):
         """Which volume it seems to be."""
 
 
-class DiskSnapshotProblem(Protocol):
-    """What is wrong with the snapshots of a disk volume that can be used."""
-
-    @property
-    def name(self) -> VolumeName:
-        """Which volume."""
-
-    @property
-    def lost(self) -> str | None:
-        """The snapshot whose copy of the disk is gone."""
-
-    @property
-    def unreadable(self) -> str | None:
-        """Why they could not be looked at; with neither a change was interrupted."""
-
-
 Judge = Callable[[], Iterable[VolumeJudgement]]
 """Looks at every volume."""
 SuffixedVolumes = Callable[[], Iterable[SuffixedVolume]]
 """Lists what older software has made."""
-DiskSnapshotProblems = Callable[[], Iterable[DiskSnapshotProblem]]
-"""Looks at the snapshots of every disk."""
 
 
 def check_volumes(
@@ -103,7 +84,7 @@ def check_volumes(
             damaged.add(str(judged.name))
             yield _damaged(str(judged.name), judged.problem)
     yield from _snapshots(backing, inventory, locks, damaged)
-    yield from map(_of_disk, while_wanted(disk_snapshots()))
+    yield from map(disk_snapshot_finding, while_wanted(disk_snapshots()))
     backing.check_open()  # a disk whose key is gone is a finding, a vault whose key is gone is not
     yield from _leftovers(backing, locks)
     yield from map(_older, while_wanted(suffixed()))
@@ -172,42 +153,6 @@ def _lost(name: str, message: str) -> Finding:
         object=name,
         message=message,
         advice="what was written into it is lost; remove it and prepare it again",
-        fixable=False,
-        volumes=(name,),
-    )
-
-
-def _of_disk(problem: DiskSnapshotProblem) -> Finding:
-    name = str(problem.name)
-    if problem.unreadable is not None:
-        return Finding(
-            Problem.VOLUME_SNAPSHOT,
-            invariant=5,
-            severity=Severity.ERROR,
-            object=name,
-            message=f"the snapshots of volume {name} cannot be looked at: {problem.unreadable}",
-            advice="see to what failed, and check again",
-            fixable=False,
-            volumes=(name,),
-        )
-    if problem.lost is None:
-        return Finding(
-            Problem.VOLUME_LEFTOVER,
-            invariant=7,
-            severity=Severity.WARNING,
-            object=name,
-            message=f"a change of the snapshots of volume {name} was interrupted",
-            advice="'cas check --fix' finishes or undoes it",
-            fixable=True,
-            volumes=(name,),
-        )
-    return Finding(
-        Problem.VOLUME_SNAPSHOT,
-        invariant=5,
-        severity=Severity.ERROR,
-        object=name,
-        message=f"snapshot {problem.lost!r} of volume {name} has lost its copy of the disk",
-        advice=f"'cas volume snapshot rm {name} --snapshot {problem.lost}'; the volume is unharmed",
         fixable=False,
         volumes=(name,),
     )

@@ -2,9 +2,10 @@
 
 __all__ = ["DiskSnapshotProblem", "iter_snapshot_problems"]
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from cas.errors import (
     CorruptVolumeError,
@@ -22,6 +23,7 @@ from cas.volumes.disk.histories import has_history, is_settled, read_history
 from cas.volumes.disk.looking import look_at_disk
 from cas.volumes.disk.place import DiskPlace
 from cas.volumes.disk.scan import is_disk, iter_disks
+from cas.volumes.entries import list_entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,13 @@ class DiskSnapshotProblem:
     Args:
         name: The volume.
         lost: The snapshot whose copy of the disk is gone.
-        unreadable: Why they could not be looked at. With neither a change was interrupted.
+        stray: A file in the directory of its snapshots that belongs to none.
+        unreadable: Why they could not be looked at. With none of these a change was interrupted.
     """
 
     name: VolumeName
     lost: str | None = None
+    stray: Path | None = None
     unreadable: str | None = None
 
 
@@ -65,12 +69,27 @@ def _found(place: DiskPlace, locks: Locks, paths: DiskPaths) -> list[DiskSnapsho
 def _problems(place: DiskPlace, paths: DiskPaths) -> Iterator[DiskSnapshotProblem]:
     if not is_disk(paths):
         return
+    copies = _copies(place, paths)
     if not is_settled(paths):
         yield DiskSnapshotProblem(paths.name)
-    if look_at_disk(paths, place.limits).format is DiskFormat.RAW:
-        for snapshot in read_history(paths).snapshots:
-            copy = paths.snapshot_copy(snapshot.number)
-            with translated("inspect", copy):
-                is_there = copy.is_file()
-            if not is_there:
-                yield DiskSnapshotProblem(paths.name, lost=snapshot.name)
+    else:
+        yield from _strays(paths, {paths.history, *copies})
+    for copy, snapshot in copies.items():
+        with translated("inspect", copy):
+            is_there = copy.is_file()
+        if not is_there:
+            yield DiskSnapshotProblem(paths.name, lost=snapshot)
+
+
+def _copies(place: DiskPlace, paths: DiskPaths) -> dict[Path, str]:
+    """Give the files that the snapshots of a disk have beside it, and which has which."""
+    if look_at_disk(paths, place.limits).format is not DiskFormat.RAW:
+        return {}
+    return {paths.snapshot_copy(each.number): each.name for each in read_history(paths).snapshots}
+
+
+def _strays(paths: DiskPaths, known: Collection[Path]) -> Iterator[DiskSnapshotProblem]:
+    for entry, _ in list_entries(paths.snapshots):
+        path = paths.snapshots / entry
+        if path not in known:
+            yield DiskSnapshotProblem(paths.name, stray=path)

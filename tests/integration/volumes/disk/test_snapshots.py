@@ -428,6 +428,20 @@ def test_copies_of_a_raw_disk_are_counted_once_and_missed_when_gone(
         assert disk.names() == ["two"]
 
 
+def test_file_among_the_snapshots_that_is_of_none_is_reported(disk: Disk) -> None:
+    """Nothing of ours, so that nobody removes it before the last snapshot goes."""
+    snapshots = disk.store.settings.layout.disk(disk.name, clear=disk.request.clear).snapshots
+    disk.store.volume_snapshots.create([disk.name], "one")
+    strays = [snapshots / "7", snapshots / "notes"]
+    strays[0].touch()
+    strays[1].mkdir()
+    assert [each.partition(": ")[0] for each in _findings(disk.store)] == list(map(str, strays))
+    assert disk.store.volumes.recover() == []
+    assert strays[0].exists()
+    assert disk.store.volume_snapshots.remove(disk.name, "one")
+    assert _findings(disk.store) == []
+
+
 def test_check_goes_on_after_snapshots_that_cannot_be_looked_at(store: Store) -> None:
     """That they cannot is a finding, and those of the next disk are looked at."""
     bad, good = sorted(volume_name() for _ in range(2))
