@@ -9,15 +9,14 @@ from functools import cached_property
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from cas.app.connection import backing_on, connect, iter_other_content
 from cas.app.opening import qemu_img
-from cas.app.process import require_root, utc_now
+from cas.app.process import utc_now
 from cas.containerd.client import Containerd
-from cas.fsops import processes
 from cas.model.cancellation import Cancellation, check_operation
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.settings import Settings
-from cas.store.backing import Backing, Clock, ignore_size
-from cas.store.directories import require_directories
+from cas.store.backing import Clock, ignore_size
 from cas.store.guard import VaultGuard
 from cas.store.leasing import Leasing
 from cas.store.locking import Locks
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
     from cas.model.volume_record import VolumeRecord
     from cas.pull.pull import Pull
     from cas.store.account.usage import Usage
-    from cas.store.account.usage_values import VolumeShare
     from cas.store.account.why import Why
     from cas.store.check.check import Check
     from cas.store.check.repair import Repair
@@ -72,31 +70,17 @@ class Case:
         self.settings = settings
         self.containerd = containerd
         self._clock = clock
-        layout = settings.layout
         self.guard = VaultGuard.of(settings)
-        self.backing = Backing(
-            content=containerd.content,
-            images=containerd.images,
-            leases=containerd.leases,
-            snapshots=containerd.snapshots,
-            diff=containerd.diff,
-            namespaces=containerd.namespaces,
-            events=containerd.events,
-            blobs_directory=containerd.blobs_directory,
-            snapshotter=settings.snapshotter,
-            namespace=settings.namespace,
-            layout=layout,
-            limits=settings.limits,
+        self.backing = backing_on(
+            containerd,
+            settings,
+            self.guard,
             clock=clock,
-            identity=processes.current(),
             volumes=self._volume_records,
-            daemon_syncs_layers=containerd.facts.version >= (1, 7, 14),
-            check_writable=self.guard.check_writable,
-            check_open=self.guard.check_open,
             on_ingested=on_ingested,
         )
         self.events = containerd.events
-        self.locks = Locks(layout)
+        self.locks = Locks(settings.layout)
         self.leasing = Leasing(self.backing)
         self.sentinel = Sentinel(self.backing)
 
@@ -170,8 +154,14 @@ class Case:
     def usage(self) -> "Usage":
         """Accounts for the disk."""
         from cas.store.account.usage import Usage
+        from cas.volumes.disk.shares import iter_disk_shares
 
-        return Usage(self.backing, others=self._other_content, disks=self._disk_shares)
+        layout = self.settings.layout
+        return Usage(
+            self.backing,
+            others=self._other_content,
+            disks=lambda: iter_disk_shares(layout, self.volumes.iter_disks()),
+        )
 
     @cached_property
     def why(self) -> "Why":
@@ -236,20 +226,7 @@ class Case:
                 deleting).
         """
         settings = settings or Settings()
-        require_root()
-        if writing:
-            layout = settings.layout
-            VaultGuard.of(settings).check_writable()
-            clear = (layout.clear_volumes.parent, layout.clear_volumes)
-            require_directories(settings, (layout.vault, layout.case, layout.volumes, *clear))
-        else:
-            VaultGuard.of(settings).check_open()
-        containerd = Containerd.connect(
-            settings.socket,
-            namespace=settings.namespace,
-            snapshotter=settings.snapshotter,
-            wait_seconds=settings.wait_seconds,
-        )
+        containerd = connect(settings, writing=writing)
         try:
             case = cls(settings, containerd, clock, on_ingested)
             if writing:
@@ -279,29 +256,8 @@ class Case:
         yield from iter_records(self.settings.layout)
         self.guard.check_open()  # while the vault is locked, nothing in it can be found
 
-    def _disk_shares(self) -> "Iterator[VolumeShare]":
-        from cas.store.account.usage_values import VolumeShare
-        from cas.volumes.disk.room import bytes_alone_and_shared, snapshot_bytes
-
-        for status in self.volumes.iter_disks():
-            if (disk := status.disk) is not None:
-                own, shared = bytes_alone_and_shared(disk.path)
-                paths = self.settings.layout.disk(status.name, clear=disk.clear)
-                yield VolumeShare(
-                    str(status.name),
-                    own_bytes=own,
-                    shared_bytes=shared,
-                    snapshot_bytes=snapshot_bytes(paths),
-                    format=disk.format,
-                    virtual_size=disk.virtual_size,
-                    clear=disk.clear,
-                )
-
     def _other_content(self) -> Iterator[tuple[str, BlobCatalogue]]:
-        """Give the content of the other namespaces, which shares the blobs' files."""
-        for name in self.containerd.namespaces.iter_namespaces():
-            if name != self.settings.namespace:
-                yield name, self.containerd.in_namespace(name).content
+        return iter_other_content(self.containerd, self.settings.namespace)
 
     def now(self) -> datetime:
         """The time as the store sees it, aware UTC."""
@@ -320,20 +276,9 @@ class Case:
             InterruptedOperationError: The operation that this belongs to was stopped; the rest is
                 left to the next recovery.
         """
-        from cas.pull.leftovers import sweep_transfers
-        from cas.store.content.ingest import Ingest
-        from cas.store.image.sent_blobs import let_go_of_sent_blobs
-        from cas.upgrade.settling import sweep_temporary_copies
+        from cas.app.recovery import recover_store
 
-        self.guard.check_writable()
-        self.leasing.reap()
-        check_operation()
-        self.volumes.recover()
-        check_operation()
-        let_go_of_sent_blobs(self.backing)
-        Ingest(self.backing).sweep()
-        sweep_transfers(self.settings.layout)
-        sweep_temporary_copies(self.settings.layout)
+        recover_store(self.backing, self.leasing, self.volumes)
 
     def check_store(
         self,
