@@ -78,11 +78,13 @@ class Confinable:
         handler: Does the calls.
         readable: What it has to read outside its directory.
         network: Whether it needs the network.
+        file_bytes: What the largest file may have that it has to write; 0 if it writes none.
     """
 
     handler: Handler
     readable: tuple[Path, ...] = ()
     network: bool = False
+    file_bytes: int = 0
 
 
 def serve(prepare: Callable[[bytes], Confinable]) -> NoReturn:
@@ -134,6 +136,7 @@ class _Service:
             directory=Path(),
             readable=agent.readable,
             network=agent.network,
+            file_bytes=agent.file_bytes,
         )
         report = confine(wanted)
         missing = {str(wall): reason for wall, reason in report.missing.items()}

@@ -45,6 +45,7 @@ class Confinement:
             right to the directories above.
         readable: Other files and directories that it may read.
         network: Whether it may reach the network.
+        file_bytes: What a file may have that it writes.
     """
 
     user: int
@@ -53,6 +54,7 @@ class Confinement:
     directory: Path
     readable: tuple[Path, ...] = ()
     network: bool = False
+    file_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ def _become(wanted: Confinement) -> None:
     os.umask(_UMASK)
     privileges.become(wanted.user, wanted.group)
     privileges.forbid_core_dumps()
+    privileges.limit_files(wanted.file_bytes)
     privileges.drop_capabilities()
     privileges.die_with_parent(wanted.parent)
 

@@ -13,6 +13,7 @@ __all__ = [
     "forbid_new_privileges",
     "forbid_system_calls",
     "leave_network",
+    "limit_files",
 ]
 
 import ctypes
@@ -34,6 +35,7 @@ _PR_CAP_AMBIENT = 47
 _PR_CAP_AMBIENT_CLEAR_ALL = 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _MOST_CAPABILITIES = 64
+_LARGEST_FILE = 2**63 - 1
 
 
 class _FilterProgram(ctypes.Structure):
@@ -99,6 +101,17 @@ def forbid_core_dumps() -> None:
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _prctl(_PR_SET_DUMPABLE, 0)
+
+
+def limit_files(size: int) -> None:
+    """Let no file that this process writes become larger, whoever it is; needs no right.
+
+    Args:
+        size: Bytes; a write beyond them fails with ``EFBIG``, as Python ignores the signal.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    most = min(size, _LARGEST_FILE if hard == resource.RLIM_INFINITY else hard)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
 def forbid_system_calls(program: bytes) -> None:

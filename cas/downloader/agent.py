@@ -41,6 +41,8 @@ from cas.model.reference import ImageReference
 from cas.model.transfer_name import TransferName
 
 _HERE = Path()
+_NOTE_BYTES = 64 * 1024
+"""More than what is noted of a transfer has, should a blob be allowed less."""
 _REQUESTS: "msgspec.json.Decoder[Request]" = msgspec.json.Decoder(Request)
 
 
@@ -54,7 +56,12 @@ def _prepare(raw: bytes) -> Confinable:
     settings = decode_settings(bytes(options.source))
     source = open_source(settings, retry=options.policy.retry)
     session = _Session(source, options.policy)
-    return Confinable(session.handle, readable=readable_paths(settings.url), network=True)
+    return Confinable(
+        session.handle,
+        readable=readable_paths(settings.url),
+        network=True,
+        file_bytes=options.file_bytes + _NOTE_BYTES,
+    )
 
 
 class _Session:

@@ -54,7 +54,8 @@ class Downloader:
         self, settings: Settings, source: SourceSettings, *, launch: Launch = launch_agent
     ) -> None:
         self._limits = settings.limits
-        options = Options(msgspec.Raw(encode_settings(source)), _policy(settings.download))
+        largest = max(self._limits.blob_bytes, self._limits.document_bytes)
+        options = Options(msgspec.Raw(encode_settings(source)), _policy(settings.download), largest)
         self._process = AgentProcess(
             downloader_program(settings), msgspec.json.encode(options), launch=launch
         )

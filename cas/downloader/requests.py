@@ -29,10 +29,12 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Args:
         source: The datastore, as :func:`cas.datastores.settings.encode_settings` writes it.
         policy: How patient its transfers are.
+        file_bytes: What the largest file may have that it is asked for.
     """
 
     source: msgspec.Raw
     policy: FetchPolicy
+    file_bytes: int
 
 
 class Fetch(msgspec.Struct, frozen=True, tag="fetch", forbid_unknown_fields=True):

@@ -25,6 +25,7 @@ from cas.errors import BlobNotFoundError
 
 class Options(msgspec.Struct):
     network: bool = False
+    file_bytes: int = 4096
     fail: str = ""
     hang: bool = False
 
@@ -87,4 +88,4 @@ def prepare(raw: bytes) -> Confinable:
         Path(HANGS).touch()
         time.sleep(3600)
     TOOLS["dumpable_when_told"] = syscall("prctl", PR_GET_DUMPABLE, 0, 0, 0, 0)
-    return Confinable(attempt, network=options.network)
+    return Confinable(attempt, network=options.network, file_bytes=options.file_bytes)

@@ -5,13 +5,17 @@ import re
 import resource
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cas.agent.account import find_account
+from cas.datastores.settings import SourceSettings
+from cas.downloader.downloader import Downloader
 from cas.model.settings import Settings
+from cas.verifier.verifier import Verifier
 from tests.integration.agents.conftest import StartProbe
 from tests.support.probe import Probe
 from tests.support.waiting import wait_for
@@ -120,6 +124,39 @@ def test_agent_leaves_no_core_before_it_is_told_anything(agent_settings: Setting
 
         assert probe.attempt("dumpable_when_told") == "0"
         assert probe.attempt("syscall('prctl', 3, 0, 0, 0, 0)") == "0"
+
+
+def test_agent_writes_no_larger_file_than_it_was_given(start_probe: StartProbe) -> None:
+    """Whatever it was made to do, and it cannot give itself more."""
+    probe = start_probe("downloader", file_bytes=100)
+
+    assert probe.attempt("Path('small').write_bytes(bytes(100))") == "100"
+    assert probe.attempt("Path('large').write_bytes(bytes(101))") == "EFBIG"
+    assert (
+        probe.attempt("syscall('prlimit64', 0, 1, struct.pack('QQ', 2**40, 2**40), 0)") == "EPERM"
+    )
+    assert probe.attempt("[os.unlink(each) for each in ('small', 'large')]") == "[None, None]"
+
+
+@pytest.mark.parametrize(
+    ("start", "most"),
+    [
+        (lambda settings: Downloader(settings, SourceSettings(url="http://h")), 2**20 + 2**16),
+        (Verifier, 0),
+    ],
+    ids=ROLES,
+)
+def test_files_of_an_agent_end_at_the_limit_of_a_blob(
+    start: Callable[[Settings], Downloader | Verifier], most: int, agent_settings: Settings
+) -> None:
+    """The kernel sees to it, should the downloader not; the verifier writes none."""
+    limits = replace(agent_settings.limits, blob_bytes=2**20, document_bytes=2**19)
+
+    with start(replace(agent_settings, limits=limits)) as agent:
+        agent.missing()
+        told = Path(f"/proc/{agent._process.pid}/limits").read_text()
+
+    assert re.search(rf"Max file size +{most} +{most} ", told), told
 
 
 @pytest.mark.parametrize("role", ROLES)
