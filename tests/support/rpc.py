@@ -1,6 +1,7 @@
 """A service of a test's own, and the generated stubs to talk to it as a stranger would."""
 
 __all__ = [
+    "PATIENT",
     "Service",
     "connect",
     "error_info",
@@ -9,6 +10,7 @@ __all__ = [
     "last",
     "recover_until_nothing_is_left",
     "serve",
+    "take_patience",
 ]
 
 import threading
@@ -34,12 +36,21 @@ from cas._gen.cas.v1 import (
 )
 from cas.app import Case
 from cas.rpc.server import Server
+from cas.rpc.server.registry import Patience
 from tests.support.serving import server_of
 from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
 
 _Message = TypeVar("_Message")
-_PRIVATE: Sequence[tuple[str, int]] = (("grpc.use_local_subchannel_pool", 1),)
+_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.use_local_subchannel_pool", 1),
+    # Fixed windows: otherwise gRPC may take many MiB for a caller who does not read.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 64 * 1024),
+)
+
+PATIENT = Patience(stalled=300, wanted=300, first=300)
+"""More than a test lasts: a machine that stands still for a while makes no caller a stalled one."""
 
 
 @dataclass(frozen=True)
@@ -95,22 +106,29 @@ class Service:
         return connect(self.socket)
 
 
-def connect(socket: Path, *options: tuple[str, int]) -> grpc.Channel:
-    """Connect as a stranger would, with gRPC's own limits unless ``options`` say otherwise."""
-    return grpc.insecure_channel(f"unix:{quote(str(socket))}", options=[*_PRIVATE, *options])
+def connect(socket: Path) -> grpc.Channel:
+    """Connect as a stranger would; what its caller does not read stays with the service."""
+    return grpc.insecure_channel(f"unix:{quote(str(socket))}", options=_OPTIONS)
 
 
 @contextmanager
-def serve(case: Case, allowed: Path, **options: Any) -> Iterator[Service]:
+def serve(
+    case: Case, allowed: Path, *, patience: Patience = PATIENT, **options: Any
+) -> Iterator[Service]:
     """Serve a store as long as the context lasts."""
     own = case.settings.persist / f"{case.settings.namespace}.sock"
     socket = case.settings.service_address or own
     with (
-        server_of(case, socket, **options) as server,
+        server_of(case, socket, patience=patience, **options) as server,
         connect(socket) as channel,
     ):
         server.set_serving(True)
         yield Service(case, server, channel, socket, allowed)
+
+
+def take_patience(service: Service, patience: Patience) -> None:
+    """Change how long callers are waited for, from now on."""
+    service.server.calls._patience = patience
 
 
 def last(steps: Iterable[_Message]) -> _Message:

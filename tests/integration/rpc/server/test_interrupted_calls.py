@@ -40,6 +40,12 @@ def image() -> BuiltImage:
     return build_image(layers, name=f"example.com/test/{uuid.uuid4().hex}:1")
 
 
+def _await_cancelled(service: Service, key: Key) -> None:
+    """Wait until the service has heard of it."""
+    [call] = service.server.calls.of_key(key[0][1])
+    wait_for(call.cancellation.is_set)
+
+
 def _await_undone(service: Service, key: Key) -> None:
     service.store.Wait(store_pb2.WaitRequest(call=key[0][1]), timeout=60)
 
@@ -110,6 +116,7 @@ def test_call_ended_in_the_middle_leaves_nothing(
             channel.close()
         else:
             call.cancel()
+        _await_cancelled(service, key)
         halt.release()
         _await_undone(service, key)
 
@@ -167,6 +174,7 @@ def test_preparation_cancelled_in_the_middle_leaves_nothing(
         call = service.volumes.Prepare(request, metadata=key)
         halt.await_reached()
         call.cancel()
+        _await_cancelled(service, key)
         halt.release()
         _await_undone(service, key)
 
@@ -308,12 +316,16 @@ def test_work_of_a_caller_is_reported_at_least_once_a_second(service: Service) -
     path = _file(service, os.urandom(3 * _MIB))
     with halted(Effect.FSYNC, "stage") as halt:
         call = service.blobs.Ingest(blobs_pb2.IngestBlobRequest(path=str(path)))
-        signs = [next(call) for _ in range(4)]
+        halt.await_reached()
+        signs = [next(call)]
+        while signs[-1].progress.action:  # of what changed before
+            signs.append(next(call))
+        signs.extend(next(call) for _ in range(2))
         halt.release()
         rest = list(call)
 
     assert all(step.HasField("progress") for step in signs)
-    assert not signs[-1].progress.action
+    assert not any(step.progress.action for step in signs[-3:])
     [finished] = [step.progress for step in rest if step.progress.finished]
     assert (finished.action, finished.done, finished.total) == ("ingest", 3 * _MIB, 3 * _MIB)
     assert rest[-1].HasField("ingested")

@@ -23,9 +23,17 @@ from cas.fsops.effects import Effect
 from cas.model.digest import Digest
 from cas.rpc.health import HealthProbe
 from cas.rpc.limits import PIECE_BYTES
-from cas.rpc.server.registry import Patience
 from tests.support.halting import halted
-from tests.support.rpc import Service, connect, failing, falling_silent, last, serve
+from tests.support.rpc import (
+    PATIENT,
+    Service,
+    connect,
+    failing,
+    falling_silent,
+    last,
+    serve,
+    take_patience,
+)
 from tests.support.serving import server_of
 from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
@@ -33,7 +41,6 @@ from tests.support.waiting import wait_for
 _CHECK = "/grpc.health.v1.Health/Check"
 _GET = "/cas.v1.Blobs/Get"
 _MIB = 1024 * 1024
-_PATIENT = Patience(stalled=300, wanted=300, first=300)
 _NAMES = ["cas.v1.Blobs", "cas.v1.Images", "cas.v1.Store", "cas.v1.Vault", "cas.v1.Volumes"]
 
 
@@ -189,13 +196,13 @@ def test_reader_that_stalls_is_broken_off(case: Case, allowed: Path) -> None:
     """It holds a place that others wait for; the service goes on without it."""
     path = allowed / "large"
     path.write_bytes(os.urandom(16 * _MIB))
-    with serve(case, allowed, patience=Patience(stalled=0.5)) as service:
-        request = blobs_pb2.IngestBlobRequest(path=str(path))
-        digest = last(service.blobs.Ingest(request)).ingested.digest
+    digest = str(case.blobs.ingest(path).digest)
+    observer = _Recorded()
+    patience = replace(PATIENT, stalled=0.5)
+    with serve(case, allowed, patience=patience, observer=observer) as service:
         stalled = service.blobs.Read(blobs_pb2.ReadBlobRequest(digest=digest))
-        next(stalled)
 
-        wait_for(lambda: service.server.running == 0)
+        wait_for(lambda: observer.ended)
 
         with pytest.raises(grpc.RpcError) as caught:
             for _ in stalled:
@@ -212,7 +219,7 @@ def test_sender_that_stalls_is_broken_off(case: Case, allowed: Path) -> None:
         yield blobs_pb2.UploadBlobRequest(data=os.urandom(PIECE_BYTES))
         ended.wait(60)
 
-    with serve(case, allowed, patience=Patience(stalled=0.5)) as service:
+    with serve(case, allowed, patience=replace(PATIENT, stalled=0.5)) as service:
         call = service.blobs.Upload.future(requests())
         with pytest.raises(grpc.RpcError):
             call.result(timeout=60)
@@ -226,7 +233,7 @@ def test_calls_whose_message_does_not_come_are_counted_and_others_refused(
 ) -> None:
     """Callers who open more calls than may run and send nothing make nobody deaf."""
     with (
-        serve(case, allowed, patience=_PATIENT) as service,
+        serve(case, allowed) as service,
         service.connect() as channel,
         falling_silent() as silent,
     ):
@@ -247,9 +254,8 @@ def test_probes_whose_message_does_not_come_make_nobody_deaf(case: Case, allowed
     """More of them than gRPC has threads: calls are answered, the service counts as answering, and
     after a short time health tells again what it is asked.
     """
-    patience = Patience(first=0.5)
     with (
-        serve(case, allowed, patience=patience) as service,
+        serve(case, allowed) as service,
         service.connect() as channel,
         falling_silent() as silent,
         HealthProbe(service.socket) as probe,
@@ -258,10 +264,14 @@ def test_probes_whose_message_does_not_come_make_nobody_deaf(case: Case, allowed
         calls = [method.future(silent()) for _ in range(250)]
         assert service.store.Version(store_pb2.VersionRequest(), timeout=30).cas
         assert probe.answers(30)
+        take_patience(service, replace(PATIENT, first=0.1))
+        assert {call.code() for call in calls} == {
+            grpc.StatusCode.UNAVAILABLE,  # there was no place
+            grpc.StatusCode.CANCELLED,  # there was one, and it is free again
+        }
+        take_patience(service, PATIENT)
         health: Any = health_pb2_grpc.HealthStub(service.channel)
         wait_for(lambda: _is_serving(health))
-        for call in calls:
-            call.cancel()
 
 
 def _is_serving(health: Any) -> bool:
@@ -276,7 +286,7 @@ def _is_serving(health: Any) -> bool:
 def test_caller_who_sends_no_message_is_broken_off(case: Case, allowed: Path) -> None:
     """A call whose first message does not come ends soon."""
     with (
-        serve(case, allowed, patience=Patience(first=0.5)) as service,
+        serve(case, allowed, patience=replace(PATIENT, first=0.5)) as service,
         falling_silent() as silent,
     ):
         method: grpc.StreamUnaryMultiCallable[bytes, bytes] = service.channel.stream_unary(_GET)
@@ -374,13 +384,15 @@ def test_stop_breaks_off_what_takes_too_long(case: Case, allowed: Path) -> None:
     with serve(case, allowed) as service, halted(Effect.FSYNC, "stage") as halt:
         call = service.blobs.Ingest(blobs_pb2.IngestBlobRequest(path=str(path)))
         halt.await_reached()
-        timer = threading.Timer(0.5, halt.release)
-        timer.start()
-        assert service.server.stop(0.1)
-        timer.join()
-        with pytest.raises(grpc.RpcError):
+        stopped: list[bool] = []
+        stopper = threading.Thread(target=lambda: stopped.append(service.server.stop(0.1)))
+        stopper.start()
+        with pytest.raises(grpc.RpcError):  # while its work still stands
             for _ in call:
                 pass
+        halt.release()
+        stopper.join()
+        assert stopped == [True]
     assert_nothing_left(case.backing)
 
 

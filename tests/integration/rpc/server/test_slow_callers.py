@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from cas.model.digest import Digest
 from cas.rpc.server.registry import Patience
 from tests.support.images import build_image
 from tests.support.layers import build_layer, file
-from tests.support.rpc import Service, failing, falling_silent, last, serve
+from tests.support.rpc import PATIENT, Service, failing, falling_silent, last, serve
 from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
 
 _MIB = 1024 * 1024
 _MORE_THAN_PLACES = 10
+_TRANSFERS = 8
+_ARCHIVES = 4
 _SECONDS = 60
 """Deadline of calls that must get through."""
 
@@ -126,12 +129,9 @@ def _read(service: Service) -> object:
 _OCCUPIERS = [_idle_upload, _trickling_upload, _idle_archive, _slow_reader, _slow_export]
 
 
-def _fill(service: Service, occupy: Occupy, silent: Silent, count: int) -> list[Any]:
-    """Let callers take every place there is, and some wait for one."""
-    _import(service)
-    calls = [occupy(service, silent) for _ in range(count)]
-    wait_for(lambda: service.server.running == count)
-    return calls
+def _holding(service: Service) -> int:
+    """Callers who hold a place."""
+    return sum(call.holds_place for call in list(service.server.calls._calls))
 
 
 @pytest.mark.parametrize("occupy", _OCCUPIERS)
@@ -139,9 +139,10 @@ def test_slow_callers_hold_up_no_work_of_the_service(
     case: Case, allowed: Path, occupy: Occupy
 ) -> None:
     """What goes at the service's own pace waits for no caller, however many do not go on."""
-    patience = Patience(wanted=300)
-    with serve(case, allowed, patience=patience) as service, falling_silent() as silent:
-        calls = _fill(service, occupy, silent, _MORE_THAN_PLACES)
+    with serve(case, allowed) as service, falling_silent() as silent:
+        _import(service)
+        calls = [occupy(service, silent) for _ in range(_MORE_THAN_PLACES)]
+        wait_for(lambda: service.server.running == _MORE_THAN_PLACES)
         digest = _ingest(service)
         list(service.blobs.Verify(blobs_pb2.VerifyBlobRequest(digest=digest), timeout=_SECONDS))
         for call in calls:
@@ -149,23 +150,25 @@ def test_slow_callers_hold_up_no_work_of_the_service(
 
 
 @pytest.mark.parametrize(
-    ("occupy", "ask"),
+    ("occupy", "places", "ask"),
     [
-        (_idle_upload, _upload),
-        (_trickling_upload, _upload),
-        (_idle_archive, _upload_archive),
-        (_slow_reader, _read),
-        (_slow_export, _upload_archive),
-        (_idle_upload, _read),
+        (_idle_upload, _TRANSFERS, _upload),
+        (_trickling_upload, _TRANSFERS, _upload),
+        (_idle_archive, _ARCHIVES, _upload_archive),
+        (_slow_reader, _TRANSFERS, _read),
+        (_slow_export, _ARCHIVES, _upload_archive),
+        (_idle_upload, _TRANSFERS, _read),
     ],
 )
 def test_caller_who_keeps_others_waiting_is_broken_off(
-    case: Case, allowed: Path, occupy: Occupy, ask: Ask
+    case: Case, allowed: Path, occupy: Occupy, places: int, ask: Ask
 ) -> None:
     """Whoever waits for a place gets one, and nothing is left of those who did not go on."""
-    patience = Patience(wanted=1)
+    patience = replace(PATIENT, wanted=0.2)
     with serve(case, allowed, patience=patience) as service, falling_silent() as silent:
-        calls = _fill(service, occupy, silent, _MORE_THAN_PLACES)
+        _import(service)
+        calls = [occupy(service, silent) for _ in range(places)]  # nobody waits for one yet
+        wait_for(lambda: _holding(service) == places)
         ask(service)
         for call in calls:  # which end with the last mention of them
             call.cancel()
@@ -204,7 +207,7 @@ def test_idle_caller_whom_nobody_waits_for_goes_on(case: Case, allowed: Path) ->
         assert go_on.wait(_SECONDS)
         yield _END
 
-    with serve(case, allowed, patience=Patience(wanted=0.05)) as service:
+    with serve(case, allowed, patience=replace(PATIENT, wanted=0.05)) as service:
         idle = service.blobs.Upload.future(requests())
         wait_for(lambda: service.server.running == 1)
         for _ in range(3):
@@ -237,7 +240,7 @@ def test_pulls_that_wait_for_a_registry_hold_up_no_other_work(
 
 def test_slow_readers_of_removals_hold_up_no_look_at_the_store(service: Service) -> None:
     """What was done is told when the place is free again."""
-    digests = [str(Digest.of(str(number).encode())) for number in range(4000)]
+    digests = [str(Digest.of(str(number).encode())) for number in range(2000)]
     request = blobs_pb2.RemoveBlobsRequest(digests=digests)
     calls = [service.blobs.Remove(request) for _ in range(3)]
     wait_for(lambda: service.server.running == 3)
