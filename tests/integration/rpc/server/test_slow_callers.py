@@ -192,7 +192,7 @@ def test_silent_uploader_hears_of_the_end_of_all_calls_on_the_vault(service: Ser
     """Although it is waited for."""
     with falling_silent() as silent:
         call = _idle_upload(service, silent)
-        wait_for(lambda: service.server.running == 1)
+        wait_for(lambda: _holding(service) == 1)
         service.server.end_guarded_calls()
         with failing(grpc.StatusCode.CANCELLED, "interrupted"):
             call.result(timeout=_SECONDS)
