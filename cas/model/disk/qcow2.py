@@ -22,7 +22,8 @@ _CLUSTER_BITS = range(9, 22)
 _ENTRY_BYTES = 8
 _L1_BYTES = 32 * 1024 * 1024
 """Longest table of the first level that qemu reads."""
-_SNAPSHOTS = 65536
+_SNAPSHOTS = 4096
+"""What qemu-img tells of so many is still short enough to be heard."""
 _CORRUPT, _EXTERNAL_DATA = 1 << 1, 1 << 2
 _EXTENDED_ENTRIES = 1 << 4
 _KNOWN_FEATURES = 0b11111
@@ -121,7 +122,10 @@ def _check_numbers(header: _Header, file_size: int) -> None:
         if offset % cluster or offset + length > _rounded(file_size, cluster):
             raise DiskImageError(f"its {name} lies beyond its end: it is cut off or forged")
     if header.snapshots > _SNAPSHOTS:
-        raise DiskImageError(f"it claims to have {header.snapshots} snapshots")
+        raise DiskImageError(
+            f"it has {header.snapshots} snapshots inside, more than the {_SNAPSHOTS} that are "
+            "looked at; remove some, or flatten it with 'qemu-img convert'"
+        )
 
 
 def _rounded(size: int, unit: int) -> int:

@@ -31,8 +31,6 @@ from cas.model.printable import printable
 
 _log = logging.getLogger(__name__)
 
-_OUTPUT_BYTES = 256 * 1024
-"""What is kept of what it prints."""
 _HEARD_BYTES = 4 * 1024 * 1024
 """Who says more than that is made to by what it reads."""
 _WORDS_CHARACTERS = 1000
@@ -90,10 +88,10 @@ class ConfinedProgram:
             listen: Told what it prints, as it comes.
 
         Returns:
-            The first 256 KiB that it printed.
+            All that it printed.
 
         Raises:
-            QemuImgError: It failed, or met a limit.
+            QemuImgError: It failed, or met a limit, of which one is 4 MiB of words.
             DeadlineExceededError: It hangs.
             ConfinementError: It cannot be confined as it must.
             InterruptedOperationError: ``cancel`` was set.
@@ -205,7 +203,7 @@ class _Hearing:
 
     def _keep(self, kept: bytearray, chunk: bytes) -> None:
         self._heard += len(chunk)
-        kept += chunk[: _OUTPUT_BYTES - len(kept)]
+        kept += chunk
         if kept is self.output and chunk:
             self._listen(chunk)
 

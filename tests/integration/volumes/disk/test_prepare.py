@@ -45,6 +45,7 @@ from tests.support.disks import (
     changed,
     content_of,
     iso_image,
+    qemu_image_with_snapshots,
     virtual_size,
 )
 from tests.support.images import BuiltImage
@@ -226,6 +227,16 @@ def test_prepare_grows_to_the_size_asked_for(
     assert status.disk.virtual_size == 6 * MIB + 512, "whole sectors"
     assert virtual_size(status.disk.path, disk_format) == 6 * MIB + 512
     assert content_of(status.disk.path, disk_format, tmp_path) == disk + bytes(2 * MIB + 512)
+
+
+def test_image_with_many_snapshots_of_its_own_is_a_disk_like_any_other(
+    store: Store, tmp_path: Path
+) -> None:
+    """What qemu-img tells of them, some 280 KB, is heard to its end; one of ours comes on top."""
+    name = volume_name()
+    image = qemu_image_with_snapshots(tmp_path / "image", 1100)
+    store.volumes.prepare_disk(name, DiskRequest(add_disk(store, image)))
+    assert store.volume_snapshots.create([name], "one")
 
 
 def test_iso_is_never_resized(store: Store) -> None:
