@@ -26,6 +26,7 @@ from tests.integration.agents.conftest import StartProbe
 from tests.support.daemon import WAIT_SECONDS
 from tests.support.probe import Probe
 from tests.support.probe_agent import HANGS, Attempt, Outcome
+from tests.support.process_states import runs
 from tests.support.waiting import wait_for
 
 HANG = "time.sleep(3600)"
@@ -129,11 +130,7 @@ for descriptor in range(3, 10):
         probe.attempt(code)
     with pytest.raises(AgentError):
         probe.attempt("1")
-    wait_for(lambda: not Path(f"/proc/{probe.pid}/cmdline").exists() or is_zombie(probe.pid))
-
-
-def is_zombie(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    wait_for(lambda: not runs(probe.pid))
 
 
 def test_agent_that_does_not_stop_when_told_is_given_up(
@@ -204,11 +201,11 @@ def test_agent_whose_starter_ends_dies_with_it(
     command = [sys.executable, "-c", script]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as starter:
         assert starter.stdout is not None
-        agent = Path("/proc", starter.stdout.readline().decode().strip())
+        pid = int(starter.stdout.readline())
         if options:
             wait_for(hangs.exists)
         starter.send_signal(number)
-    wait_for(lambda: not agent.exists() or is_zombie(int(agent.name)))
+    wait_for(lambda: not runs(pid))
 
 
 def test_agent_that_cannot_work_with_its_options_says_why(start_probe: StartProbe) -> None:

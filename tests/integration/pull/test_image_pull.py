@@ -1,5 +1,7 @@
 """Images from a registry into the store, whatever the registry does."""
 
+import os
+import signal
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +28,10 @@ from cas.model.progress import Progress
 from cas.model.settings import Settings
 from tests.integration.pull.conftest import NOTHING, left_by
 from tests.support.hostile_registry import HostileRegistry
-from tests.support.hostile_server import answer, resource
+from tests.support.hostile_server import Line, answer, resource
 from tests.support.images import BuiltImage, build_image, build_index, layered_image
 from tests.support.layers import file
+from tests.support.pull_worker import agents_of
 from tests.support.stores import blob_file, own_blobs, random_bytes
 from tests.support.volumes import volume_name
 
@@ -398,14 +401,9 @@ def test_agent_that_dies_in_a_pull_is_an_error_and_the_next_pull_ends_well(
     reference = registry.publish(image)
     layer = image.layers[0]
 
-    def kill(_request: object, line: object) -> None:
-        import os
-        import signal
-
-        for status in Path("/proc").glob("[0-9]*/cmdline"):
-            words = status.read_bytes().split(b"\0")
-            if b"cas.downloader" in words and parent_of(status.parent) == os.getpid():
-                os.kill(int(status.parent.name), signal.SIGKILL)
+    def kill(_request: object, line: Line) -> None:
+        os.kill(agents_of(os.getpid())["downloader"], signal.SIGKILL)
+        line.hold()
 
     registry.behave(layer.digest, kill, resource(layer.blob, etag=None))
     with pytest.raises(AgentError, match="ended by SIGKILL"):
@@ -414,7 +412,3 @@ def test_agent_that_dies_in_a_pull_is_an_error_and_the_next_pull_ends_well(
 
     assert own_blobs(case.backing) == blobs_of(image)
     assert left_by(case) == NOTHING
-
-
-def parent_of(process: Path) -> int:
-    return int((process / "stat").read_text().rpartition(")")[2].split()[1])

@@ -16,6 +16,8 @@ from tests.support.hostile_registry import HostileRegistry
 from tests.support.hostile_server import Line, resource
 from tests.support.images import layered_image
 from tests.support.loopfs import LoopFileSystem
+from tests.support.process_states import runs
+from tests.support.pull_worker import agents_of
 from tests.support.service import Service
 from tests.support.stores import names
 from tests.support.swtpm import SoftwareTpm
@@ -26,7 +28,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 _ROOT = Path(__file__).parents[3]
 _DISK_BYTES = 512 * 1024 * 1024
-_AGENTS = {"cas.downloader", "cas.verifier"}
 
 
 @pytest.fixture
@@ -47,17 +48,6 @@ def registry() -> Iterator[HostileRegistry]:
     """A registry that does what it is told."""
     with HostileRegistry() as registry:
         yield registry
-
-
-def _agents(process: int) -> dict[int, str]:
-    """The agents below a process, by their command lines."""
-    found: dict[int, str] = {}
-    for task in Path(f"/proc/{process}/task").iterdir():
-        for child in map(int, (task / "children").read_text().split()):
-            command = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-            for agent in _AGENTS.intersection(command):
-                found[child] = agent
-    return found
 
 
 @pytest.mark.parametrize("use", [ServiceUse.ALWAYS, ServiceUse.NEVER])
@@ -84,13 +74,13 @@ def test_pull_ends_with_its_agents_when_the_vault_is_locked(
     with subprocess.Popen(command, cwd=_ROOT, stderr=subprocess.PIPE, text=True) as pull:
         puller = waiting.process.pid if use is ServiceUse.ALWAYS else pull.pid
         wait_for(lambda: registry.asked(path))
-        agents = _agents(puller)
-        assert set(agents.values()) == _AGENTS
+        wait_for(lambda: len(agents_of(puller)) == 2)
+        agents = agents_of(puller)
 
         vaults.lock()
 
         assert device.status().state is VaultState.LOCKED
-        assert not any(Path(f"/proc/{agent}").exists() for agent in agents)
+        assert not any(map(runs, agents.values()))
         _, said = pull.communicate()
     told = json.loads(said.splitlines()[-1])["error"]
     assert (pull.returncode, told["reference"]) == (7, "vault-locked")

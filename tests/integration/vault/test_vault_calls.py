@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -188,8 +189,10 @@ def test_calls_that_are_under_way_end_when_the_vault_is_locked(
 
 
 def _open_below(process: int, directory: Path) -> list[str]:
-    links = Path(f"/proc/{process}/fd").iterdir()
-    names = [str(link.readlink()) for link in links if link.is_symlink()]
+    names = []
+    for link in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            names.append(str(link.readlink()))
     return [name for name in names if name.startswith(f"{directory}/")]
 
 
