@@ -16,10 +16,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Self
 
+from tests.support.daemon import WAIT_SECONDS
+
 DATE = "Tue, 25 Nov 2025 12:00:00 GMT"
 OLD = "Mon, 24 Nov 2025 12:00:00 GMT"
 REASONS = {200: "OK", 206: "Partial Content"}
 RANGE = re.compile(r"bytes=(\d+)-$")
+_LOOK_SECONDS = 0.02
 
 
 @dataclass
@@ -50,9 +53,17 @@ class Line:
         self.socket.sendall(data)
         self.sent += len(data)
 
+    def flood(self, data: bytes) -> None:
+        """Send it again and again until the client is gone; one that is slow is waited for."""
+        self.socket.settimeout(_LOOK_SECONDS)  # a client that reads no more need not be gone
+        rest = memoryview(data)
+        while not self.released.is_set():
+            with suppress(TimeoutError):
+                rest = rest[self.socket.send(rest) :] or memoryview(data)
+
     def hold(self) -> None:
         """Keep the connection open without a word, until client or server ends it."""
-        self.socket.settimeout(0.02)
+        self.socket.settimeout(_LOOK_SECONDS)
         while not self.released.is_set():
             try:
                 if not self.socket.recv(1024):
@@ -98,8 +109,8 @@ def raw(data: bytes, *, forever: bytes = b"") -> Behaviour:
 
     def behave(request: Request, line: Line) -> None:
         line.send(data)
-        while forever:
-            line.send(forever)
+        if forever:
+            line.flood(forever)
 
     return behave
 
@@ -241,7 +252,7 @@ class HostileServer:
 
     def _serve(self, connection: socket.socket) -> None:
         with suppress(OSError), connection:
-            connection.settimeout(10)
+            connection.settimeout(WAIT_SECONDS)
             if self.context is not None:
                 connection = self.context.wrap_socket(connection, server_side=True)
             with connection:
