@@ -3,21 +3,30 @@
 __all__ = ["free_port", "serving"]
 
 import os
+import random
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support.waiting import wait_for
 
+_PORTS = range(10_000, 32_000)
+_draw = random.SystemRandom()  # tests with one seed run beside each other
 _PATIENCE_SECONDS = 100.0  # Azurite, on a machine that is busy
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
+    """A port that nobody has at this moment.
+
+    Drawn from those that Linux gives to nobody who names none: otherwise any connection of another
+    test could take it before its server does.
+    """
+    while True:
+        port = _draw.choice(_PORTS)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 @contextmanager
