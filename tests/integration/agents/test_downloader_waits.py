@@ -4,7 +4,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -135,37 +135,50 @@ def test_server_that_takes_the_connection_and_says_nothing_is_not_waited_for(
                 downloader.find_tag("a", "1")
 
 
+@dataclass(frozen=True)
+class Deaf:
+    """A port whose queue of connections is full: it answers no SYN.
+
+    Args:
+        port: Which.
+        ours: The ports of those that fill the queue.
+    """
+
+    port: int
+    ours: frozenset[int]
+
+    def is_asked(self) -> bool:
+        """Whether somebody else waits for the answer to a SYN."""
+        lines = Path("/proc/self/net/tcp").read_text().splitlines()
+        waiting = {line.split()[1] for line in lines if f":{self.port:04X} 02 " in line}
+        return not {int(address.partition(":")[2], 16) for address in waiting} <= self.ours
+
+
 @pytest.fixture
-def deaf_port() -> Iterator[int]:
-    """A port whose queue of connections is full: it answers no SYN."""
+def deaf() -> Iterator[Deaf]:
+    """Such a port."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as listener, ExitStack() as stack:
-        port = int(listener.getsockname()[1])
+        port, ours = int(listener.getsockname()[1]), set()
         for _ in range(8):
             line = stack.enter_context(socket.socket())
             line.setblocking(False)
             line.connect_ex(("127.0.0.1", port))
-        yield port
-
-
-def unanswered(port: int) -> int:
-    """How many wait for the answer to a SYN."""
-    lines = Path("/proc/self/net/tcp").read_text().splitlines()
-    return sum(f":{port:04X} 02 " in line for line in lines)
+            ours.add(int(line.getsockname()[1]))
+        yield Deaf(port, frozenset(ours))
 
 
 @pytest.mark.parametrize("kind", ["https", "sftp"])
 def test_host_that_swallows_connections_is_not_waited_for(
-    kind: str, deaf_port: int, agent_settings: Settings
+    kind: str, deaf: Deaf, agent_settings: Settings
 ) -> None:
     """The caller goes away at once, and the downloader lives on."""
     patient = TransportSettings(connect_seconds=PATIENCE)
-    source = SourceSettings(url=f"{kind}://bob@127.0.0.1:{deaf_port}/a", transport=patient)
+    source = SourceSettings(url=f"{kind}://bob@127.0.0.1:{deaf.port}/a", transport=patient)
     cancel = Cancellation()
     with Downloader(agent_settings, source) as downloader:
-        before = unanswered(deaf_port)
 
         def stop() -> None:
-            wait_for(lambda: unanswered(deaf_port) > before)
+            wait_for(deaf.is_asked)
             cancel.set()
 
         stopper = threading.Thread(target=stop)
@@ -179,11 +192,11 @@ def test_host_that_swallows_connections_is_not_waited_for(
 
 @pytest.mark.parametrize("kind", ["https", "sftp"])
 def test_host_that_swallows_connections_is_given_up_in_time(
-    kind: str, deaf_port: int, agent_settings: Settings
+    kind: str, deaf: Deaf, agent_settings: Settings
 ) -> None:
     """The limit for connections reaches the downloader."""
     impatient = TransportSettings(connect_seconds=0.05)
-    source = SourceSettings(url=f"{kind}://bob@127.0.0.1:{deaf_port}/a", transport=impatient)
+    source = SourceSettings(url=f"{kind}://bob@127.0.0.1:{deaf.port}/a", transport=impatient)
     download = replace(agent_settings.download, attempts=1)
     with (
         Downloader(replace(agent_settings, download=download), source) as downloader,
