@@ -16,6 +16,7 @@ from cas.model.settings import Settings
 from cas.model.transfer_name import TransferName
 from cas.store.directories import create_directories
 from tests.support.daemon import WAIT_SECONDS
+from tests.support.frozen import freeze
 from tests.support.service import Service, StayingProcess, code_of, held_back
 from tests.support.waiting import wait_for
 
@@ -115,7 +116,7 @@ def test_containerd_that_dies_comes_back_and_meanwhile_health_says_no(
         with pytest.raises(grpc.RpcError) as failure:
             _recover(service)
         assert code_of(failure.value) == "UNAVAILABLE"
-        assert "STATUS=containerd does not answer" in service.notify.listen()
+        service.notify.wait_for("STATUS=containerd does not answer")
         service.notify.forget()
         hold.unlink()
         service.wait_for_health("SERVING")
@@ -144,17 +145,24 @@ def test_watchdog_is_fed_only_while_containerd_answers(own_settings: Settings) -
         service.notify.wait_for("WATCHDOG=1")
         pid = service.containerd_pid
         assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
+        freeze(pid)
         try:
             service.wait_for_health("NOT_SERVING")
+            # What was answered just before by containerd is told of by now, whoever asked.
+            _await_looks(service, 3)
             service.notify.forget()
-            looks = service.process.log.count("list leases")
-            wait_for(lambda: service.process.log.count("list leases") > looks + 2)
+            _await_looks(service, 3)
             assert "WATCHDOG=1" not in service.notify.listen()
         finally:
             os.kill(pid, signal.SIGCONT)
         service.wait_for_health("SERVING")
         service.notify.wait_for("WATCHDOG=1")
+
+
+def _await_looks(service: Service, count: int) -> None:
+    """Wait until containerd was looked at so many times more."""
+    before = service.process.log.count("list leases")
+    wait_for(lambda: service.process.log.count("list leases") >= before + count)
 
 
 def test_service_on_a_containerd_of_others_leaves_it_running(

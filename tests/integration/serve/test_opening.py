@@ -37,6 +37,13 @@ def _release(service: Service) -> None:
     (service.settings.persist / "hold").unlink(missing_ok=True)
 
 
+def _read_until(terminal: int, words: bytes) -> None:
+    """Read until they have come, in whatever pieces."""
+    said = b""
+    while words not in said:
+        said += os.read(terminal, 1000)
+
+
 @contextmanager
 def _on_a_terminal(service: Service) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """``cas version`` through the service, with its errors on a terminal, to be read there."""
@@ -59,8 +66,10 @@ def test_client_and_command_wait_for_a_service_that_opens_its_store(opening: Ser
     with pytest.raises(ServiceOpeningError):
         Client.connect(socket, opening_seconds=0)
     with ThreadPoolExecutor(1) as pool, _on_a_terminal(opening) as (command, terminal):
-        connecting = pool.submit(Client.connect, socket, on_wait=told.set)
-        assert b"waiting for the service" in os.read(terminal, 1000)
+        connecting = pool.submit(
+            Client.connect, socket, opening_seconds=WAIT_SECONDS, on_wait=told.set
+        )
+        _read_until(terminal, b"waiting for the service")
         assert told.wait(WAIT_SECONDS)
         assert not connecting.done()
         _release(opening)
@@ -74,10 +83,10 @@ def test_wait_for_a_service_ends_with_the_service_and_by_ctrl_c(opening: Service
     """Whoever waits hears at once that nothing will come of it."""
     with _on_a_terminal(opening) as (first, its), _on_a_terminal(opening) as (second, other):
         for terminal in (its, other):
-            assert b"waiting for the service" in os.read(terminal, 1000)
+            _read_until(terminal, b"waiting for the service")
         first.send_signal(signal.SIGINT)
         assert first.wait(WAIT_SECONDS) == 130
         assert second.poll() is None
         opening.process.signal(signal.SIGTERM)
         assert second.wait(WAIT_SECONDS) == 8
-        assert b"[service-unavailable]" in os.read(other, 1000)
+        _read_until(other, b"[service-unavailable]")

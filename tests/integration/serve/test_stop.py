@@ -78,7 +78,7 @@ def test_running_call_is_finished_and_new_ones_are_refused(
 ) -> None:
     """Who was served is served to the end; who comes late is told to come again."""
     with Service(own_settings) as service:
-        service.start_told()
+        service.start_told("--stop-seconds", WAIT_SECONDS)
         with (
             Client.connect(own_settings.service_socket) as client,
             ThreadPoolExecutor() as threads,
