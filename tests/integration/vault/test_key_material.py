@@ -75,7 +75,9 @@ def test_key_is_looked_for_where_it_would_be_seen(tmp_path: Path) -> None:
     needle = os.urandom(32)
     (tmp_path / "log").write_bytes(b"key=" + needle.hex().encode())
     sleeping = subprocess.Popen(
-        ["sleep", "60"], env={"KEY": base64.b64encode(needle).decode()}, stdin=subprocess.DEVNULL
+        ["sleep", "infinity"],
+        env={"KEY": base64.b64encode(needle).decode()},
+        stdin=subprocess.DEVNULL,
     )
     try:
         forms = [needle.hex().encode(), base64.b64encode(needle)]
