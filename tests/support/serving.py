@@ -11,7 +11,7 @@ from cas.rpc.server import Server
 
 
 def server_of(case: Case, socket: Path, **options: Any) -> Server:
-    """A server of a store that is open, not started."""
+    """A server of a store that is open, unless told otherwise; not started."""
     settings = case.settings
     vaults = partial(open_vaults, settings)
-    return Server(settings, socket, vaults=vaults, store=case, **options)
+    return Server(settings, socket, vaults=vaults, **{"store": case, **options})

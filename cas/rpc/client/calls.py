@@ -3,6 +3,9 @@
 gRPC answers a cancellation at once, whatever the service still has to put away. So a call carries
 a name of its own, and whoever breaks one off (by Ctrl-C, by a cancellation, by closing its
 iterator) asks the service to tell when the call of that name has been undone.
+
+A call that a service refuses because it still opens its store is made again, as nothing of it has
+begun.
 """
 
 __all__ = ["Calls"]
@@ -12,6 +15,8 @@ import time
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
+from itertools import islice
 from typing import Literal, Protocol, TypeVar
 
 import grpc
@@ -20,6 +25,7 @@ from cas._gen.cas.v1 import store_pb2, store_pb2_grpc, types_pb2
 from cas.errors import InternalError
 from cas.model.cancellation import Cancellation
 from cas.model.progress import Progress
+from cas.rpc.client.opening import NO_WAIT, Wait, ask_again
 from cas.rpc.client.running import Feed, RunningCall, Send, run_apart
 from cas.rpc.progress import ProgressReplay
 from cas.rpc.status import error_from_rpc, is_told
@@ -59,17 +65,21 @@ class Calls:
 
     Args:
         channel: To the service.
-        seconds: Deadline of every call; None for none.
+        seconds: Deadline of every call, waiting included; None for none.
+        wait: For a service that still opens its store.
     """
 
-    def __init__(self, channel: grpc.Channel, seconds: float | None = None) -> None:
+    def __init__(
+        self, channel: grpc.Channel, seconds: float | None = None, *, wait: Wait = NO_WAIT
+    ) -> None:
         self.channel = channel
         self._seconds = seconds
+        self._wait = wait
         self._store = store_pb2_grpc.StoreStub(channel)
 
     def with_deadline(self, seconds: float | None) -> "Calls":
         """Give the same channel with another deadline."""
-        return Calls(self.channel, seconds)
+        return Calls(self.channel, seconds, wait=self._wait)
 
     def unary(
         self,
@@ -88,13 +98,17 @@ class Calls:
         Raises:
             CasError: What the service ended the call with.
         """
+        left = _countdown(self._seconds)
 
         def make(metadata: _Metadata) -> tuple[grpc.Call, Iterator[_Response]]:
-            call = method.future(request, timeout=self._seconds, metadata=metadata)
+            call = method.future(request, timeout=left(), metadata=metadata)
             return call, _result(call)
 
-        with self._running(make, action) as running:
-            return running.answer()
+        def ask() -> _Response:
+            with self._running(make, action) as running:
+                return running.answer()
+
+        return self._asked(ask)
 
     def stream(
         self,
@@ -116,11 +130,27 @@ class Calls:
             CasError: What the service ended the call with.
             InterruptedOperationError: ``cancel`` was set.
         """
+        left = _countdown(self._seconds)
 
         def make(metadata: _Metadata) -> tuple[grpc.Call, Iterator[_Response]]:
-            call = method(request, timeout=self._seconds, metadata=metadata)
+            call = method(request, timeout=left(), metadata=metadata)
             return call, iter(call)
 
+        def ask() -> tuple[Generator[_Response, None, None], list[_Response]]:
+            answers = self._answers(make, action, cancel)
+            return answers, list(islice(answers, 1))  # a refusal comes in place of the first
+
+        answers, first = self._asked(ask, cancel)
+        with closing(answers):
+            yield from first
+            yield from answers
+
+    def _answers(
+        self,
+        make: Callable[[_Metadata], tuple[grpc.Call, Iterator[_Response]]],
+        action: str,
+        cancel: Cancellation | None,
+    ) -> Generator[_Response, None, None]:
         with self._running(make, action) as running, suppress(StopIteration):
             while True:
                 yield running.answer(cancel)
@@ -189,9 +219,12 @@ class Calls:
             CasError: What the service ended the call with.
         """
         feed: Feed[_Request] = Feed()
+        left = _countdown(self._seconds)
+        if self._wait.seconds:
+            self._await_store(cancel)  # what is sent is there only once
 
         def make(metadata: _Metadata) -> tuple[grpc.Call, Iterator[_Response]]:
-            call = method.future(iter(feed), timeout=self._seconds, metadata=metadata)
+            call = method.future(iter(feed), timeout=left(), metadata=metadata)
             return call, _result(call)
 
         with self._running(make, action, ended=feed.end) as running:
@@ -206,6 +239,19 @@ class Calls:
                 produce(send)
             feed.end()
             return running.answer(cancel)
+
+    def _await_store(self, cancel: Cancellation | None) -> None:
+        """Return when the service has its store open, or fails for another reason."""
+        once = Calls(self.channel, self._seconds)
+        request, action = store_pb2.VersionRequest(), "ask for the service's version"
+        self._asked(lambda: once.unary(self._store.Version, request, action=action), cancel)
+
+    def _asked(self, ask: Callable[[], _Response], cancel: Cancellation | None = None) -> _Response:
+        """Ask until the store is open, within the deadline."""
+        wait = self._wait
+        if self._seconds is not None:
+            wait = replace(wait, seconds=min(wait.seconds, self._seconds))
+        return ask_again(ask, wait=wait, cancel=cancel)
 
     @contextmanager
     def _running(
@@ -249,6 +295,14 @@ class Calls:
         except grpc.RpcError as error:
             return error
         return None
+
+
+def _countdown(seconds: float | None) -> Callable[[], float | None]:
+    """Begin a deadline; gives what tells how much of it is left."""
+    if seconds is None:
+        return lambda: None
+    end = time.monotonic() + seconds
+    return lambda: max(end - time.monotonic(), 0.0)
 
 
 def _result(call: "grpc.Future[_Response]") -> Iterator[_Response]:

@@ -15,14 +15,14 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from cas._gen.cas.v1 import store_pb2, store_pb2_grpc
-from cas.errors import ServiceMismatchError
+from cas.errors import ServiceMismatchError, ServiceUnavailableError
 from cas.model.cancellation import Cancellation
 from cas.model.limits import Limits
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.rpc.client.calls import Calls
 from cas.rpc.client.channel import open_channel
 from cas.rpc.client.facts import ServiceFacts, service_facts
-from cas.rpc.client.opening import await_store
+from cas.rpc.client.opening import Wait, ask_again
 from cas.rpc.client.running import run_apart
 
 if TYPE_CHECKING:
@@ -47,9 +47,10 @@ class Client:
 
     A context manager; closing it twice is harmless. It may be shared between threads. A connection
     that breaks comes back by itself: calls meanwhile raise ``ServiceUnavailableError``, and may be
-    repeated, since every call may. A call that its caller breaks off (an exception such as
-    ``KeyboardInterrupt``, a ``Cancellation``, an iterator that is closed early) is undone by the
-    service before control comes back, if that takes less than a minute.
+    repeated, since every call may. A service that was started again and still opens its store is
+    waited for by every call, as by :meth:`connect`. A call that its caller breaks off (an exception
+    such as ``KeyboardInterrupt``, a ``Cancellation``, an iterator that is closed early) is undone
+    by the service before control comes back, if that takes less than a minute.
 
     Attributes:
         facts: What the service said of itself.
@@ -74,6 +75,7 @@ class Client:
         *,
         seconds: float = _ANSWER_SECONDS,
         opening_seconds: float = _OPENING_SECONDS,
+        listening_seconds: float = 0.0,
         on_wait: Callable[[], object] = lambda: None,
         limits: Limits | None = None,
     ) -> Self:
@@ -82,8 +84,11 @@ class Client:
         Args:
             socket: The service's unix socket.
             seconds: How long to wait for an answer.
-            opening_seconds: How long to wait for a service that answers that it opens its store.
-            on_wait: Called once when that takes more than a moment.
+            opening_seconds: How long to wait for a service that answers that it opens its store,
+                now and with every call after it was started again.
+            listening_seconds: How long to wait before for somebody to listen on the socket; a
+                program that is started beside the service gives some.
+            on_wait: Called once when one of both takes more than a moment.
             limits: What documents of images may be; None for the defaults.
 
         Raises:
@@ -95,11 +100,16 @@ class Client:
             VaultLockedError: The service still waits for its vault, which
                 :class:`cas.rpc.client.vault.VaultClient` reaches.
         """
-        channel = open_channel(socket)
+        channel = ask_again(
+            partial(open_channel, socket),
+            wait=Wait(listening_seconds, on_wait),
+            refused=ServiceUnavailableError,
+        )
         try:
-            calls = Calls(channel)
-            ask = partial(_ask, calls.with_deadline(seconds), f"talk to the service on {socket}")
-            facts = await_store(ask, seconds=opening_seconds, on_wait=on_wait)
+            wait = Wait(opening_seconds, on_wait)
+            calls = Calls(channel, wait=wait)
+            ask = partial(_ask, Calls(channel, seconds), f"talk to the service on {socket}")
+            facts = ask_again(ask, wait=wait)
         except BaseException:
             run_apart(channel.close)
             raise

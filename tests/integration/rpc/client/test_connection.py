@@ -1,14 +1,17 @@
 """Connections that break, come back, or were never to the service."""
 
 import io
+import logging
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from cas.app import Case
 from cas.errors import (
     DeadlineExceededError,
     ServiceMismatchError,
@@ -18,7 +21,9 @@ from cas.errors import (
 from cas.model.digest import Digest
 from cas.model.settings import Settings
 from cas.rpc.client import Client
+from tests.support.daemon import WAIT_SECONDS
 from tests.support.service_host import ServiceHost
+from tests.support.serving import server_of
 from tests.support.waiting import wait_for
 
 ABSENT = Digest.of(b"absent")
@@ -64,6 +69,33 @@ def test_service_killed_in_the_middle_of_a_call_is_told_and_its_successor_found(
 
         assert client.blobs.verify(stored.digest).size == 199 * 100_000
         assert client.check_store().findings == ()
+
+
+def _reaches(client: Client) -> bool:
+    try:
+        return bool(client.vaults.status())
+    except ServiceUnavailableError:
+        return False
+
+
+def test_service_that_is_started_again_is_waited_for_by_clients_old_and_new(
+    case: Case, served: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that were connected before, and those that come before it listens, if they want to."""
+    socket = served.service_socket
+    with caplog.at_level(logging.INFO, "cas"), ThreadPoolExecutor(2) as pool:
+        connecting = pool.submit(Client.connect, socket, listening_seconds=WAIT_SECONDS)
+        with server_of(case, socket):
+            client = connecting.result(WAIT_SECONDS)
+        with client, server_of(case, socket, store=None) as server:
+            wait_for(lambda: _reaches(client))
+            listing = pool.submit(lambda: list(client.images.iter_images()))
+            sending = pool.submit(client.blobs.ingest_stream, io.BytesIO(b"words"))
+            wait_for(lambda: caplog.text.count("reference=service-opening") > 4)
+            assert not listing.done()
+            server.open_store(case)
+            assert listing.result(WAIT_SECONDS) == []
+            assert sending.result(WAIT_SECONDS).size == len(b"words")
 
 
 def test_deadline_of_the_caller_ends_a_call(client: Client) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -15,12 +15,14 @@ from cas.errors import (
     DeadlineExceededError,
     InternalError,
     InterruptedOperationError,
+    ServiceOpeningError,
     ServiceUnavailableError,
     SourceNotFoundError,
 )
 from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS
 from cas.rpc.client.calls import Calls
+from cas.rpc.client.opening import NO_WAIT, Wait
 from cas.rpc.client.running import Send
 from cas.rpc.status import error_status
 from tests.support.daemon import WAIT_SECONDS
@@ -37,6 +39,18 @@ class _Store(store_pb2_grpc.StoreServicer):
         self.names: set[str] = set()
         self.holds_back = False
         self.refusals = 0
+        self.opening = 0
+
+    def refuse_while_opening(self, context: grpc.ServicerContext) -> None:
+        if self.opening:
+            self.opening -= 1
+            context.abort_with_status(error_status(ServiceOpeningError("opening")))
+
+    def Version(  # noqa: N802
+        self, request: store_pb2.VersionRequest, context: grpc.ServicerContext
+    ) -> store_pb2.VersionResponse:
+        self.refuse_while_opening(context)
+        return store_pb2.VersionResponse()
 
     def Check(  # noqa: N802
         self, request: store_pb2.CheckRequest, context: grpc.ServicerContext
@@ -68,13 +82,15 @@ class _Store(store_pb2_grpc.StoreServicer):
     def Usage(  # noqa: N802
         self, request: store_pb2.UsageRequest, context: grpc.ServicerContext
     ) -> Iterator[store_pb2.UsageResponse]:
+        self.refuse_while_opening(context)
         yield store_pb2.UsageResponse(progress=types_pb2.Progress())
 
 
 class _Blobs(blobs_pb2_grpc.BlobsServicer):
     """Answers an upload whose digest it was told, and keeps what else it gets."""
 
-    def __init__(self) -> None:
+    def __init__(self, store: _Store) -> None:
+        self._store = store
         self.received: list[bytes] = []
         self.whole = False
         self.begun = threading.Event()
@@ -86,6 +102,7 @@ class _Blobs(blobs_pb2_grpc.BlobsServicer):
         context: grpc.ServicerContext,
     ) -> blobs_pb2.IngestedBlob:
         context.add_callback(self.ended.set)
+        self._store.refuse_while_opening(context)
         header = next(request_iterator).header
         if header.digest:
             return blobs_pb2.IngestedBlob(digest=header.digest)
@@ -103,9 +120,9 @@ def store() -> _Store:
 
 
 @pytest.fixture
-def blobs() -> _Blobs:
+def blobs(store: _Store) -> _Blobs:
     """The half that takes blobs."""
-    return _Blobs()  # type: ignore[abstract]  # the rest is not there
+    return _Blobs(store)  # type: ignore[abstract]  # the rest is not there
 
 
 @pytest.fixture
@@ -271,3 +288,68 @@ def test_upload_whose_source_fails_is_never_taken_for_complete(calls: Calls, blo
 
     assert blobs.ended.wait(WAIT_SECONDS)
     assert not blobs.whole
+
+
+def _version(calls: Calls) -> None:
+    method = store_pb2_grpc.StoreStub(calls.channel).Version
+    calls.unary(method, store_pb2.VersionRequest(), action="ask")
+
+
+def _usage(calls: Calls) -> None:
+    method = store_pb2_grpc.StoreStub(calls.channel).Usage
+    assert len(list(calls.stream(method, store_pb2.UsageRequest(), action="measure"))) == 1
+
+
+def _stream_in(calls: Calls) -> None:
+    header = blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader())
+    end = blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd())
+    sent = iter([header, blobs_pb2.UploadBlobRequest(data=b"once"), end])  # it cannot be had again
+    assert _upload(calls, *sent).size == 4
+
+
+@pytest.mark.parametrize("call", [_version, _usage, _stream_in])
+def test_call_of_a_service_that_opens_its_store_is_made_again(
+    call: Callable[[Calls], None], calls: Calls, store: _Store
+) -> None:
+    """Who has connected before it was started again need not know."""
+    store.opening = 3
+
+    call(Calls(calls.channel, wait=Wait(WAIT_SECONDS)))
+
+    assert store.opening == 0
+
+
+@pytest.mark.parametrize("call", [_version, _usage, _stream_in])
+@pytest.mark.parametrize(
+    ("seconds", "wait"), [(None, NO_WAIT), (None, Wait(0.15)), (0.15, Wait(WAIT_SECONDS))]
+)
+def test_wait_for_a_service_that_opens_its_store_ends(
+    call: Callable[[Calls], None],
+    seconds: float | None,
+    wait: Wait,
+    calls: Calls,
+    store: _Store,
+) -> None:
+    """After the time that was given, and never later than the deadline of the call."""
+    store.opening = 10_000
+
+    with pytest.raises((ServiceOpeningError, DeadlineExceededError)):
+        call(Calls(calls.channel, seconds, wait=wait))
+
+
+def test_wait_for_a_service_that_opens_its_store_can_be_broken_off(
+    calls: Calls, store: _Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By whoever may break off the call."""
+    monkeypatch.setattr("cas.rpc.client.opening._SILENT_SECONDS", 0.0)
+    store.opening, cancel = 10_000, Cancellation()
+
+    with pytest.raises(InterruptedOperationError):
+        list(
+            Calls(calls.channel, wait=Wait(WAIT_SECONDS, on_wait=cancel.set)).stream(
+                store_pb2_grpc.StoreStub(calls.channel).Usage,
+                store_pb2.UsageRequest(),
+                action="measure",
+                cancel=cancel,
+            )
+        )
