@@ -87,7 +87,7 @@ class LoopFileSystem:
                     step //= 2  # some is the file system's own
             if leave:
                 filler.truncate(max(0, os.fstat(filler.fileno()).st_size - leave))
-                os.fsync(filler.fileno())  # blocks are given out again when the journal says so
+                os.fsync(filler.fileno())  # blocks are given out again only after a commit
 
     def leave(self, size: int) -> None:
         """Take so much that those without privileges have ``size`` bytes left."""
@@ -98,7 +98,11 @@ class LoopFileSystem:
 
     def make_room(self) -> None:
         """Give back what :meth:`fill` or :meth:`leave` took. Idempotent."""
-        self._filler.unlink(missing_ok=True)
+        if not self._filler.exists():
+            return
+        self._filler.unlink()
+        with closing(_Descriptor(self.path)) as opened:
+            os.fsync(opened.number)  # as above
 
     def remount(self) -> None:
         """Unmount and mount again, as after a reboot."""

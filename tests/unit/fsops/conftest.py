@@ -1,12 +1,8 @@
 """Tools for tests that watch, kill, mount and cut power."""
 
-import fcntl
-import os
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,9 +10,7 @@ import pytest
 from cas.fsops.effects import Effect, observed
 from cas.fsops.mounts import iter_mounts, unmount
 from tests.support.killing import kill_at
-
-_SHUTDOWN = 0x8004587D
-_WITHOUT_FLUSH = 2
+from tests.support.loopfs import LoopFileSystem
 
 
 @pytest.fixture(autouse=True)
@@ -64,55 +58,14 @@ def killed_at() -> Callable[[int, Callable[[], object]], bool]:
     return kill_at
 
 
-@dataclass
-class LoopFileSystem:
-    """An ext4 of its own, on a file."""
-
-    image: Path
-    path: Path
-    mounted: bool = field(default=False)
-
-    def mount(self) -> None:
-        """Mount it, which replays its journal."""
-        subprocess.run(["mount", "-o", "loop", self.image, self.path], check=True)
-        self.mounted = True
-
-    def unmount(self) -> None:
-        """Unmount it."""
-        if self.mounted:
-            subprocess.run(["umount", self.path], check=True)
-            self.mounted = False
-
-    def cut_power(self) -> None:
-        """Stop all writing to the device at once, and start again."""
-        outside = self.path.parent.stat().st_dev
-        assert self.path.stat().st_dev != outside, "never cut a file system that is not ours"
-        descriptor = os.open(self.path, os.O_RDONLY)
-        fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("=I", _WITHOUT_FLUSH))
-        os.close(descriptor)
-        self.unmount()
-        self.mount()
-
-
 @pytest.fixture
-def ext4(tmp_path: Path) -> Iterator[Callable[..., LoopFileSystem]]:
+def ext4(loop_ext4: Callable[..., LoopFileSystem]) -> Callable[..., LoopFileSystem]:
     """Make small ext4 file systems that go away with the test."""
-    made: list[LoopFileSystem] = []
 
-    def make(size_mib: int = 16, *options: str) -> LoopFileSystem:
-        image = tmp_path / f"ext4-{len(made)}.img"
-        with image.open("wb") as file:
-            file.truncate(size_mib << 20)
-        subprocess.run(["mkfs.ext4", "-q", "-F", *options, image], check=True)
-        path = tmp_path / f"ext4-{len(made)}"
-        path.mkdir()
-        made.append(LoopFileSystem(image, path))
-        made[-1].mount()
-        return made[-1]
+    def make(size_mib: int = 16, *features: str) -> LoopFileSystem:
+        return loop_ext4(size_mib << 20, *features)
 
-    yield make
-    for file_system in made:
-        file_system.unmount()
+    return make
 
 
 @pytest.fixture

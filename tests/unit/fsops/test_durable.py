@@ -21,7 +21,8 @@ from cas.errors import (
 )
 from cas.fsops import durable
 from cas.fsops.effects import observed
-from tests.unit.fsops.conftest import Effects, Killed, LoopFileSystem, entries
+from tests.support.loopfs import LoopFileSystem
+from tests.unit.fsops.conftest import Effects, Killed, entries
 
 EffectsOf = Callable[[Callable[[], object]], Effects]
 KilledAt = Callable[[int, Callable[[], object]], bool]
@@ -402,7 +403,8 @@ def test_power_cut_right_after_return_loses_nothing_acknowledged(ext4: MakeExt4)
         (disk.path / f"tmp-{number}").mkdir()
         durable.publish(disk.path / f"tmp-{number}", disk.path / f"published-{number}")
     (disk.path / "never-synced").write_bytes(b"x" * 5000)
-    disk.cut_power()
+    disk.power_cut()
+    disk.remount()
     for number in range(10):
         assert (disk.path / f"file-{number}").read_bytes() == b"%d" % number * 5000
         assert stat.S_IMODE((disk.path / f"dir-{number}" / "in").stat().st_mode) == 0o750
@@ -421,7 +423,8 @@ def test_power_cut_after_sync_file_system_keeps_what_others_wrote(ext4: MakeExt4
         (disk.path / str(number)).write_bytes(b"content %d" % number)
     durable.sync_file_system(disk.path)
     (disk.path / "later").write_bytes(b"x" * 5000)
-    disk.cut_power()
+    disk.power_cut()
+    disk.remount()
     assert all(
         (disk.path / str(number)).read_bytes() == b"content %d" % number for number in range(50)
     )
@@ -435,7 +438,8 @@ def test_power_cut_after_remove_file_keeps_it_removed(ext4: MakeExt4) -> None:
     disk = ext4()
     durable.write_file(disk.path / "f", b"x")
     durable.remove_file(disk.path / "f")
-    disk.cut_power()
+    disk.power_cut()
+    disk.remount()
     assert not (disk.path / "f").exists()
 
 

@@ -27,7 +27,8 @@ from cas.fsops.encryption import (
 from cas.fsops.encryption_keys import KeyStatus, add_key, key_status, remove_key
 from cas.fsops.inode import ExclusiveInode, StagedInode
 from cas.fsops.secrets import Secret
-from tests.unit.fsops.conftest import Effects, LoopFileSystem, entries
+from tests.support.loopfs import LoopFileSystem
+from tests.unit.fsops.conftest import Effects, entries
 
 MakeExt4 = Callable[..., LoopFileSystem]
 KEY = bytes(range(64))
@@ -63,7 +64,7 @@ class Vault:
 @pytest.fixture
 def vault(ext4: MakeExt4) -> Vault:
     """An unlocked vault."""
-    return Vault(ext4(16, "-O", "encrypt"))
+    return Vault(ext4(16, "encrypt"))
 
 
 def test_state_follows_the_key(vault: Vault) -> None:
@@ -93,7 +94,7 @@ def test_plain_directories_are_plain_on_every_file_system(
     vault: Vault, ext4: MakeExt4, tiny: Path, tmp_path: Path
 ) -> None:
     """Beside a vault, on a file system without the feature, on tmpfs and on proc."""
-    plain = ext4(16, "-O", "^encrypt").path
+    plain = ext4(16, "^encrypt").path
     for path in (vault.path.parent, plain, tiny, tmp_path, Path("/proc")):
         assert encryption_state(path) is EncryptionState.PLAIN
 
@@ -184,7 +185,7 @@ def test_support_of_encryption_is_the_file_systems(
     """Plain directories differ in whether they can be encrypted."""
     assert supports_encryption(vault.path)
     assert supports_encryption(vault.root)
-    assert not supports_encryption(ext4(16, "-O", "^encrypt").path)
+    assert not supports_encryption(ext4(16, "^encrypt").path)
     assert not supports_encryption(tiny)
     with pytest.raises(SourceNotFoundError):
         supports_encryption(vault.root / "missing")
@@ -234,7 +235,7 @@ def test_file_system_without_encryption_is_refused_with_the_way_out(
     ext4: MakeExt4, tiny: Path
 ) -> None:
     """For keys and policies alike."""
-    for place in (ext4(16, "-O", "^encrypt").path, tiny):
+    for place in (ext4(16, "^encrypt").path, tiny):
         (place / "d").mkdir()
         with key_of(KEY) as key, pytest.raises(EncryptionUnsupportedError, match="tune2fs"):
             add_key(place, key)

@@ -12,7 +12,8 @@ import pytest
 from cas.errors import InUseError, NoSpaceError, StorageError
 from cas.fsops.durable import is_temporary, remove_temporaries
 from cas.fsops.inode import StagedInode, clone
-from tests.unit.fsops.conftest import Effects, LoopFileSystem, entries
+from tests.support.loopfs import LoopFileSystem
+from tests.unit.fsops.conftest import Effects, entries
 
 EffectsOf = Callable[[Callable[[], object]], Effects]
 KilledAt = Callable[[int, Callable[[], object]], bool]
@@ -292,6 +293,7 @@ def test_power_cut_after_link_and_directory_sync_keeps_the_content(ext4: MakeExt
     descriptor = os.open(disk.path, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
-    disk.cut_power()
+    disk.power_cut()
+    disk.remount()
     assert (disk.path / "f").read_bytes() == b"z" * (2 << 20)
     assert stat.S_IMODE((disk.path / "f").stat().st_mode) == 0o444

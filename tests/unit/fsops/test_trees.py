@@ -17,7 +17,8 @@ from cas.fsops.durable import write_file
 from cas.fsops.effects import observed
 from cas.fsops.mounts import mount
 from cas.model.records import Mount
-from tests.unit.fsops.conftest import Effects, LoopFileSystem, entries
+from tests.support.loopfs import LoopFileSystem
+from tests.unit.fsops.conftest import Effects, entries
 
 EffectsOf = Callable[[Callable[[], object]], Effects]
 KilledAt = Callable[[int, Callable[[], object]], bool]
