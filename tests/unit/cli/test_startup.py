@@ -1,4 +1,4 @@
-"""The command from its first moment on, before it can do anything."""
+"""The command before it can do anything, and when it has done all."""
 
 import subprocess
 import sys
@@ -19,3 +19,21 @@ def test_interrupt_while_the_command_loads_ends_it_without_a_word(before: str, s
     )  # fmt: skip
 
     assert (done.returncode, done.stderr) == (status, "")
+
+
+@pytest.mark.parametrize("number", ["SIGINT", "SIGTERM"])
+def test_interrupt_while_the_interpreter_ends_is_no_traceback(number: str) -> None:
+    """The command has had its last word; all that is left is to leave."""
+    code = (
+        "import atexit, os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from cas.__main__ import main\n"
+        f"atexit.register(lambda: os.kill(os.getpid(), signal.{number}))\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stderr) == (130, "")
+    assert "Usage: " in done.stdout
