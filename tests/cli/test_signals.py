@@ -117,7 +117,8 @@ def test_signal_to_a_list_of_commands_keeps_what_was_acknowledged(
     rest, stderr = process.communicate(timeout=60)
     acknowledged += rest.decode().split()
 
-    assert process.returncode in (0, 130), stderr
+    # The last where the command has ended and its interpreter has not; a shell shows it as 130.
+    assert process.returncode in (0, 130, -signal.SIGINT), stderr
     assert b"Traceback" not in stderr
     with Case.open(reached) as case:
         stored = {str(blob.digest) for blob in case.blobs.iter_blobs()}

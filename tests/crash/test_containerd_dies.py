@@ -13,6 +13,7 @@ import pytest
 from cas.app import Case
 from cas.containerd.daemon import Daemon
 from cas.errors import UnavailableError
+from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
 from tests.support.command import Cas
 from tests.support.crash_store import recover
@@ -24,16 +25,19 @@ from tests.support.daemon import (
     settings_for,
 )
 from tests.support.frozen import frozen
-from tests.support.images import Compression, build_image
+from tests.support.images import build_image
 from tests.support.layers import file
 from tests.support.operations import LOOKS, OPERATIONS, Workshop
 from tests.support.steps import AtStep, calls_announced, open_case
+from tests.support.waiting import wait_for
 
 _KILLS = 3
 _EXIT_UNAVAILABLE = 8
 _ASKED_BEFORE_ALL = {"activate"}
 """What asks containerd before its first step, and needs no answer after it."""
 _MIB = 1024 * 1024
+_FILES = 16
+_HALF = _FILES // 2 * _MIB
 
 
 def _moments(source: random.Random, steps: int) -> list[int]:
@@ -93,35 +97,59 @@ def test_operation_whose_containerd_dies_is_unavailable_and_succeeds_when_repeat
     assert mounts_below(restartable_daemon.settings.persist) == []
 
 
+class _HaltingUnpigz:
+    """The program that containerd has layers decompressed by, standing still in the middle of one.
+
+    Args:
+        directory: For the program.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._reached = directory / "reached"
+        program = directory / "unpigz"
+        program.write_text(
+            f"#!/bin/sh\n[ -e {self._reached} ] && exec gzip -dc\n"
+            f"gzip -dc | {{ head -c {_HALF}; touch {self._reached};"
+            " while [ -e /proc/$PPID ]; do sleep 0.02; done; }\n"
+        )
+        program.chmod(0o755)
+        self.environment = {**os.environ, "PATH": f"{directory}:{os.environ['PATH']}"}
+
+    def wait(self) -> None:
+        """Wait until containerd has taken half of the layer; from then on it gets layers whole."""
+        wait_for(self._reached.exists)
+
+
 @pytest.mark.slow
 def test_unpack_whose_containerd_dies_in_the_middle_of_a_layer_begins_again(
-    restartable_daemon: Daemon, tmp_path: Path
+    own_settings: Settings, tmp_path: Path
 ) -> None:
     """Half a layer is never taken for the layer."""
     content = os.urandom(_MIB)
-    image = build_image(
-        [[file(f"f{number}", content) for number in range(48)]], compression=Compression.NONE
-    )
+    image = build_image([[file(f"f{number}", content) for number in range(_FILES)]])
     name = VolumeName.parse("0b4b1c1e-5a0f-4d86-9d3c-52f0a60b7a11#0")
+    unpigz = _HaltingUnpigz(tmp_path)
 
-    killer = threading.Timer(0.03, restartable_daemon.kill)
+    def kill() -> None:
+        unpigz.wait()
+        daemon.kill()
 
-    def kill_soon(step: str) -> None:
-        if step == "diff.apply":
-            killer.start()
-
-    with open_case(restartable_daemon.settings, kill_soon) as case:
-        case.images.import_archive(image.write_oci_tar(tmp_path / "image.tar"))
-        with pytest.raises(UnavailableError):
-            case.volumes.prepare(name, image.name)
-    killer.join()
-    restartable_daemon.start()
-    with open_case(restartable_daemon.settings) as case:
-        rootfs = case.volumes.prepare(name, image.name, activate=True).rootfs
-        for number in range(48):
-            assert (rootfs / f"f{number}").read_bytes() == content
-        case.volumes.deactivate(name)
-        _assert_nothing_left(case)
+    killer = threading.Thread(target=kill)
+    with private_daemon(own_settings, environment=unpigz.environment) as daemon:
+        with open_case(
+            own_settings, lambda step: killer.start() if step == "diff.apply" else None
+        ) as case:
+            case.images.import_archive(image.write_oci_tar(tmp_path / "image.tar"))
+            with pytest.raises(UnavailableError):
+                case.volumes.prepare(name, image.name)
+        killer.join()
+        daemon.start()
+        with open_case(own_settings) as case:
+            rootfs = case.volumes.prepare(name, image.name, activate=True).rootfs
+            for number in range(_FILES):
+                assert (rootfs / f"f{number}").read_bytes() == content
+            case.volumes.deactivate(name)
+            _assert_nothing_left(case)
 
 
 def test_prepare_despite_the_directory_that_a_killed_containerd_left_succeeds(
@@ -158,7 +186,10 @@ def test_commands_whose_containerd_dies_exit_with_8_and_succeed_when_repeated(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """No command ends in a traceback; each says which peer is missing."""
-    run = Cas(replace(restartable_daemon.settings, wait_seconds=0.5), tmp_path, capfd)
+    hurried = tmp_path / "hurried"
+    hurried.mkdir()
+    run = Cas(restartable_daemon.settings, tmp_path, capfd)
+    run_in_vain = Cas(replace(restartable_daemon.settings, wait_seconds=0.5), hurried, capfd)
     fuse = AtStep(restartable_daemon.kill)
     source = random.Random(crash_seed)
     blob = tmp_path / "blob"
@@ -177,7 +208,7 @@ def test_commands_whose_containerd_dies_exit_with_8_and_succeed_when_repeated(
         for moment in (0, source.randrange(1, 12)):
             fuse.set(moment)
             with calls_announced(fuse):
-                done = run(*command)
+                done = run_in_vain(*command)
             # What was lacking may have been the end of the lease only, which nobody waits for.
             done.assert_orderly(_EXIT_UNAVAILABLE, *([0] if moment else []))
             fuse.set(None)

@@ -25,7 +25,7 @@ def _recovered(store: Store) -> dict[VolumeName, VolumeState]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_disk_killed_at_any_step_is_whole_or_gone_after_recovery(store: Store) -> None:
     """Unpacked, converted and grown."""
     source, name = add_disk(store, gzip.compress(b"boot" + bytes(MIB - 4))), volume_name()
@@ -37,7 +37,7 @@ def test_disk_killed_at_any_step_is_whole_or_gone_after_recovery(store: Store) -
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_disk_killed_at_any_step_is_completed_by_repetition_alone(store: Store) -> None:
     """Copied; one killed try after the other leads to the volume."""
     disk = b"boot" + bytes(MIB - 4)
@@ -49,7 +49,7 @@ def test_disk_killed_at_any_step_is_completed_by_repetition_alone(store: Store) 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_removal_of_a_disk_killed_at_any_step_is_whole_or_gone(store: Store) -> None:
     """In clear; a bystander is untouched."""
     bystander, name = volume_name(7), volume_name()

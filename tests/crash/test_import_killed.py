@@ -55,7 +55,7 @@ def assert_whole(backing: Backing, built: BuiltImage) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("form", ["oci", "docker", "gzip"])
 def test_import_killed_at_each_step_is_undone_or_done_and_can_be_repeated(
     form: str, backing: Backing, settings: Settings, tmp_path: Path

@@ -69,7 +69,7 @@ def test_containerd_killed_in_the_middle_is_reported_and_the_ingest_can_be_repea
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("way", [Way.SEED, Way.STREAM])
 def test_power_cut_while_ingesting_keeps_what_was_acknowledged(
     loop_ext4: Callable[[int], LoopFileSystem],

@@ -95,7 +95,7 @@ def assert_right_or_absent(backing: Backing, data: bytes) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("way", "how", "named"),
     [

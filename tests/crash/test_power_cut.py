@@ -6,7 +6,6 @@ containerd, this program and all their caches go with it.
 
 import random
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,8 @@ _DISK_BYTES = 384 * 1024 * 1024
 _LONGEST_PAUSE_SECONDS = 0.03
 _STEPS = 200
 """About as many does the work take; with more it ends, and the cut comes right after it."""
+_TRIES = 5
+"""Of losing what is not synced: somebody else's sync of all file systems may have saved it."""
 _FIRST_DAEMON_THAT_SYNCS_UNASKED = (1, 7, 26)
 
 MakeDisk = Callable[[int], LoopFileSystem]
@@ -82,14 +83,28 @@ def test_layers_that_were_not_synced_after_a_power_cut_are_noticed(
 ) -> None:
     """Without the sync that the store adds, volumes turn out empty: the tests here can fail."""
     scenario = build_scenario(tmp_path, random.Random(crash_seed))
-    promises = Promises()
     jobs = [job for job in scenario.jobs if job[0] in {"import", "prepare"}]
-    with Machine(loop_ext4(_DISK_BYTES), containerd_binary) as machine:
-        with Worker(machine.settings, jobs, promises, "--without-layer-sync") as worker:
-            worker.run()
-            machine.lose_power(worker)
-        with Case.open(machine.settings) as case:
-            helps_itself = case.containerd.facts.version >= _FIRST_DAEMON_THAT_SYNCS_UNASKED
-            assert recover(case) == [], "the loss cannot be seen from outside of the files"
-            with nullcontext() if helps_itself else pytest.raises(AssertionError, match="differs"):
-                assert_whole(case, scenario, promises)
+    for _ in range(_TRIES):
+        promises = Promises()
+        with Machine(loop_ext4(_DISK_BYTES), containerd_binary) as machine:
+            with Worker(machine.settings, jobs, promises, "--without-layer-sync") as worker:
+                worker.run()
+                machine.lose_power(worker)
+            with Case.open(machine.settings) as case:
+                assert recover(case) == [], "the loss cannot be seen from outside of the files"
+                if case.containerd.facts.version >= _FIRST_DAEMON_THAT_SYNCS_UNASKED:
+                    assert_whole(case, scenario, promises)
+                    return
+                if _lacks_files(case, scenario, promises):
+                    return
+    pytest.fail("nothing was lost")
+
+
+def _lacks_files(case: Case, scenario: Scenario, promises: Promises) -> bool:
+    try:
+        assert_whole(case, scenario, promises)
+    except AssertionError as error:
+        if "differs" not in str(error):
+            raise
+        return True
+    return False

@@ -144,9 +144,10 @@ def test_store_after_kills_at_random_moments_is_clean_and_whole(
     source = random.Random(f"{crash_seed}-{number}")
     daemon = restartable_daemon
     story = _Story(build_scenario(tmp_path, source), source)
-    settings = replace(daemon.settings, wait_seconds=2.0)
-    config = write_configuration(tmp_path, settings)
-    cas = Cas(settings, tmp_path, capfd)
+    hurried = tmp_path / "hurried"
+    hurried.mkdir()
+    config = write_configuration(hurried, replace(daemon.settings, wait_seconds=2.0))
+    cas = Cas(daemon.settings, tmp_path, capfd)
     cas("prune", "--force").assert_orderly(0)
     before = _content(daemon)
     for _ in range(_ROUNDS):

@@ -7,6 +7,7 @@ import re
 import signal
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from tests.support.campaign import Caller, campaign_scenario
 from tests.support.crash_scenario import assert_whole
 from tests.support.daemon import mounts_below
 from tests.support.service import Service
+from tests.support.waiting import wait_for
 
 _log = logging.getLogger(__name__)
 
@@ -67,9 +69,7 @@ class _Trouble:
         self.resident_kib = max(self.resident_kib, int(peak[1]))
 
     def _kill_containerd(self) -> None:
-        pid = self._service.containerd_pid
-        if pid is not None:
-            os.kill(pid, signal.SIGKILL)
+        self._signal_containerd(signal.SIGKILL)
 
     def _kill_service(self) -> None:
         self._service.process.kill()
@@ -85,12 +85,19 @@ class _Trouble:
         self._kill_service()
 
     def _freeze_containerd(self) -> None:
-        pid = self._service.containerd_pid
-        if pid is None:
-            return
-        os.kill(pid, signal.SIGSTOP)
+        pid = self._signal_containerd(signal.SIGSTOP)
         threading.Event().wait(_FROZEN_SECONDS)
-        os.kill(pid, signal.SIGCONT)
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+    def _signal_containerd(self, number: signal.Signals) -> int | None:
+        """Send it to containerd, unless there is none right now; gives its process id."""
+        pid = self._service.containerd_pid
+        if pid is not None:
+            with suppress(ProcessLookupError):  # its service ended it meanwhile
+                os.kill(pid, number)
+        return pid
 
 
 @pytest.mark.slow
@@ -115,6 +122,8 @@ def test_service_under_random_calls_and_kills_keeps_what_it_promised(
             end = time.monotonic() + campaign_seconds
             while time.monotonic() < end:
                 trouble.make()
+            # On a slow machine nobody may have got anywhere before the last trouble.
+            wait_for(lambda: all(caller.done or caller.problems for caller in callers))
         finally:
             stop.set()
             for caller in callers:

@@ -18,7 +18,7 @@ from cas.upgrade.device import is_vacant
 from tests.support.killing import kill_at
 from tests.support.old_device import OldApp, OldDevice, mounted_tmpfs
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 _STEPS = 500
 _FILES = ("image-config.json",)

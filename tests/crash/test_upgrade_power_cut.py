@@ -4,7 +4,6 @@ The file systems are real ones whose shutdown loses what was not synced. With ``
 each change in turn, otherwise at some of them.
 """
 
-import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from functools import partial
 import pytest
 
 from cas.errors import NoSpaceError, StorageError
+from cas.fsops.durable import sync_file_system
 from cas.fsops.effects import Effect, observed
 from tests.support.killing import kill_at
 from tests.support.loopfs import LoopFileSystem
@@ -91,7 +91,8 @@ def test_run_cut_off_from_power_is_completed_by_the_next(
     for step in chosen(cut, count):
         with _filled(near, far) as (device, moves):
             before = {old: contents(old) for old in moves}
-            os.sync()
+            for disk in {near, far}:
+                sync_file_system(disk.path)
             assert kill_at(step, device.run, last=lost.power_cut), step
         for disk in {near, far}:
             disk.remount()

@@ -19,7 +19,7 @@ from tests.support.killing import kill_at
 from tests.support.old_device import OldDevice, mounted_tmpfs
 from tests.support.old_release import OldRelease
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 _KILLS = 50
 _SHORT_RUN = 14

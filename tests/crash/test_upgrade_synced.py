@@ -17,7 +17,7 @@ from tests.support.old_device import OldDevice, mounted_tmpfs
 from tests.support.old_places import fill_old_places
 from tests.support.sync_record import UNSYNCED, SyncRecord, View
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 _NOT_MISSED = {
     # The name that it gives goes next, and with it the directory is synced.

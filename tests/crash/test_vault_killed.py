@@ -18,7 +18,7 @@ from cas.vault.vaults import VaultState
 from tests.support.killing import kill_at
 from tests.support.vaults import VaultMachine, secret
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 _STEPS = 300
 _FRESH = b"written after the kill"

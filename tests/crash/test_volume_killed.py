@@ -36,7 +36,7 @@ def _volume_snapshots(store: Store) -> set[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_prepare_killed_at_any_step_is_whole_or_gone_after_recovery(
     store: Store, image: BuiltImage
 ) -> None:
@@ -55,7 +55,7 @@ def test_prepare_killed_at_any_step_is_whole_or_gone_after_recovery(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_prepare_killed_at_any_step_is_completed_by_repetition_alone(
     store: Store, image: BuiltImage
 ) -> None:
@@ -70,7 +70,7 @@ def test_prepare_killed_at_any_step_is_completed_by_repetition_alone(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_remove_killed_at_any_step_is_whole_or_gone_after_recovery(
     store: Store, image: BuiltImage
 ) -> None:

@@ -102,7 +102,7 @@ class LoopFileSystem:
             return
         self._filler.unlink()
         with closing(_Descriptor(self.path)) as opened:
-            os.fsync(opened.number)  # as above
+            os.fsync(opened.number)  # blocks are given out again only after a commit
 
     def remount(self) -> None:
         """Unmount and mount again, as after a reboot."""
