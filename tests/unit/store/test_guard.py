@@ -51,7 +51,7 @@ def test_vault_encrypted_is_allowed_while_it_is_unlocked(
 ) -> None:
     """Nothing is ever written into a locked directory, and every call asks anew."""
     disk = loop_ext4(16 * 1024 * 1024, "encrypt")
-    vault = Vault(disk)  # type: ignore[arg-type]
+    vault = Vault(disk)
     guard = VaultGuard(Layout(disk.path), require_encryption=required)
     assert guard.check_writable() is EncryptionState.ENCRYPTED_UNLOCKED
     vault.lock()
