@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from cas.errors import (
-    BlobNotFoundError,
     InvalidNameError,
     LeaseNotFoundError,
     LockTimeoutError,
@@ -25,6 +24,7 @@ from cas.model.sizes import format_size
 from cas.store.account.graph import Kind
 from cas.store.account.inventory import Inventory, LeaseUse, abandoned_ingests
 from cas.store.backing import Backing
+from cas.store.check.blobs import current_blob
 from cas.store.check.findings import Finding, Problem, Severity
 from cas.store.check.ingest_remains import check_ingest_remains
 from cas.store.layers.extraction_key import EXTRACTION_PREFIX
@@ -118,9 +118,9 @@ def _foreign_files(backing: Backing, inventory: Inventory) -> Iterator[Finding]:
 
 def _orphans(backing: Backing, inventory: Inventory, locks: Locks) -> Iterator[Finding]:
     def present(suspects: list[bytes]) -> list[bytes]:
-        return [raw for raw in suspects if _has_file(backing, raw.hex())]
+        return [raw for raw in suspects if _lacks_record(backing, Digest(raw.hex()))]
 
-    # One whose record was just deleted is about to be collected.
+    # One whose record was just deleted is about to be collected, and another to be registered.
     for raw in _lasting(sorted(inventory.orphans), present):
         digest = Digest(raw.hex())
         if _is_orphan(backing, digest, locks):
@@ -150,16 +150,17 @@ def _has_file(backing: Backing, name: str) -> bool:
     return directory is not None and os.path.lexists(directory / name)
 
 
+def _lacks_record(backing: Backing, digest: Digest) -> bool:
+    return _has_file(backing, digest.hex) and current_blob(backing, digest) is None
+
+
 def _is_orphan(backing: Backing, digest: Digest, locks: Locks) -> bool:
     """Look again under the blob's lock: whoever holds it is just bringing the blob in."""
     try:
         with locks.blob(digest, timeout_seconds=0):
-            backing.content.info(digest)
+            return _lacks_record(backing, digest)
     except LockTimeoutError:
         return False
-    except BlobNotFoundError:
-        return _has_file(backing, digest.hex)
-    return False
 
 
 def _staged(backing: Backing, locks: Locks, now: datetime) -> Iterator[Finding]:
