@@ -14,6 +14,7 @@ __all__ = [
 
 import json
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +24,7 @@ from cas.app import qemu_img
 from cas.containerd.client import Containerd
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
+from cas.model.layout import Layout
 from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
 from cas.store.backing import Backing, Clock
@@ -37,10 +39,21 @@ from cas.volumes.volumes import Volumes
 from tests.support.images import BuiltImage
 from tests.support.stores import backing_for, utc_now
 
+_LAYOUT = Layout(Path("/"))
+_locks: deque[Path] = deque(maxlen=64)
+
 
 def volume_name(generation: int = 0) -> VolumeName:
-    """A volume name that was never used."""
-    return VolumeName(uuid.uuid4(), generation)
+    """A volume name that was never used, with another lock than those before it.
+
+    Each 256th shares its lock with any other: work on it waits as long as the other is held.
+    """
+    while True:
+        name = VolumeName(uuid.uuid4(), generation)
+        lock = _LAYOUT.lock("volume", str(name))
+        if lock not in _locks:
+            _locks.append(lock)
+            return name
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from cas.fsops.effects import Effect, observed
 from cas.fsops.trees import ensure_reserve, free_bytes
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
-from cas.model.volume_name import VolumeName
 from cas.store.prune.reserve import RESERVE_BYTES
 from cas.volumes.disk.looking import pending_growth
 from tests.support.daemon import connect, private_daemon, settings_for, unmount_below
@@ -137,8 +136,7 @@ def test_disk_is_refused_whose_room_another_one_took_while_it_was_made(
 ) -> None:
     """Both were let in when there was room for either; the second to be finished is not."""
     limits = replace(store.settings.limits, thin_disks=False)
-    late = volume_name()
-    early = _with_other_lock(store, late)
+    early, late = volume_name(), volume_name()
     blob = None if source == "blank" else add_disk(store, os.urandom(MIB))
     disk_format = DiskFormat.QCOW2 if source == "qcow2" else None
     request = DiskRequest(blob, size=48 * MIB, format=disk_format)
@@ -160,14 +158,6 @@ def test_disk_is_refused_whose_room_another_one_took_while_it_was_made(
         assert [status.name for status in strict.iter_volumes()] == [early]
         assert strict.remove(early)
         assert strict.prepare_disk(late, request).disk is not None
-
-
-def _with_other_lock(store: Store, name: VolumeName) -> VolumeName:
-    """A name that can be worked on while another one is."""
-    layout = store.settings.layout
-    names = (volume_name() for _ in range(100))
-    taken = layout.lock("volume", str(name))
-    return next(each for each in names if layout.lock("volume", str(each)) != taken)
 
 
 def test_removal_works_on_a_full_disk(store: Store) -> None:
