@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -96,14 +97,26 @@ def empty_layout(settings: Settings) -> None:
 def unmount_below(directory: Path) -> None:
     """Unmount everything below a directory, the last mounted first."""
     for mount_point in reversed(mounts_below(directory)):
-        subprocess.run(["umount", mount_point], check=True)
+        unmount(mount_point)
+
+
+def unmount(path: Path) -> None:
+    """Unmount what is mounted there; waits for those who still have it open. Idempotent."""
+    deadline = time.monotonic() + WAIT_SECONDS
+    while path in _mount_points():
+        done = subprocess.run(["umount", path], capture_output=True, check=False)
+        if done.returncode and time.monotonic() > deadline:
+            raise AssertionError(done.stderr.decode())
 
 
 def mounts_below(directory: Path) -> list[Path]:
     """Give the mount points below a directory, in order of mounting."""
+    return [path for path in _mount_points() if directory in path.parents]
+
+
+def _mount_points() -> list[Path]:
     lines = Path("/proc/self/mountinfo").read_bytes().splitlines()
-    paths = (Path(os.fsdecode(_unescaped(line.split(b" ")[4]))) for line in lines)
-    return [path for path in paths if directory in path.parents]
+    return [Path(os.fsdecode(_unescaped(line.split(b" ")[4]))) for line in lines]
 
 
 def _empty_directory(directory: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.support.daemon import WAIT_SECONDS
+from tests.support.daemon import WAIT_SECONDS, unmount
 
 _EXT4_IOC_SHUTDOWN = 0x8004587D
 """_IOR('X', 125, __u32). Source: fs/ext4/ext4.h."""
@@ -48,19 +48,16 @@ class LoopFileSystem:
 
     def unmount(self) -> None:
         """Unmount it; waits for those who still have it open. Idempotent."""
-        deadline = time.monotonic() + WAIT_SECONDS
-        while os.path.ismount(self.path):
-            done = subprocess.run(["umount", self.path], capture_output=True, check=False)
-            if done.returncode and time.monotonic() > deadline:
-                raise AssertionError(done.stderr.decode())
-        self._wait_for_its_end(deadline)
+        unmount(self.path)
+        self._wait_for_its_end()
 
-    def _wait_for_its_end(self, deadline: float) -> None:
+    def _wait_for_its_end(self) -> None:
         """Wait until no other mount namespace has it mounted any more.
 
         A containerd of another test copies all mounts for the moment in which it unpacks a layer.
         Mounted again meanwhile it would be the same file system, keys and all.
         """
+        deadline = time.monotonic() + WAIT_SECONDS
         while any(_backing_file(device) == str(self.image) for device in _LOOP_DEVICES.iterdir()):
             assert time.monotonic() < deadline, f"{self.image} is mounted somewhere else"
             time.sleep(_POLL_SECONDS)
@@ -147,7 +144,7 @@ def mounted_at(path: Path, kind: str, image: Path, size: int = 512 * 1024 * 1024
     try:
         yield
     finally:
-        subprocess.run(["umount", str(path)], check=True)
+        unmount(path)
 
 
 class _Descriptor:

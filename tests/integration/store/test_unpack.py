@@ -32,6 +32,7 @@ from cas.model.digest import Digest
 from cas.model.labels import DURABLE
 from cas.model.settings import Settings
 from cas.store.layers.durability import LayerDurability
+from tests.support.daemon import WAIT_SECONDS
 from tests.support.images import build_image, busybox_image, layered_image
 from tests.support.layers import (
     BuiltLayer,
@@ -393,7 +394,7 @@ def test_unpack_by_processes_at_once_all_succeed(store: Store, settings: Setting
         for _ in range(3)
     ]
     try:
-        outputs = [worker.communicate(timeout=60)[0] for worker in workers]
+        outputs = [worker.communicate(timeout=WAIT_SECONDS)[0] for worker in workers]
     finally:
         for worker in workers:
             worker.kill()

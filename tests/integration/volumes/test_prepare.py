@@ -27,6 +27,7 @@ from cas.model.labels import VOLUME, VOLUMES_DIRECTORY
 from cas.model.records import LeaseInfo, SnapshotKind
 from cas.model.settings import Settings
 from cas.volumes.volumes import VolumeState
+from tests.support.daemon import WAIT_SECONDS
 from tests.support.images import BuiltImage, build_image, layered_image
 from tests.support.volumes import Recorder, Store, add_image, volume_name
 
@@ -292,7 +293,7 @@ def test_prepare_by_processes_at_once_gives_one_volume(
     command += [str(settings.socket), settings.namespace, "prepare-active", str(name), image.name]
     workers = [subprocess.Popen(command) for _ in range(3)]
     try:
-        assert [worker.wait(60) for worker in workers] == [0, 0, 0]
+        assert [worker.wait(WAIT_SECONDS) for worker in workers] == [0, 0, 0]
     finally:
         for worker in workers:
             worker.kill()
