@@ -58,7 +58,7 @@ class Fetching:
     cancellation: Cancellation = field(default_factory=Cancellation)
     progress: Progress = NO_PROGRESS
     room: Room = NO_LEDGER
-    idle_seconds: float = 10.0
+    idle_seconds: float = 60.0
 
     @property
     def file(self) -> Path:

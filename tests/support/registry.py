@@ -23,6 +23,7 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from tests.support.hostile_server import HostileServer, Line, Request, answer
 from tests.support.server_process import free_port, serving
+from tests.support.waiting import wait_for
 
 USER = "alice"
 PASSWORD = "correct horse"
@@ -58,12 +59,15 @@ class Registry:
             check=True, capture_output=True,
         )  # fmt: skip
 
-    def bytes_sent(self, part: str) -> int:
-        """Body bytes of successful answers to GETs whose path has ``part`` in it, by its log."""
-        return sum(sent for status, sent in self.answers(part) if status in (200, 206))
+    def answers(self, part: str, count: int) -> list[tuple[int, int]]:
+        """Status and body bytes of every answer to a GET whose path has ``part`` in it, in order.
 
-    def answers(self, part: str) -> list[tuple[int, int]]:
-        """Status and body bytes of every answer to such a GET, in order."""
+        Waits for ``count`` of them: an answer is logged when its last byte is on its way.
+        """
+        wait_for(lambda: len(self._answers(part)) >= count)
+        return self._answers(part)
+
+    def _answers(self, part: str) -> list[tuple[int, int]]:
         entries = [line for line in self.log.read_text().splitlines() if '"GET ' in line]
         fields = [line.partition('HTTP/1.1" ')[2].split() for line in entries if part in line]
         return [(int(status), int(sent)) for status, sent, *_ in fields]

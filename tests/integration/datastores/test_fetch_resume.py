@@ -322,8 +322,10 @@ def test_cancelled_transfer_stops_though_the_server_is_silent_and_can_go_on(
 ) -> None:
     """The read that waits is ended; what came before is kept."""
 
+    partial = fetching.directory / "file.partial"
+
     def cancel(line: Line) -> None:
-        wait_for(lambda: (fetching.directory / "file.partial").stat().st_size == MIB)
+        wait_for(lambda: partial.exists() and partial.stat().st_size == MIB)
         fetching.cancellation.set()
         line.hold()
 
@@ -435,11 +437,11 @@ def test_power_cut_costs_no_more_than_what_was_not_synced(
         wait_for(noted.exists)
         first = noted.read_bytes()
         line.send(BODY[MIB : 2 * MIB])
-        rest = iter(range(2 * MIB, 3 * MIB, 1024))
+        rest = iter(range(2 * MIB, 3 * MIB, 64))
 
         def is_noted_again() -> bool:  # so that the first is durable for certain
             at = next(rest)  # a checkpoint begins with a chunk
-            line.send(BODY[at : at + 1024])
+            line.send(BODY[at : at + 64])
             return noted.read_bytes() != first
 
         wait_for(is_noted_again)

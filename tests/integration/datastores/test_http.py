@@ -12,6 +12,7 @@ import pytest
 import trustme
 
 from cas.datastores.opening import open_source
+from cas.datastores.retry import RetryPolicy
 from cas.datastores.secret import Secret
 from cas.datastores.settings import (
     Credentials,
@@ -395,6 +396,8 @@ def test_proxy_for_http_is_used_but_for_hosts_that_bypass_it(
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "http://host.invalid/"])
 def test_host_that_cannot_be_reached_is_unavailable(url: str, fetching: Fetching) -> None:
     """Refused and unknown alike; nothing is left."""
+    # One look for a name: where nobody answers to it each takes its time.
+    fetching.policy = replace(fetching.policy, retry=RetryPolicy(attempts=1))
     with pytest.raises(SourceUnavailableError):
         fetching(url)
 

@@ -93,7 +93,7 @@ def test_volume_prepare_pulls_a_disk_that_is_absent(
         assert volume["disk"]["blob_digest"] == str(Digest.of(content))
         expected = _DISK if shape == "path" else content
         assert Path(volume["disk"]["path"]).read_bytes() == expected
-    assert len(open_registry_server.answers(f"{repository}/blobs/{Digest.of(content)}")) == 1
+    assert len(open_registry_server.answers(f"{repository}/blobs/{Digest.of(content)}", 1)) == 1
     assert left_by(case) == NOTHING
     for name in names:
         case.volumes.remove(name)
