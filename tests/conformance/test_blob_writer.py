@@ -270,11 +270,11 @@ def test_writer_commit_of_existing_blob_returns_false_and_drops_the_ingest(
     assert _refs(content) == []
 
 
-@pytest.mark.slow
 def test_writer_ref_open_elsewhere_is_refused_after_a_bounded_wait(
-    content: ports.ContentStore, lease: LeaseID
+    content: ports.ContentStore, lease: LeaseID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two writers never share a ref."""
+    monkeypatch.setattr("cas.containerd.write_stream._REF_LOCK_SECONDS", 0.1)
     with content.open_writer("r", lease, total=None) as writer:
         writer.write(DATA)
         with pytest.raises(LockTimeoutError, match="somebody else"):

@@ -105,10 +105,10 @@ def test_apply_without_blob_and_lease_is_a_lost_lease(
 
 def test_apply_watch_that_raises_ends_the_call(containerd: Containerd, lease: LeaseID) -> None:
     """Cancellation reaches containerd: it stops writing long before the layer's end."""
-    size = 1 << 30
+    size = 4 << 30  # many seconds of work: it cannot be done before it is looked at
     member = tarfile.TarInfo("bomb")
     member.size = size
-    zeros = gzip.compress(bytes(1 << 24), 1)
+    zeros = gzip.compress(bytes(1 << 24), 9)
     blob = gzip.compress(member.tobuf(), 1) + zeros * (size >> 24)
     descriptor = _store(containerd, blob, lease, GZIP)
     mounts = _prepared(containerd, lease)

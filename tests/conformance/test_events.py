@@ -15,10 +15,16 @@ from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
 from cas.model.events import Event, EventKind
 from cas.model.records import LeaseID
-from tests.support.daemon import connect
+from tests.support.daemon import WAIT_SECONDS, connect
 
 _TARGET = Descriptor("application/vnd.oci.image.index.v1+json", Digest.of(b"one"), 3)
 _VOLUME = "7d9f4a52-3c1e-4b8a-9f60-2d5e8c7b1a34#0"
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Publish also while the machine is busy: what takes long is given up and nobody told of it."""
+    monkeypatch.setattr("cas.containerd.events._PUBLISH_SECONDS", WAIT_SECONDS)
 
 
 @pytest.fixture

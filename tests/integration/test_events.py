@@ -13,6 +13,7 @@ from cas.model.digest import Digest
 from cas.model.events import EventKind
 from cas.model.settings import Settings
 from tests.support.command import CasProcess, write_configuration
+from tests.support.daemon import WAIT_SECONDS
 from tests.support.images import layered_image
 from tests.support.volumes import volume_name
 
@@ -46,8 +47,12 @@ class _Listener:
 
 
 @pytest.fixture
-def listener(settings: Settings, tmp_path: Path) -> Iterator[_Listener]:
+def listener(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[_Listener]:
     """On the store of the test."""
+    # The last event must come also while the machine is busy.
+    monkeypatch.setattr("cas.containerd.events._PUBLISH_SECONDS", WAIT_SECONDS)
     with Case.open(settings) as case:
         yield _Listener(case, write_configuration(tmp_path, settings))
 

@@ -71,13 +71,6 @@ class Line:
             except TimeoutError:
                 continue
 
-    def flood(self, data: bytes) -> None:
-        """Send it, or parts of it, again and again, until the client or the server ends it."""
-        self.socket.settimeout(0.02)
-        while not self.released.is_set():
-            with suppress(TimeoutError):
-                self.sent += self.socket.send(data)
-
     def is_open(self) -> bool:
         """Whether the client is still there, and this server too."""
         readable, _, _ = select.select([self.socket], [], [], 0)

@@ -34,6 +34,7 @@ from tests.support.stores import (
     names,
     random_bytes,
 )
+from tests.support.waiting import wait_for
 
 LARGE = 3 * CHUNK_BYTES + 4321
 SMALL = 4321
@@ -133,7 +134,7 @@ class LateWriter:
         """Start, the first time, and return when it waits for the file."""
         if self._thread.ident is None:
             self._thread.start()
-            wait_until(lambda: is_waiting(self._thread))
+            wait_for(lambda: is_waiting(self._thread))
 
     def finish(self) -> None:
         self._thread.join()
@@ -197,15 +198,6 @@ def test_writer_that_comes_after_a_file_was_linked_writes_elsewhere(
 def is_waiting(thread: threading.Thread) -> bool:
     """Whether a thread waits in the kernel for the end of a lease on a file."""
     return "lease" in Path(f"/proc/self/task/{thread.native_id}/wchan").read_text()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    waiter = threading.Event()
-    for _ in range(2000):
-        if condition():
-            return
-        waiter.wait(0.005)
-    raise AssertionError("the condition did not come")
 
 
 def test_second_name_of_the_source_cannot_change_the_blob(

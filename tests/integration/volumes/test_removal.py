@@ -45,12 +45,14 @@ def test_remove_of_busy_volume_is_refused_unless_forced(store: Store, image: Bui
     root = store.volumes.prepare(name, image.name, activate=True).rootfs
     (root / "data").write_text("x")
     user = subprocess.Popen(
-        ["sh", "-c", "exec 3< data; read line; cat <&3"],
+        ["sh", "-c", "exec 3< data; echo; read line; cat <&3"],
         cwd=root,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert user.stdout is not None
+    user.stdout.readline()
     with pytest.raises(InUseError, match=str(user.pid)):
         store.volumes.remove(name)
     assert store.volumes.get(name).state is VolumeState.ACTIVE
