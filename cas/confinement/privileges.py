@@ -14,6 +14,7 @@ __all__ = [
     "forbid_system_calls",
     "leave_network",
     "limit_files",
+    "restrict_paths",
 ]
 
 import ctypes
@@ -29,6 +30,8 @@ _PR_SET_DUMPABLE = 4
 _PR_SET_SECCOMP = 22
 _SECCOMP_MODE_FILTER = 2
 _INSTRUCTION_BYTES = 8
+_LANDLOCK_RESTRICT_SELF = 446
+"""The same number on every architecture. Source: include/uapi/asm-generic/unistd.h."""
 _PR_SET_NO_NEW_PRIVS = 38
 _PR_CAPBSET_DROP = 24
 _PR_CAP_AMBIENT = 47
@@ -123,6 +126,15 @@ def forbid_system_calls(program: bytes) -> None:
     instructions = ctypes.create_string_buffer(program, len(program))
     filters = _FilterProgram(len(program) // _INSTRUCTION_BYTES, ctypes.addressof(instructions))
     _prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.addressof(filters))
+
+
+def restrict_paths(rules: int) -> None:
+    """Put this thread, and what it becomes, under Landlock; new privileges are forbidden.
+
+    Args:
+        rules: Descriptor of :func:`cas.confinement.paths.export_rules`.
+    """
+    _checked(_libc().syscall(_LANDLOCK_RESTRICT_SELF, rules, 0))
 
 
 def leave_network() -> None:

@@ -9,16 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import IO
 
-import msgspec
-
 from cas.agent.account import Account
-from cas.confinement.launch import LAUNCH_FAILED, LAUNCH_MODULE, Order
+from cas.confinement.launch import LAUNCH_FAILED, LAUNCH_MODULE, LIBRARIES, Order
+from cas.confinement.paths import export_rules
 from cas.confinement.system_calls import Sockets, export_filter
 from cas.errors import (
     ConfinementError,
@@ -96,21 +96,12 @@ class ConfinedProgram:
             ConfinementError: It cannot be confined as it must.
             InterruptedOperationError: ``cancel`` was set.
         """
-        order = self._order(arguments, files, limits)
         cancel = cancel or Cancellation()
-        with subprocess.Popen(
-            (sys.executable, "-I", "-m", LAUNCH_MODULE),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            pass_fds=files,
-            start_new_session=True,  # Ctrl-C reaches it through this process
-            cwd="/",
-        ) as process:
+        hearing = _Hearing(limits.silence_seconds, listen)
+        with self._rules(files) as rules, self._started(files, rules) as process:
             try:
                 with cancel.notifying(partial(_kill, process)):
-                    _give(process, msgspec.json.encode(order))
-                    hearing = _Hearing(limits.silence_seconds, listen)
+                    _give(process, self._order(arguments, rules, limits).encode())
                     hearing.hear(process)
             finally:
                 _kill(process)
@@ -123,18 +114,42 @@ class ConfinedProgram:
     def _name(self) -> str:
         return os.path.basename(self.path)  # noqa: PTH119 - a name, no file
 
-    def _order(
-        self, arguments: Sequence[str], files: Sequence[int], limits: ProgramLimits
-    ) -> Order:
+    @contextmanager
+    def _rules(self, files: Sequence[int]) -> Iterator[int | str]:
+        """Give a descriptor of the rules on paths, or the reason why there are none."""
+        programs = [Path(self.path), *map(Path, LIBRARIES)]
+        try:
+            with Path(os.devnull).open("rb") as nothing:
+                rules = export_rules(changeable=[nothing.fileno(), *files], programs=programs)
+        except OSError as error:
+            yield str(error.strerror)
+            return
+        try:
+            yield rules
+        finally:
+            os.close(rules)
+
+    def _started(self, files: Sequence[int], rules: int | str) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen(
+            (sys.executable, "-I", "-m", LAUNCH_MODULE),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            pass_fds=files if isinstance(rules, str) else [*files, rules],
+            start_new_session=True,  # Ctrl-C reaches it through this process
+            cwd="/",
+        )
+
+    def _order(self, arguments: Sequence[str], rules: int | str, limits: ProgramLimits) -> Order:
         return Order(
             command=[self.path, *arguments],
-            files=list(files),
             user=self.account.user,
             group=self.account.group,
             parent=os.getpid(),
             memory_bytes=limits.memory_bytes,
             cpu_seconds=limits.cpu_seconds,
             file_bytes=limits.file_bytes,
+            paths=rules,
             system_calls=_system_calls(),
             required=self.require_confinement,
         )

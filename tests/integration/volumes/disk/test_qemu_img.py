@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 
 from cas.agent.account import Account, find_account
@@ -218,27 +217,26 @@ def test_qemu_img_runs_without_rights(fake: Fake, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("required", "status"), [(True, LAUNCH_FAILED), (False, 0)])
-def test_program_without_a_filter_is_refused_where_confinement_is_required(
+def test_program_without_walls_is_refused_where_confinement_is_required(
     required: bool, status: int
 ) -> None:
     """Either way it is said what is lacking."""
     order = Order(
         command=["/bin/true"],
-        files=[],
         user=find_account("nobody").user,
         group=find_account("nobody").group,
         parent=os.getpid(),
         memory_bytes=64 * MIB,
         cpu_seconds=0,
         file_bytes=0,
+        paths="too old",
         system_calls=b"",
         required=required,
     )
     command = [sys.executable, "-I", "-m", LAUNCH_MODULE]
 
-    done = subprocess.run(
-        command, input=msgspec.json.encode(order), capture_output=True, check=False
-    )
+    done = subprocess.run(command, input=order.encode(), capture_output=True, check=False)
 
     assert done.returncode == status
     assert b"lacks seccomp: libseccomp" in done.stderr
+    assert b"lacks landlock: too old" in done.stderr
