@@ -238,6 +238,11 @@ class Service:
         """Whether a line is among its metrics."""
         return line in self.metrics()
 
+    def counted(self, name: str) -> float:
+        """The value of one of its metrics; 0 if there is none."""
+        values = dict(line.rpartition(" ")[::2] for line in self.metrics())
+        return float(values.get(name, 0))
+
     def metrics(self) -> list[str]:
         """What it tells to Prometheus, line by line."""
         command = ["curl", "--silent", "--fail", "http://localhost/metrics", "--unix-socket"]
