@@ -66,6 +66,8 @@ class Watch:
         self._up = True
         self._leaving = False
         self._was_down = False
+        self._noting = threading.Lock()
+        self._ends = 0
         self._owed: frozenset[str] = frozenset()
         self._wake = threading.Event()
         self._ending = False
@@ -76,7 +78,9 @@ class Watch:
     def containerd_ended(self) -> None:
         """Take note that containerd ended by itself; it is being started again."""
         self._metrics.containerd_ended()
-        self._note(_AWAY)
+        with self._noting:
+            self._ends += 1
+            self._note(_AWAY)
         self._wake.set()
 
     def leave(self) -> None:
@@ -86,8 +90,7 @@ class Watch:
 
     def look(self) -> None:
         """Look once, and do what follows."""
-        trouble = self._trouble()
-        self._note(trouble)
+        trouble = self._look()
         if trouble == _AWAY:
             return
         if trouble == WAITING_FOR_VAULT:
@@ -96,6 +99,16 @@ class Watch:
             self._recover_if_needed()
         if self._probe.answers(self._pause):
             self._manager.alive()
+
+    def _look(self) -> str | None:
+        """Look, and take note of it; what containerd answered before its end counts for nothing."""
+        ends = self._ends
+        trouble = self._trouble()
+        with self._noting:
+            if ends != self._ends:
+                return _AWAY
+            self._note(trouble)
+        return trouble
 
     def _recover_if_needed(self) -> None:
         if self._was_down or self._recovery.pending or self._owes():
@@ -140,7 +153,7 @@ class Watch:
 
     def __enter__(self) -> Self:
         # Whoever is told next that the service is ready may ask for its health at once.
-        self._note(self._trouble())
+        self._look()
         self._thread.start()
         return self
 
