@@ -14,7 +14,7 @@ import google.rpc
 
 _ROOT = Path(__file__).parents[2]
 _CLIENT = _ROOT / "tests/integration/rpc/node/client.js"
-_SECONDS = 60
+_SECONDS = 100
 _PROTOS = (
     _ROOT / "protos",
     # google/rpc/*.proto come with their Python package.

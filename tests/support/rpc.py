@@ -37,7 +37,7 @@ from cas._gen.cas.v1 import (
 from cas.app import Case
 from cas.rpc.server import Server
 from cas.rpc.server.registry import Patience
-from tests.support.serving import server_of
+from tests.support.serving import PATIENT, server_of
 from tests.support.stores import assert_nothing_left
 from tests.support.waiting import wait_for
 
@@ -48,9 +48,6 @@ _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 64 * 1024),
 )
-
-PATIENT = Patience(stalled=300, wanted=300, first=300)
-"""More than a test lasts: a machine that stands still for a while makes no caller a stalled one."""
 
 
 @dataclass(frozen=True)
@@ -112,14 +109,12 @@ def connect(socket: Path) -> grpc.Channel:
 
 
 @contextmanager
-def serve(
-    case: Case, allowed: Path, *, patience: Patience = PATIENT, **options: Any
-) -> Iterator[Service]:
+def serve(case: Case, allowed: Path, **options: Any) -> Iterator[Service]:
     """Serve a store as long as the context lasts."""
     own = case.settings.persist / f"{case.settings.namespace}.sock"
     socket = case.settings.service_address or own
     with (
-        server_of(case, socket, patience=patience, **options) as server,
+        server_of(case, socket, **options) as server,
         connect(socket) as channel,
     ):
         server.set_serving(True)

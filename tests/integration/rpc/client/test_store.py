@@ -15,6 +15,7 @@ from cas.rpc.client import Client
 from cas.store.check.findings import Problem
 from cas.store.prune.plan import Goal, PlannedObject, PrunePlan
 from cas.store.prune.selection import Scope, parse_selection
+from tests.support.daemon import WAIT_SECONDS
 from tests.support.images import BuiltImage, layered_image
 from tests.support.stores import blob_file
 
@@ -183,9 +184,9 @@ def test_events_are_told_until_somebody_stops_it(
 
     thread = threading.Thread(target=listen)
     thread.start()
-    assert listening.wait(20)
+    assert listening.wait(WAIT_SECONDS)
     client.images.tag(image.name, "example.com/told:1")
-    thread.join(20)
+    thread.join(WAIT_SECONDS)
 
     assert not thread.is_alive()
     assert heard == [(EventKind.IMAGE_CREATED, "example.com/told:1")]
