@@ -27,6 +27,8 @@ from cas.rpc.server.gate import Gate
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
+_LAST_WORDS_SECONDS = 1.0
+"""How long a caller may take to read what it is told at the end."""
 
 
 class CallObserver(Protocol):
@@ -64,6 +66,9 @@ class Kind(Enum):
     PROBE = "probe"
     """It says at once whether the service answers, also while that is being stopped."""
 
+
+_LASTING = frozenset({Kind.LISTEN, Kind.AWAIT, Kind.DESCRIBE})
+"""They may last for ever, or as long as others do."""
 
 ONLY_WORK: Mapping[str, Kind] = MappingProxyType({})
 """The kinds of a service whose methods all work."""
@@ -166,14 +171,15 @@ class RunningCalls:
                 self._changed.wait(_POLL_SECONDS)
 
     def close(self) -> None:
-        """Admit no more, and end those that may last for ever. Idempotent."""
+        """Admit no more, and end those that may last for ever. Idempotent.
+
+        What such a call is being told arrives; a caller who does not read it is broken off soon.
+        """
         with self._changed:
             self._closed = True
-            ending = [
-                call for call, kind in self._calls.items() if kind not in (Kind.WORK, Kind.PROBE)
-            ]
+            ending = [call for call, kind in self._calls.items() if kind in _LASTING]
         for call in ending:
-            call.break_off()
+            call.cancellation.set()
 
     def await_end(self, seconds: float) -> bool:
         """Wait until no call runs but probes; False if some still do after that time."""
@@ -203,7 +209,9 @@ class RunningCalls:
             self._refused = set()
         for call, kind in calls.items():
             hurried = kind in refused or (wanted and call.holds_place)
-            if call.seconds_at_peer() > self._seconds_for(call, hurried=hurried):
+            ending = self._closed and kind in _LASTING
+            limit = _LAST_WORDS_SECONDS if ending else self._seconds_for(call, hurried=hurried)
+            if call.seconds_at_peer() > limit:
                 _log.warning("caller stalls, call broken off method=%s", call.method)
                 call.break_off(_stalled(call))
 

@@ -23,6 +23,7 @@ from cas.fsops.effects import Effect
 from cas.model.digest import Digest
 from cas.rpc.health import HealthProbe
 from cas.rpc.limits import PIECE_BYTES
+from tests.support.daemon import WAIT_SECONDS
 from tests.support.halting import halted
 from tests.support.rpc import (
     PATIENT,
@@ -454,6 +455,56 @@ def test_health_of_a_service_that_stops_is_told_until_its_end(case: Case, allowe
         halt.release()
         assert last(call).ingested.created
         stopper.join()
+
+
+def test_watcher_hears_that_the_service_stops_before_its_call_ends(
+    case: Case, allowed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when the news is on its way while calls that last are being ended."""
+    under_way, ended = threading.Event(), threading.Event()
+    news = health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    def serialised(response: Any) -> bytes:
+        if response == news:
+            under_way.set()
+            assert ended.wait(WAIT_SECONDS)
+        return bytes(response.SerializeToString())
+
+    monkeypatch.setattr("cas.rpc.server.dispatch._serialise", serialised)
+    with serve(case, allowed) as service:
+        health: Any = health_pb2_grpc.HealthStub(service.channel)
+        watch = health.Watch(health_pb2.HealthCheckRequest())
+        next(watch)
+        end_calls = service.server.calls.close
+
+        def close() -> None:
+            assert under_way.wait(WAIT_SECONDS)
+            end_calls()
+            ended.set()
+
+        monkeypatch.setattr(service.server.calls, "close", close)
+        stopper = threading.Thread(target=service.server.stop, args=(60,))
+        stopper.start()
+        assert next(watch) == news
+        with pytest.raises(grpc.RpcError):
+            next(watch)
+        stopper.join()
+
+
+def test_caller_who_is_silent_does_not_keep_the_service_from_its_end(
+    case: Case, allowed: Path
+) -> None:
+    """A question that may be followed by others at any time."""
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    patience = replace(PATIENT, wanted=2)  # so that it looks every half second
+    with serve(case, allowed, patience=patience) as service, falling_silent() as silent:
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(service.channel)
+        stream = stub.ServerReflectionInfo(silent(request))
+        next(stream)
+        [call] = service.server.calls._calls
+        wait_for(lambda: call.seconds_at_peer() > 0.1)  # for the next question
+        service.server.calls.close()
+        wait_for(lambda: service.server.calls.await_end(0))
 
 
 def test_listeners_do_not_keep_anybody_from_waiting_for_a_call_to_be_undone(
