@@ -249,7 +249,8 @@ class _Returning:
             write_history(change.paths, replace(after, restoring=None))
         except CasError as error:
             try:
-                if isinstance(error, InUseError):  # the disk is as it was, or newer
+                # Who has opened the disk meanwhile has it as it was, and writes to it.
+                if isinstance(error, InUseError) or self._is_used():
                     self._take_back(changed=False)
                 else:
                     self.undo()
@@ -260,6 +261,13 @@ class _Returning:
     def undo(self) -> None:
         """Return to the state that was kept first; without it nothing has happened to the disk."""
         self._take_back(changed=self.change.states.has(self.change.history.next_number))
+
+    def _is_used(self) -> bool:
+        try:
+            require_unused(self.change.paths)
+        except InUseError:
+            return True
+        return False
 
     def _take_back(self, *, changed: bool) -> None:
         number = self.change.history.next_number

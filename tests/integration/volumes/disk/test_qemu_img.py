@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from cas.errors import (
     QemuImgMissingError,
 )
 from cas.fsops.draft import DraftFile
+from cas.fsops.effects import Effect, observed
 from cas.model.cancellation import Cancellation
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
@@ -214,6 +216,32 @@ def test_qemu_img_runs_without_rights(fake: Fake, tmp_path: Path) -> None:
     report = store.settings.layout.disk(name, clear=False).file.read_text().splitlines()
     assert report == [str(find_account("nobody").user), "END"]
     assert not (tmp_path / "written").exists()
+
+
+def test_machine_that_starts_before_a_rollback_fails_keeps_what_it_writes(
+    fake: Fake, store: Store, tmp_path: Path
+) -> None:
+    """As qemu-img does when it finds the machine's lock; no recovery takes the disk back later."""
+    name = volume_name()
+    path = store.volumes.prepare_disk(name, CREATE).rootfs
+    store.volume_snapshots.create([name], "one")
+    failing = fake('case " $* " in *" -a "*) echo locked >&2; exit 1;; esac; exec qemu-img "$@"')
+    lent = 0
+
+    def start_machine(effect: Effect, changed: str) -> None:
+        nonlocal lent
+        lent += effect is Effect.ACCESS and changed == str(path)
+        if lent == 3:  # the file was lent to keep the present state, taken back, and is lent again
+            machine.enter_context(path.open("rb"))
+
+    with ExitStack() as machine:
+        with observed(start_machine), pytest.raises(QemuImgError, match="locked"):
+            failing.volume_snapshots.roll_back([name], "one")
+        change_disk(path, "qcow2", 3)
+    store.volumes.recover()
+    assert content_of(path, "qcow2", tmp_path) == b"\3" * MIB
+    assert [each.name for each in store.volume_snapshots.iter_snapshots(name)] == ["one"]
+    store.assert_nothing_is_running()
 
 
 @pytest.mark.parametrize(("required", "status"), [(True, LAUNCH_FAILED), (False, 0)])
