@@ -31,3 +31,13 @@ def test_every_limit_of_the_file_becomes_one_of_the_settings(tmp_path: Path) -> 
     config.write_text("\n".join(["[limits]", *lines]))
 
     assert asdict(load_settings(config).limits) == wanted
+
+
+def test_example_of_the_readme_is_a_configuration(tmp_path: Path) -> None:
+    """It can be copied as it stands."""
+    text = (Path(__file__).parents[3] / "README.md").read_text()
+    example = text.partition("```toml\n")[2].partition("```")[0]
+    config = tmp_path / "config.toml"
+    config.write_text(example)
+
+    assert load_settings(config).persist == Path("/var/tmp/try")

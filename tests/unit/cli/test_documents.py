@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -10,6 +11,8 @@ import pytest
 
 from cas.cli import configuration
 from cas.cli.main import cli
+from cas.model.limits import Limits
+from cas.model.sizes import parse_size
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text()
@@ -56,6 +59,20 @@ def test_readme_lists_every_key_of_the_configuration() -> None:
         *(f"[{table}]" for table in tables),
         *(f"[vault] {name}" for name in vault),
     }
+
+
+def test_readme_lists_every_limit_with_its_default() -> None:
+    """Whoever installed a package has no source to look at."""
+    told = {
+        name.strip("`"): _value(default.strip("`"))
+        for name, default, _ in list(_rows("Limits"))[1:]
+    }
+
+    assert told == asdict(Limits())
+
+
+def _value(words: str) -> int | bool:
+    return words == "true" if words in {"true", "false"} else parse_size(words)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
