@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.command(name="download")
 @click.argument("url", metavar="URL")
 @click.option("--digest", type=DIGEST, required=True, help="sha256 that the file must have.")
-@click.option("--size", type=SIZE, help="Size that it must have.")
+@click.option("--size", type=SIZE, help="Size that it must have, in bytes or with a unit.")
 @click.option("--media-type", metavar="TYPE", help="Remembered with the blob.")
 @click.option("--uuid", type=click.UUID, help="Of the image that the file is for.")
 @click.option("--unverified", is_flag=True, help="Only download; print the file's path.")

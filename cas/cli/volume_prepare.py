@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from cas.volumes.status import VolumeStatus
 
 _REGISTRY = "docker://"
+_PATHS = ("/", "./", "../")
+"""How no reference begins."""
 
 
 @click.command()
@@ -154,7 +156,16 @@ def _tell_rounding(invocation: Invocation, status: "VolumeStatus") -> None:
 
 
 def _present(invocation: Invocation, image: str) -> str:
-    """Give the name of an image in the store, pulled first if it was given with its registry."""
+    """Give the name of an image in the store, pulled first if it was given with its registry.
+
+    Raises:
+        UsageError: It is the path of a file, which has to be brought in first.
+    """
+    if image.startswith(_PATHS):
+        raise click.UsageError(
+            f"{image!r} is a path and no name of an image: bring the file in first, an archive by "
+            "'cas image import', a disk by 'cas blob ingest', which prints the digest to give here"
+        )
     if image.startswith(_REGISTRY):
         return _ensure_pulled(invocation, image.removeprefix(_REGISTRY))
     return image

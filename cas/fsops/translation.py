@@ -69,11 +69,11 @@ def storage_error(
     number = cause.errno or 0
     name = errno.errorcode.get(number, str(number))
     kind: type[CasError] = _CLASSES.get(number, StorageError)
+    advice = _ADVICE.get(number)
     if source and number == errno.ENOENT:
-        kind = SourceNotFoundError
+        kind, advice = SourceNotFoundError, "check the path"
     why = (cause.strerror or os.strerror(number)).lower()
     message = f"cannot {action} {os.fspath(path)!r}: {why} ({name})"
-    advice = _ADVICE.get(number)
     if advice is not None:
         message = f"{message}; {advice}"
     return kind(message, path=os.fspath(path), errno=name)

@@ -156,7 +156,10 @@ class Transfer:
                 return self._attempt(blob, take, cancel)
             except (DigestMismatchError, SizeMismatchError) as error:
                 if attempt >= self._attempts:
-                    message = f"{error.message}; it came {attempt} times"
+                    message = (
+                        f"{error.message}; it came {attempt} times: check the digest and size that "
+                        "were given, or get it from a source you trust"
+                    )
                     raise type(error)(message, **error.details) from error
                 _log.warning("download discarded attempt=%d reason=%s", attempt, error)
                 attempt += 1

@@ -30,7 +30,9 @@ def kind_of(backing: Backing, kinds: Iterable[_Kind], name: VolumeName) -> _Kind
         if kind.exists(name):
             return kind
     backing.check_open()
-    raise VolumeNotFoundError(f"there is no volume {name}", name=name)
+    raise VolumeNotFoundError(
+        f"there is no volume {name}; 'cas volume ls' lists those that are", name=name
+    )
 
 
 class VolumeKind(Protocol):

@@ -305,6 +305,8 @@ def test_check_reports_what_eve_has_named_and_leaves_it_alone(
         (("--image", "i", "--blank"), "one of --image, --disk and --blank"),
         (("--image", "i", "--clear"), "only disks can be clear volumes"),
         (("--image", "i", "--size", "1G"), "are for disks"),
+        (("--image", "/a/alpine.tar"), "'cas image import'"),
+        (("--disk", "./disk.img"), "'cas blob ingest'"),
         (("--blank",), "needs a size"),
         (("--blank", "--size", "1G", "--format", "vmdk"), "raw and qcow2"),
     ],

@@ -121,7 +121,8 @@ def _failure(error: BaseException, what: str) -> CasError:
     if any(isinstance(cause, exceptions.ProxyError) for cause in causes):
         return SourceUnavailableError(f"{what}: the proxy cannot be used ({_text(causes[-1])})")
     return SourceUnavailableError(
-        f"{what}: the connection failed or broke off ({_text(causes[-1])})"
+        f"{what}: the connection failed or broke off ({_text(causes[-1])}); check the address, the "
+        "network and the proxy"
     )
 
 

@@ -90,4 +90,7 @@ class ClearDisks:
     def _require(self, name: VolumeName) -> None:
         if not is_disk(self._layout.disk(name, clear=True)):
             self._check_open()
-            raise VolumeNotFoundError(f"there is no volume {name} in clear", name=name)
+            raise VolumeNotFoundError(
+                f"there is no volume {name} in clear; 'cas volume ls --clear' lists those that are",
+                name=name,
+            )

@@ -135,7 +135,9 @@ class DiskSnapshots:
     def _paths(self, name: VolumeName) -> DiskPaths:
         paths = find_disk(self._backing.layout, name)
         if paths is None:
-            raise VolumeNotFoundError(f"there is no volume {name}", name=name)
+            raise VolumeNotFoundError(
+                f"there is no volume {name}; 'cas volume ls' lists those that are", name=name
+            )
         return paths
 
 

@@ -60,7 +60,9 @@ def test_every_errno_has_a_counterpart_and_a_tidy_message(number: int) -> None:
 def test_missing_source_is_source_not_found_and_other_paths_are_not() -> None:
     """Only what the caller gave to read may be missing by his own doing."""
     cause = FileNotFoundError(errno.ENOENT, "")
-    assert type(storage_error("open", "/x", cause, source=True)) is SourceNotFoundError
+    missing = storage_error("open", "/x", cause, source=True)
+    assert type(missing) is SourceNotFoundError
+    assert missing.message.endswith("; check the path")
     assert type(storage_error("open", "/x", cause)) is StorageError
 
 
