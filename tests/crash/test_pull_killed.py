@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from tests.support.hostile_registry import HostileRegistry
 from tests.support.hostile_server import Line, resource
 from tests.support.images import BuiltImage, build_image
 from tests.support.layers import file
-from tests.support.pull_worker import Kill, agents_of
+from tests.support.pull_worker import Kill, agents_of, has_ended
 from tests.support.stores import own_blobs, random_bytes
 from tests.support.waiting import wait_for
 
@@ -75,9 +74,10 @@ def test_download_killed_goes_on_where_it_was_synced(
     for number in range(len(CUTS)):
         with CasProcess(config, "image", "pull", reference) as process:
             wait_for(lambda: synced_bytes(record) > begun[-1])
-            pid = process.pid if victim == "command" else agents_of(process.pid)[victim]
-            os.kill(pid, signal.SIGKILL)
+            agents = agents_of(process.pid)
+            os.kill(process.pid if victim == "command" else agents[victim], signal.SIGKILL)
             process.result().assert_orderly(-signal.SIGKILL if victim == "command" else 8)
+        wait_for(lambda: all(map(has_ended, agents.values())))  # noqa: B023
         wait_for(lambda: len(registry.asked(path)) == number + 1)  # noqa: B023
         begun.append(synced_bytes(record))
     with CasProcess(config, "image", "pull", reference) as process:
@@ -120,7 +120,7 @@ def test_pull_that_is_stopped_ends_with_its_agents_and_is_gone_on_with(
         agents = agents_of(process.pid)
         os.kill(process.pid, number)
         process.result().assert_orderly(status)
-    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in agents.values()))
+    wait_for(lambda: all(map(has_ended, agents.values())))
 
     assert len(agents) == 2
     with Case.open(pull_settings) as case:
@@ -185,17 +185,18 @@ class Pulling:
             assert own_blobs(case.backing) == {Digest.parse(each) for each in self.image.blobs}
             case.images.remove(record.name)
             case.collect_garbage()
+        self._registry.await_idle()
         requests = len(self._registry.asked(self._path))
         sent, size = self._registry.sent[self._path], len(self.image.layers[0].blob)
         assert size <= sent <= size + self.kills * MOST_TWICE + requests * HEAD_BYTES
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file; endless if there is none any more."""
+    """Bytes of a file; none if it is not there yet."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
-        return sys.maxsize
+        return 0
 
 
 @pytest.fixture

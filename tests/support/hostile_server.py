@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from tests.support.daemon import WAIT_SECONDS
+from tests.support.waiting import wait_for
 
 DATE = "Tue, 25 Nov 2025 12:00:00 GMT"
 OLD = "Mon, 24 Nov 2025 12:00:00 GMT"
@@ -223,6 +224,10 @@ class HostileServer:
     def asked(self, path: str) -> list[Request]:
         """Requests for one path, in order."""
         return [request for request in self.requests if request.path == path]
+
+    def await_idle(self) -> None:
+        """Wait until nothing is being answered, so that all is counted."""
+        wait_for(lambda: not any(thread.is_alive() for thread in self._threads[1:]))
 
     def __enter__(self) -> Self:
         self._start(self._accept)

@@ -4,7 +4,7 @@ A step is a change on disk or a call that changes something in containerd, made 
 a word of an agent about how far it is.
 """
 
-__all__ = ["Kill", "agents_of", "main"]
+__all__ = ["Kill", "agents_of", "has_ended", "main"]
 
 import os
 import signal
@@ -84,6 +84,15 @@ def agents_of(parent: int) -> dict[str, int]:
             if above == parent and f"cas.{name}".encode() in words:
                 found[name] = int(process.name)
     return found
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process runs no more, though nobody may have taken note of its end."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return state in "ZX"
 
 
 def main(settings: Settings, reference: str, kill: Kill) -> None:
