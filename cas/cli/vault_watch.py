@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from cas.errors import CasError, UnavailableError
+from cas.errors import CasError
 from cas.model.settings import Settings
 from cas.store.guard import VaultGuard
 
@@ -22,7 +22,7 @@ def ended_by_locking(settings: Settings) -> Iterator[None]:
     """Interrupt the block as Ctrl-C does when the vault is being locked; for the main thread.
 
     Raises:
-        VaultLockedError: It was; or what failed for want of containerd failed because of that.
+        VaultLockedError: It was; or what failed did so while it was.
     """
     guard = VaultGuard.of(settings)
     done = threading.Event()
@@ -37,9 +37,14 @@ def ended_by_locking(settings: Settings) -> Iterator[None]:
             done.set()
             if watch.ident is not None:
                 watch.join()
-    except (KeyboardInterrupt, UnavailableError):
+    except KeyboardInterrupt:
         guard.check_open()
         raise
+    except CasError as error:
+        cause = guard.cause_of(error)
+        if cause is error:
+            raise
+        raise cause from error
 
 
 def _watch(guard: VaultGuard, done: threading.Event) -> None:

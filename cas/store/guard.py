@@ -8,7 +8,14 @@ __all__ = ["VaultGuard"]
 import logging
 from typing import Self
 
-from cas.errors import LayoutError, VaultLockedError, VaultNotEncryptedError
+from cas.errors import (
+    CasError,
+    InternalError,
+    LayoutError,
+    UsageError,
+    VaultLockedError,
+    VaultNotEncryptedError,
+)
 from cas.fsops.durable import make_directory, write_file
 from cas.fsops.encryption import EncryptionState, encryption_state
 from cas.fsops.locks import is_locked
@@ -84,6 +91,22 @@ class VaultGuard:
                 f"the vault {str(self._vault)!r} is being locked; unlock it when that is done",
                 path=self._vault,
             )
+
+    def cause_of(self, error: CasError) -> CasError:
+        """Give why work failed that needs the vault: because that is closed, or else ``error``.
+
+        In a closed vault names are not found and files not read, whatever that looks like to who
+        meets it. What is wrong with a request, or with cas, is wrong anywhere.
+        """
+        if isinstance(error, UsageError | InternalError):
+            return error
+        try:
+            self.check_open()
+        except VaultLockedError as locked:
+            return locked
+        except CasError:
+            return error
+        return error
 
     def is_closed(self) -> bool:
         """Whether the vault is locked or being locked; a plain or missing one is not.

@@ -26,9 +26,7 @@ from cas.errors import (
     InternalError,
     InterruptedOperationError,
     ServiceOpeningError,
-    UnavailableError,
     UsageError,
-    VaultLockedError,
 )
 from cas.model.cancellation import begin_operation
 from cas.model.printable import printable
@@ -213,12 +211,9 @@ class Dispatcher:
             self._guard.check_writable()
 
     def _cause(self, call: Call, error: CasError) -> CasError:
-        """What was broken off, or misses containerd because the vault is locked, says so."""
-        if call.guarded and isinstance(error, InterruptedOperationError | UnavailableError):
-            try:
-                self._guard.check_open()
-            except VaultLockedError as locked:
-                return locked
+        """What was broken off, or failed because the vault is locked, says so."""
+        if call.guarded:
+            error = self._guard.cause_of(error)
         if call.broken_off is not None and isinstance(error, InterruptedOperationError):
             return call.broken_off
         return error

@@ -6,8 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from cas.errors import LayoutError, VaultLockedError, VaultNotEncryptedError
+from cas.errors import (
+    CasError,
+    InternalError,
+    InterruptedOperationError,
+    InvalidNameError,
+    LayoutError,
+    SourceNotFoundError,
+    StorageError,
+    UnavailableError,
+    VaultLockedError,
+    VaultNotEncryptedError,
+)
 from cas.fsops.encryption import EncryptionState
+from cas.fsops.locks import lock
 from cas.model.layout import Layout
 from cas.store.guard import VaultGuard
 from tests.support.loopfs import LoopFileSystem
@@ -59,3 +71,25 @@ def test_vault_encrypted_is_allowed_while_it_is_unlocked(
         guard.check_writable()
     vault.unlock()
     assert guard.check_writable() is EncryptionState.ENCRYPTED_UNLOCKED
+
+
+@pytest.mark.parametrize(
+    ("kind", "cause"),
+    [
+        (SourceNotFoundError, VaultLockedError),
+        (StorageError, VaultLockedError),
+        (UnavailableError, VaultLockedError),
+        (InterruptedOperationError, VaultLockedError),
+        (InvalidNameError, InvalidNameError),
+        (InternalError, InternalError),
+    ],
+)
+def test_what_fails_while_the_vault_is_locked_failed_because_of_that(
+    kind: type[CasError], cause: type[CasError], layout: Layout
+) -> None:
+    """A file whose name cannot be read is not one that is absent."""
+    guard, error = VaultGuard(layout, require_encryption=False), kind("that is how it looks")
+    assert guard.cause_of(error) is error
+    layout.vault_closing.parent.mkdir(parents=True)
+    with lock(layout.vault_closing):
+        assert type(guard.cause_of(error)) is cause
