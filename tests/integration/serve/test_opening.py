@@ -2,6 +2,7 @@
 
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -41,6 +42,7 @@ def _read_until(terminal: int, words: bytes) -> None:
     """Read until they have come, in whatever pieces."""
     said = b""
     while words not in said:
+        assert select.select([terminal], [], [], WAIT_SECONDS)[0], said
         said += os.read(terminal, 1000)
 
 
