@@ -31,7 +31,6 @@ from cas.errors import (
     DeniedError,
     IntegrityError,
     InternalError,
-    InterruptedOperationError,
     LimitExceededError,
     NotFoundError,
     ServiceUnavailableError,
@@ -51,7 +50,8 @@ _KIND = "kind"
 _TEMPORARY = "temporary"
 
 _BARE: Mapping[grpc.StatusCode, type[CasError]] = {
-    grpc.StatusCode.CANCELLED: InterruptedOperationError,
+    # A service that ends, or that a reader kept waiting: whoever breaks a call off reads no status.
+    grpc.StatusCode.CANCELLED: ServiceUnavailableError,
     grpc.StatusCode.INVALID_ARGUMENT: UsageError,
     grpc.StatusCode.OUT_OF_RANGE: UsageError,
     # The service is older than the client.

@@ -13,7 +13,6 @@ from cas.errors import (
     DeadlineExceededError,
     IntegrityError,
     InternalError,
-    InterruptedOperationError,
     LimitExceededError,
     LockTimeoutError,
     ServiceUnavailableError,
@@ -132,7 +131,7 @@ def test_error_with_undecodable_file_name_is_escaped(wire: Wire) -> None:
     [
         (grpc.StatusCode.UNAVAILABLE, ServiceUnavailableError),
         (grpc.StatusCode.DEADLINE_EXCEEDED, DeadlineExceededError),
-        (grpc.StatusCode.CANCELLED, InterruptedOperationError),
+        (grpc.StatusCode.CANCELLED, ServiceUnavailableError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, LimitExceededError),
         (grpc.StatusCode.UNIMPLEMENTED, UsageError),
         (grpc.StatusCode.UNKNOWN, InternalError),
