@@ -155,7 +155,7 @@ def test_steps_by_hand_end_with_a_verified_file(
     layout = case.settings.layout
 
     downloaded = cas("download", url, "--digest", DIGEST, "--uuid", name.image, "--unverified")
-    verified = cas("verify", name)
+    verified = cas("verify", downloaded.out.strip())
     ingested = cas("blob", "ingest", "--move", layout.verified / DIGEST.hex)
 
     assert downloaded.out == f"{layout.download(name)}\n", downloaded
