@@ -23,6 +23,7 @@ import grpc
 from cas.containerd.patience import is_stopped
 from cas.errors import (
     AlreadyExistsError,
+    BlobNotFoundError,
     CasError,
     ConflictError,
     CorruptBlobError,
@@ -129,4 +130,6 @@ def _advice(kind: type[CasError]) -> str:
         return "containerd does not answer; see whether it runs: "
     if issubclass(kind, NoSpaceError):
         return "the store's file system is full; remove something or run `cas prune`: "
+    if issubclass(kind, BlobNotFoundError):
+        return "it is not in the store; 'cas blob ls' lists what is: "
     return ""

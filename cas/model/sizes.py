@@ -58,8 +58,8 @@ def parse_disk_size(text: str) -> int:
     size = parse_size(text)
     if 0 < size < _SMALLEST_BARE_DISK and text.strip()[-1].isdigit():
         raise InvalidNameError(
-            f"size {text[:100]!r} has no unit and would be {size} bytes; write the unit, for "
-            f"example {size}GiB, {size}MiB or {size}B",
+            f"size {text[:100]!r} has no unit and would be {size} bytes; write the unit, as in "
+            f"10GiB, or {size}B if bytes are meant",
             value=text[:100],
         )
     return size
