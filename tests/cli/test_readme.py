@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.daemon import persist_directory
+from tests.support.daemon import WAIT_SECONDS, persist_directory
 from tests.support.images import busybox_image
 
 README = Path(__file__).parents[2] / "README.md"
@@ -27,7 +27,10 @@ def test_five_lines_of_the_readme_work(containerd_binary: str, tmp_path: Path) -
     with persist_directory() as persist:
         config = tmp_path / "config.toml"
         owners = "".join(f'{role} = "root"\n' for role in ("downloader", "verifier", "volumemgr"))
-        config.write_text(f'containerd_binary = "{containerd_binary}"\n[owners]\n{owners}')
+        config.write_text(
+            f'containerd_binary = "{containerd_binary}"\nwait_seconds = {WAIT_SECONDS}\n'
+            f"[owners]\n{owners}"
+        )
         script = "\n".join(
             ["trap 'kill %1; wait' EXIT", *commands, f"{shell} -c 'echo $((6 * 7))'"]
         )

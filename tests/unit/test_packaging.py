@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 STUB = "cas/_gen/containerd/services/content/v1/content_pb2"
 
 # Builds and an installation, each of which asks the package index.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def _run(*command: str | Path, cwd: Path) -> str:
