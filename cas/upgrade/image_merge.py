@@ -36,7 +36,7 @@ def merge_image(
 ) -> None:
     """Take an image into the store, its blobs verified; the old store loses them then. Idempotent.
 
-    It keeps its labels but containerd's own.
+    It keeps its labels but containerd's own, and its blobs keep theirs.
 
     After failure there is no such name, and what was taken in is kept for the next attempt.
 
@@ -63,6 +63,7 @@ def merge_image(
             contents.path(blob.descriptor.digest),
             size=blob.descriptor.size,
             media_type=blob.descriptor.media_type,
+            labels=contents.labels(blob.descriptor.digest),
             move=True,
         )
         for blob in planned

@@ -79,24 +79,31 @@ class OldContent:
             StorageError: A directory cannot be listed.
         """
         with MergeAccount(self._layout.upgrade_merges) as account:
-            for store, merged in self._take_in():
-                time = self._clock().isoformat(timespec="seconds")
-                told = "" if store is None else as_text(store)
-                account.note(MergeEntry.of(merged, store=told, time=time))
-                yield merged
+            account.settle(self._blobs.missing, time=self._now())
+            yield from self._noted(account, "", self._take_in_downloads(account))
+            if is_vacant(self._layout.case):
+                return
+            for root in old_stores(self._layout):
+                store = as_text(root)
+                account.expect(store, self._merge.blobs(root), time=self._now())
+                yield from self._noted(account, store, self._merge_store(root))
+                account.settle(self._blobs.missing, time=self._now())
 
-    def _take_in(self) -> Iterator[tuple[Path | None, Merged]]:
-        """Take everything in; yields what with the store that it was in."""
-        for digest, path in list(iter_kept(self._layout)):
-            if not path.exists():  # taken in by somebody who pulled it
+    def _noted(
+        self, account: MergeAccount, store: str, merges: Iterator[Merged]
+    ) -> Iterator[Merged]:
+        for merged in merges:
+            account.note(MergeEntry.of(merged, store=store, time=self._now()))
+            yield merged
+
+    def _take_in_downloads(self, account: MergeAccount) -> Iterator[Merged]:
+        kept = list(iter_kept(self._layout))
+        account.expect("", (path for _, path in kept if path.exists()), time=self._now())
+        for digest, path in kept:
+            if path.exists():
+                yield attempt(MergedKind.BLOB, str(path), partial(self._ingest, path, digest))
+            else:  # taken in by somebody who pulled it
                 let_go(self._layout, digest)
-                continue
-            yield None, attempt(MergedKind.BLOB, str(path), partial(self._ingest, path, digest))
-        if is_vacant(self._layout.case):
-            return
-        for root in old_stores(self._layout):
-            for merged in self._merge_store(root):
-                yield root, merged
 
     def _merge_store(self, root: Path) -> Iterator[Merged]:
         is_used_up = False
@@ -133,3 +140,6 @@ class OldContent:
             raise
         remove_file(path)
         let_go(self._layout, digest)
+
+    def _now(self) -> str:
+        return self._clock().isoformat(timespec="seconds")

@@ -28,18 +28,22 @@ class Merged:
         name: An image's name, a snapshot's key, or the path of a blob or of a store.
         error: Why it failed; it is where it was then.
         reason: Why it was left where it is, although nothing failed; empty if it was not.
+        goes: Whether it goes with its store instead, for that reason.
     """
 
     kind: MergedKind
     name: str
     error: CasError | None = None
     reason: str = ""
+    goes: bool = False
 
     @property
     def result(self) -> Result:
         """What became of it."""
         if self.error is not None:
             return Result.FAILED
+        if self.goes:
+            return Result.DISCARDED
         return Result.LEFT if self.reason else Result.MOVED
 
     @property

@@ -2,10 +2,11 @@
 
 __all__ = ["OldContents"]
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
-from cas.errors import DigestMismatchError, InvalidNameError
+from cas.errors import BlobNotFoundError, DigestMismatchError, InvalidNameError
 from cas.fsops.reading import open_regular
 from cas.fsops.translation import translated
 from cas.model.descriptor import Descriptor
@@ -25,10 +26,18 @@ class OldContents:
     Args:
         root: containerd's old root.
         backing: The store.
+        labels: Of the old one's blobs.
     """
 
-    def __init__(self, root: Path, backing: Backing) -> None:
+    def __init__(
+        self,
+        root: Path,
+        backing: Backing,
+        labels: Mapping[Digest, Mapping[str, str]] = MappingProxyType({}),
+    ) -> None:
         self._root = root
+        self._backing = backing
+        self._labels = labels
         self._directory = root / _BLOBS
         self._store = StoreContents(backing)
         self._limit = backing.limits.document_bytes
@@ -67,6 +76,15 @@ class OldContents:
                 actual=actual,
             )
         return bytes(raw)
+
+    def labels(self, digest: Digest) -> dict[str, str]:
+        """Give the labels that a blob is to bring along: those whose keys the store's lacks."""
+        labels = self._labels.get(digest, {})
+        try:
+            known = self._backing.content.info(digest).labels if labels else {}
+        except BlobNotFoundError:
+            known = {}
+        return {key: text for key, text in labels.items() if key not in known}
 
     def path(self, digest: Digest) -> Path:
         """Tell where the old store has a blob, or had it."""

@@ -2,12 +2,15 @@
 
 __all__ = ["OldRecords"]
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from cas.containerd.client import Containerd
+from cas.model.digest import Digest
 from cas.model.records import ImageRecord, SnapshotInfo
+
+_OF_COLLECTOR = "containerd.io/gc."
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,11 +21,13 @@ class OldRecords:
         images: Its images.
         snapshots: Its snapshots.
         namespaces: Its namespaces.
+        labels: Of its blobs, as far as they have any, but what containerd collects by.
     """
 
     images: Sequence[ImageRecord]
     snapshots: Sequence[SnapshotInfo]
     namespaces: frozenset[str]
+    labels: Mapping[Digest, Mapping[str, str]]
 
     @classmethod
     def read(cls, old: Containerd) -> Self:
@@ -35,4 +40,13 @@ class OldRecords:
             images=tuple(old.images.iter_images()),
             snapshots=tuple(old.snapshots.iter_snapshots()),
             namespaces=frozenset(old.namespaces.iter_namespaces()),
+            labels={
+                info.digest: labels
+                for info in old.content.iter_blobs()
+                if (labels := _to_bring(info.labels))
+            },
         )
+
+
+def _to_bring(labels: Mapping[str, str]) -> dict[str, str]:
+    return {key: text for key, text in labels.items() if not key.startswith(_OF_COLLECTOR)}

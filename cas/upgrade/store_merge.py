@@ -27,7 +27,7 @@ from cas.store.backing import Backing
 from cas.store.content.blobs import Blobs
 from cas.store.image.images import Images
 from cas.store.layers.unpack import Unpack
-from cas.upgrade.committed import why_kept
+from cas.upgrade.committed import Committed
 from cas.upgrade.image_merge import merge_image, named_image
 from cas.upgrade.merged import Merged, MergedKind
 from cas.upgrade.old_contents import OldContents
@@ -74,6 +74,10 @@ class StoreMerge:
         self._cancel = cancel
         self._progress = progress
 
+    def blobs(self, root: Path) -> Iterator[Path]:
+        """Give the files of the blobs that an old store still has."""
+        return OldContents(root, self._backing).files()
+
     def merge(self, root: Path, wanted: Iterable[str]) -> Iterator[Merged]:
         """Merge one store; idempotent, and what fails does not keep the rest.
 
@@ -82,15 +86,15 @@ class StoreMerge:
             wanted: Keys of the snapshots that converted containers need.
 
         Yields:
-            What came in, failed or is left, as it does. The store last, with what keeps it; or
-            first with an error, if it cannot be opened or read, and then only its blobs come in.
+            What came in, failed, is left or goes with the store. The store last, with what keeps
+            it; or first with an error, if it cannot be opened or read, and then only its blobs come
+            in.
 
         Raises:
             InUseError: A containerd runs on the old store.
             UnavailableError: The store's containerd does not answer.
             InterruptedOperationError: The work was stopped.
         """
-        contents = OldContents(root, self._backing)
         with ExitStack() as stack:
             try:
                 old = stack.enter_context(self._open_old(root))
@@ -101,8 +105,9 @@ class StoreMerge:
                 _log.warning("old store cannot be opened path=%s error=%s", root, error)
                 stack.close()  # no containerd runs on the blobs that go
                 yield Merged(MergedKind.STORE, str(root), error)
-                yield from self._merge_blobs(contents)
+                yield from self._merge_blobs(OldContents(root, self._backing))
                 return
+            contents = OldContents(root, self._backing, records.labels)
             snapshots = SnapshotMerge(
                 old,
                 self._backing,
@@ -112,9 +117,12 @@ class StoreMerge:
                 progress=self._progress,
             )
             yield from self._merge_images(records, contents)
-            yield from self._merge_snapshots(records, snapshots, frozenset(wanted))
+            committed = Committed(self._backing, self._images)
+            yield from self._merge_snapshots(records, snapshots, committed, frozenset(wanted))
             yield from self._merge_blobs(contents)
-            rest = self._rest(records, contents, snapshots)
+            rest = self._rest(records, contents, snapshots, committed)
+            if not rest:
+                yield from self._layers(records, committed)
         if rest:
             _log.warning("old store stays path=%s reason=%r", root, rest)
         yield Merged(MergedKind.STORE, str(root), reason=rest)
@@ -141,11 +149,15 @@ class StoreMerge:
                 yield Merged(MergedKind.IMAGE, record.name, reason=reason)
 
     def _merge_snapshots(
-        self, old: OldRecords, snapshots: SnapshotMerge, wanted: frozenset[str]
+        self,
+        old: OldRecords,
+        snapshots: SnapshotMerge,
+        committed: Committed,
+        wanted: frozenset[str],
     ) -> Iterator[Merged]:
         for info in old.snapshots:
             if info.kind is SnapshotKind.COMMITTED:
-                if reason := why_kept(info, self._backing, self._images):
+                if reason := committed.why_kept(info):
                     yield Merged(MergedKind.SNAPSHOT, info.name, reason=reason)
             elif info.name in wanted and snapshots.lacks(info.name):
                 yield self._bring(snapshots, info.name)
@@ -164,22 +176,35 @@ class StoreMerge:
 
     def _merge_blobs(self, contents: OldContents) -> Iterator[Merged]:
         for path in contents.files():
-            yield attempt(MergedKind.BLOB, str(path), partial(self._take_in, path))
+            yield attempt(MergedKind.BLOB, str(path), partial(self._take_in, path, contents))
 
-    def _take_in(self, path: Path) -> None:
-        # An image that comes in later keeps it then.
-        labels = {PIN_REASON: PINNED_BY_MOVE}
+    def _take_in(self, path: Path, contents: OldContents) -> None:
+        digest = Digest(path.name)
         self._blobs.ingest(
             path,
-            digest=Digest(path.name),
-            labels=labels,
+            digest=digest,
+            # An image that comes in later keeps it then.
+            labels={**contents.labels(digest), PIN_REASON: PINNED_BY_MOVE},
             move=True,
             cancel=self._cancel,
             progress=self._progress,
         )
         remove_file(path)
 
-    def _rest(self, old: OldRecords, contents: OldContents, snapshots: SnapshotMerge) -> str:
+    def _layers(self, old: OldRecords, committed: Committed) -> Iterator[Merged]:
+        """Tell of each layer that goes with the store, before it does."""
+        for info in old.snapshots:
+            if info.kind is SnapshotKind.COMMITTED:
+                reason = committed.why_gone(info)
+                yield Merged(MergedKind.SNAPSHOT, info.name, reason=reason, goes=True)
+
+    def _rest(
+        self,
+        old: OldRecords,
+        contents: OldContents,
+        snapshots: SnapshotMerge,
+        committed: Committed,
+    ) -> str:
         """Tell what the old store has that the store lacks; empty for nothing."""
         namespaces = old.namespaces - {self._backing.namespace}
         if namespaces:
@@ -189,7 +214,7 @@ class StoreMerge:
                 return f"image {record.name!r} did not come in"
         for info in old.snapshots:
             if info.kind is SnapshotKind.COMMITTED:
-                reason = why_kept(info, self._backing, self._images)
+                reason = committed.why_kept(info)
             else:
                 reason = "" if snapshots.has_copy(info) else _NOT_WAITED_FOR
             if reason:

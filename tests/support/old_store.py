@@ -1,6 +1,6 @@
 """A store as older software leaves it: a containerd's, with an image and a container's snapshot."""
 
-__all__ = ["LABELS", "OldContainer", "make_old_store"]
+__all__ = ["BLOB_LABELS", "LABELS", "OldContainer", "make_old_store"]
 
 import shutil
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cas.fsops.mounts import mount, unmount
+from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT, KEEP, SIGNED_BY
 from cas.model.records import LeaseID
 from tests.support.daemon import connect, persist_directory, private_daemon, settings_for
@@ -15,6 +16,8 @@ from tests.support.images import BuiltImage, layered_image
 from tests.support.old_device import OldApp, OldDevice
 from tests.support.volumes import add_image, open_store
 
+BLOB_LABELS = {"example.com/blob": "old", "example.com/owner": "us"}
+"""Of the first layer of each image, beside those that are containerd's own."""
 LABELS = {KEEP: "yes", SIGNED_BY: "a key", "example.com/owner": "us"}
 """Of the image, beside one that is containerd's own."""
 
@@ -83,6 +86,9 @@ def make_old_store(
             )
             for other in others:
                 add_image(opened, other)
+            for labelled in (image, *others):
+                layer = Digest.parse(labelled.layers[0].digest)
+                containerd.content.update_labels(layer, BLOB_LABELS)
             if not image_stays:
                 containerd.images.delete(image.name, sync=True)
         old.stop()

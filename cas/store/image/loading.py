@@ -8,7 +8,7 @@ __all__ = ["BlobToLoad", "ImageLoading"]
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from cas.errors import BlobNotFoundError, ContentMissingError
@@ -47,6 +47,7 @@ class BlobToLoad:
         media_type: Remembered with the blob, if none is.
         move: Take the file over if possible, and remove its name when the blob is stored.
         beneath: A directory that the file must lie below; no symbolic link is followed then.
+        labels: Stored with it.
     """
 
     digest: Digest
@@ -55,6 +56,7 @@ class BlobToLoad:
     media_type: str | None = None
     move: bool = False
     beneath: Path | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 class ImageLoading:
@@ -133,7 +135,7 @@ class ImageLoading:
                 expected=blob.digest,
                 size=blob.size,
                 media_type=blob.media_type,
-                labels=self._pin() if blob.move else None,
+                labels={**blob.labels, **(self._pin() if blob.move else {})},
                 move=blob.move,
                 cancel=stop,
                 progress=progress,

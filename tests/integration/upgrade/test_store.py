@@ -28,6 +28,7 @@ from cas.errors import (
     VolumeHeldError,
 )
 from cas.model.cancellation import Cancellation
+from cas.model.digest import Digest
 from cas.model.labels import DOWNLOADED, GC_ROOT, UNFINISHED, VOLUME
 from cas.model.progress import NO_PROGRESS
 from cas.model.volume_name import VolumeName
@@ -43,7 +44,7 @@ from cas.volumes.volumes import VolumeState
 from tests.support.daemon import private_daemon
 from tests.support.images import layered_image
 from tests.support.old_device import OldApp, OldDevice
-from tests.support.old_store import LABELS, OldContainer, make_old_store
+from tests.support.old_store import BLOB_LABELS, LABELS, OldContainer, make_old_store
 from tests.support.volumes import add_image, open_store
 
 pytestmark = pytest.mark.slow
@@ -118,6 +119,9 @@ def test_old_store_beside_a_newer_one_is_merged_into_it(
     newer, older = (layered_image(1, name="example.com/same:1", seed=seed) for seed in "no")
     with _opened(together, containerd_binary) as case:
         kept = case.blobs.ingest_stream(io.BytesIO(b"newer"))
+        [shared] = older.layers
+        labels = {"example.com/blob": "newer"}
+        case.blobs.ingest_stream(io.BytesIO(older.blobs[shared.digest]), labels=labels)
         add_image(open_store(case.containerd, case.settings), newer)
     store = together.persist / "containerd"
     container = make_old_store(
@@ -141,8 +145,13 @@ def test_old_store_beside_a_newer_one_is_merged_into_it(
         expected = {newer.name: str(newer.digest)}
         if image_stays:
             expected[container.image.name] = str(container.image.digest)
-            labels = case.images.get(container.image.name).labels
-            assert labels == {**LABELS, DOWNLOADED: "true"}
+            record = case.images.get(container.image.name)
+            assert record.labels == {**LABELS, DOWNLOADED: "true"}
+            layer = case.blobs.get(Digest.parse(container.image.layers[0].digest))
+            assert layer.labels.items() >= BLOB_LABELS.items()
+            assert GC_ROOT not in layer.labels
+        both = case.blobs.get(Digest.parse(shared.digest))
+        assert both.labels.items() >= {**BLOB_LABELS, "example.com/blob": "newer"}.items()
         assert images == expected
         blobs = {str(info.digest) for info in case.blobs.iter_blobs()}
         assert blobs >= {*older.blobs, *newer.blobs, str(kept.digest)}
@@ -197,13 +206,19 @@ def test_merge_across_file_systems_accounts_for_what_came_and_what_stays(
         account = apart.settings.layout.upgrade_merges
         lines = len(account.read_bytes().splitlines())
         assert {container.key, str(store)} <= set(_take_in(case))
-        assert len(account.read_bytes().splitlines()) == lines + 2
+        layers = container.image.chain_ids
+        assert len(account.read_bytes().splitlines()) == lines + 2 + len(layers)
         apart.run()
         case.recover()
         assert (case.volumes.activate(_name(apart, container)).rootfs / "written").exists()
         case.volumes.deactivate(_name(apart, container))
     merged = _merged(apart)
     assert merged["snapshot", container.key] == merged["store", str(store)] == ("moved", "")
+    for layer in layers:
+        assert merged["snapshot", layer] == ("discarded", "the newer store has this layer")
+    blobs = store / "io.containerd.content.v1.content/blobs/sha256"
+    for digest in {*container.image.blobs, *older.blobs}:
+        assert merged["blob", str(blobs / digest.removeprefix("sha256:"))] == ("moved", "")
     assert not store.exists()
 
 

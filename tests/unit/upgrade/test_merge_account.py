@@ -1,10 +1,12 @@
 """The account of what merges of stores brought and left."""
 
+import hashlib
 from contextlib import suppress
 from pathlib import Path
 
 from cas.errors import StorageError
 from cas.fsops.effects import Effect, observed
+from cas.model.digest import Digest
 from cas.upgrade.merge_account import MergeAccount, MergeEntry
 from cas.upgrade.merged import Merged, MergedKind
 
@@ -16,31 +18,66 @@ def _entry(name: str, *, kind: MergedKind = MergedKind.BLOB, fails: bool = False
     return MergeEntry.of(Merged(kind, name, error), store=_STORE, time="now")
 
 
-def test_account_counts_the_blobs_that_came_in(tmp_path: Path) -> None:
-    """However many, they are one line and one sync for each merge; what failed is named."""
+def _blob(content: bytes) -> Path:
+    return Path(_STORE, hashlib.sha256(content).hexdigest())
+
+
+def _told(path: Path) -> dict[str, tuple[str, str]]:
+    return {each.name: (each.result, each.explanation) for each in MergeAccount(path).entries()}
+
+
+def test_account_names_every_blob_that_came_in_with_few_syncs(tmp_path: Path) -> None:
+    """However many there are, it is one sync before and one after; what failed is noted at once."""
     path = tmp_path / "merges.jsonl"
+    names = [str(_blob(b"%d" % number)) for number in range(100)]
     syncs = 0
 
     def heed(kind: Effect, of: str) -> None:
         nonlocal syncs
         syncs += kind is Effect.FSYNC and of == str(path)
 
-    for start in (0, 100):
+    for fails in (True, False):
         with observed(heed), MergeAccount(path) as account:
-            account.note(_entry("damaged", fails=start == 0))
-            for number in range(100):
-                account.note(_entry(f"blob {start + number}"))
-            account.note(_entry("image", kind=MergedKind.IMAGE))
+            account.expect(_STORE, map(Path, [*names, "damaged"]), time="now")
+            account.note(_entry("damaged", fails=fails))
+            for name in names:
+                account.note(_entry(name))
     assert syncs <= 6
-    told = {entry.name: (entry.result, entry.count) for entry in MergeAccount(path).entries()}
-    assert told == {"damaged": ("moved", 1), "image": ("moved", 1), "": ("moved", 200)}
+    assert _told(path) == dict.fromkeys([*names, "damaged"], ("moved", ""))
 
 
-def test_account_of_a_merge_that_is_stopped_has_the_count(tmp_path: Path) -> None:
-    """What came in until then is told."""
+def test_account_of_a_merge_that_is_killed_learns_what_came_in(tmp_path: Path) -> None:
+    """A file goes only when the store has its blob; where it has not, the account says so."""
+    path = tmp_path / "merges.jsonl"
+    came, lost = _blob(b"came in"), _blob(b"lost")
+    there = tmp_path / _blob(b"still there").name
+    there.touch()
+    MergeAccount(path).expect(_STORE, [came, lost, there], time="now")
+    assert {result for result, _ in _told(path).values()} == {"left"}
+    assert not MergeAccount(path).is_settled
+    lacking = {Digest(lost.name), Digest(there.name)}
+    for _ in range(2):
+        with MergeAccount(path) as account:
+            account.settle(lacking.intersection, time="now")
+    told = _told(path)
+    assert (told[str(came)][0], told[str(there)][0]) == ("moved", "left")
+    assert told[str(lost)] == ("failed", "its file is gone, and the store lacks it")
+    assert len(path.read_bytes().splitlines()) == len(told) + 2
+    there.unlink()
+    with MergeAccount(path) as account:
+        account.settle(lambda _: (), time="now")
+    assert MergeAccount(path).is_settled
+
+
+def test_account_of_a_merge_that_is_stopped_tells_what_came_in(tmp_path: Path) -> None:
+    """As far as it had got."""
     path = tmp_path / "merges.jsonl"
     account = MergeAccount(path)
     with suppress(KeyboardInterrupt), account:
+        account.expect(_STORE, [Path("blob"), Path("next")], time="now")
         account.note(_entry("blob"))
         raise KeyboardInterrupt
-    assert [(entry.name, entry.count) for entry in MergeAccount(path).entries()] == [("", 1)]
+    assert {name: result for name, (result, _) in _told(path).items()} == {
+        "blob": "moved",
+        "next": "left",
+    }
