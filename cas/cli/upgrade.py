@@ -9,7 +9,6 @@ import click
 
 from cas.cli.invocation import Invocation, pass_invocation
 from cas.cli.lazy import NounGroup, output_options
-from cas.cli.outcomes import print_outcomes
 from cas.cli.output import Column, print_acts, print_rows
 
 if TYPE_CHECKING:
@@ -85,12 +84,15 @@ def run(
     """Convert what lies in the old places; go on where an earlier run was interrupted.
 
     Nothing goes before its copy was compared, and nothing that has a new name is replaced. What
-    fails is left where it was, and its volume is held. The report is in
-    <persist>/vault/upgrade/report.json. Exit with the status of the last failure; with 4 if
+    fails is left where it was, and its volume is held. Verified downloads, and what an old store
+    beside a newer one has, come into the store, as at the start of the service; where no containerd
+    runs on it, one does meanwhile. Then what waited for that is converted and told anew. The report
+    is in <persist>/vault/upgrade/report.json. Exit with the status of the last failure; with 4 if
     something else has the name of a volume, and with 5 if the device's configuration is unreadable.
 
     JSON: an array as that of "plan", with result (moved, discarded, left, failed), digest_before,
-    digest_after, sockets, flags_lost, error.
+    digest_after, sockets, flags_lost, error; and of what was merged: kind (image, snapshot, blob,
+    store), name, result, explanation, error.
 
     \b
     Example:
@@ -103,41 +105,6 @@ def run(
         _print_plan(invocation, adopt_suffixed=adopt_suffixed, remove_recreated=remove_recreated)
         return 0
     return _run(invocation, adopt_suffixed=adopt_suffixed, remove_recreated=remove_recreated)
-
-
-@command.command()
-@output_options
-@pass_invocation
-def ingest(invocation: Invocation) -> int:
-    """Take verified downloads, and what an old store beside a newer one has, into the store.
-
-    The service does so at its start. Each file is hashed again, becomes a pinned blob, and goes
-    from where it was. Images of an old store come in where no image has their name, and the
-    snapshots of containers that wait for them, which "cas upgrade run" converts then. A store of
-    which nothing is left goes. What fails stays. Needs the store's containerd, and a program for a
-    second one.
-
-    JSON: an array of kind (image, snapshot, blob, store), name, result (moved, left), explanation.
-
-    \b
-    Example:
-      cas upgrade ingest && cas upgrade run
-    """
-    from cas.daemon.conversion import old_content
-
-    with invocation.own_case() as case, invocation.progress() as progress:
-        taken = old_content(case, progress=progress).take_in()
-        outcomes = ((each, each.error or each) for each in taken)
-        return print_outcomes(
-            invocation,
-            ((_told_of_merge(each), outcome) for each, outcome in outcomes),
-            document=lambda _, merged: {
-                "kind": merged.kind.value,
-                "name": merged.name,
-                "result": merged.result.value,
-                "explanation": merged.explanation,
-            },
-        )
 
 
 @command.command()
@@ -196,29 +163,42 @@ def _print_planned(invocation: Invocation, planned: "Iterable[Planned]") -> None
 
 def _run(invocation: Invocation, *, adopt_suffixed: bool, remove_recreated: bool) -> int:
     from cas.cli.vault_watch import ended_by_locking
+    from cas.daemon.upgrade import upgrade
+    from cas.upgrade.merged import Merged
     from cas.upgrade.plan import PlanOptions
     from cas.upgrade.report import Tally, document_of
 
     options = PlanOptions(adopt_suffixed=adopt_suffixed, remove_recreated=remove_recreated)
-    tally = Tally()
+    tally, merge_status, is_told_anew = Tally(), 0, False
 
-    def heeded(outcomes: "Iterator[Outcome]") -> "Iterator[Outcome]":
-        for outcome in outcomes:
-            tally.add(outcome)
-            yield outcome
-            if outcome.error is not None:
-                invocation.report(outcome.error)
+    def heeded(acts: "Iterator[Outcome | Merged]") -> "Iterator[Outcome | Merged]":
+        nonlocal tally, merge_status, is_told_anew
+        for act in acts:
+            if isinstance(act, Merged):
+                is_told_anew = True
+                merge_status = merge_status if act.error is None else act.error.exit_code
+            else:
+                tally, is_told_anew = Tally() if is_told_anew else tally, False
+                tally.add(act)
+            yield act
+            if act.error is not None:
+                invocation.report(act.error)
 
-    upgrade = _open(invocation)
-    with ended_by_locking(invocation.settings()), invocation.progress() as progress:
-        outcomes = upgrade.run(options, progress=progress)
+    settings = invocation.settings()
+    with ended_by_locking(settings), invocation.progress() as progress:
         print_acts(
             invocation,
-            heeded(outcomes),
-            line=lambda outcome: f"{outcome.result.value} {_told(outcome.planned)}",
-            document=document_of,
+            heeded(upgrade(settings, options, progress=progress)),
+            line=lambda act: (
+                _told_of_merge(act)
+                if isinstance(act, Merged)
+                else f"{act.result.value} {_told(act.planned)}"
+            ),
+            document=lambda act: (
+                _merge_document(act) if isinstance(act, Merged) else document_of(act)
+            ),
         )
-    return tally.status
+    return tally.status or merge_status
 
 
 def _source(planned: "Planned") -> str:
@@ -234,8 +214,18 @@ def _told(planned: "Planned") -> str:
 
 
 def _told_of_merge(merged: "Merged") -> str:
-    what = f"{merged.kind.value} {merged.name}"
-    return what if not merged.reason else f"{what} is left: {merged.reason}"
+    what = f"{merged.result.value} {merged.kind.value} {merged.name}"
+    return what if not merged.explanation else f"{what}: {merged.explanation}"
+
+
+def _merge_document(merged: "Merged") -> dict[str, object]:
+    return {
+        "kind": merged.kind.value,
+        "name": merged.name,
+        "result": merged.result.value,
+        "explanation": merged.explanation,
+        "error": None if merged.error is None else merged.error.as_document(),
+    }
 
 
 @click.command(name="upgradeconverter", context_settings={"help_option_names": ["-h", "--help"]})

@@ -11,17 +11,20 @@ from cas.app import Case, open_upgrade
 from cas.daemon.notification import ServiceManager
 from cas.daemon.old_store import opened_old_store
 from cas.errors import CasError, InterruptedOperationError
+from cas.fsops.locks import lock
 from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS, Progress
 from cas.model.settings import Settings
 from cas.upgrade.ingestion import OldContent
 from cas.upgrade.items import Result
 from cas.upgrade.merged import MergedKind
+from cas.upgrade.pending import has_untold_merges, is_needed
 from cas.upgrade.store_merge import StoreMerge
 from cas.volumes.holds import ALL_VOLUMES, hold
 
 _log = logging.getLogger(__name__)
 _SECONDS_BETWEEN_SIGNS = 1.0
+_LOCK_SECONDS = 5.0
 
 
 class _Signs:
@@ -93,7 +96,7 @@ def convert_old_layout(settings: Settings, manager: ServiceManager, stop: thread
     """
     upgrade = open_upgrade(settings)
     try:
-        if not upgrade.is_needed():
+        if not is_needed(settings.layout):
             return
         cancel = Cancellation()
         signs = _Signs(manager, stop, cancel)
@@ -167,15 +170,17 @@ def ingest_old_content(case: Case, manager: ServiceManager, stop: threading.Even
 
     brought = False
     try:
-        for merged in old_content(case, cancel=cancel, progress=signs).take_in():
-            signs.advance("merge", merged.name, 0)
-            cancel.check()
-            came_in = merged.result is Result.MOVED and merged.kind is not MergedKind.BLOB
-            brought = brought or came_in
+        # A command beside it would write to the same account.
+        with lock(case.settings.layout.upgrade_command_lock, timeout_seconds=_LOCK_SECONDS):
+            for merged in old_content(case, cancel=cancel, progress=signs).take_in():
+                signs.advance("merge", merged.name, 0)
+                cancel.check()
+                came_in = merged.result is Result.MOVED and merged.kind is not MergedKind.BLOB
+                brought = brought or came_in
     except InterruptedOperationError:
         return False
     except CasError as error:
         _log.error("old content not ingested error=%s", error)
-    if brought or open_upgrade(case.settings).has_untold_merges():
+    if brought or has_untold_merges(case.settings.layout):
         convert_old_layout(case.settings, manager, stop)
     return brought

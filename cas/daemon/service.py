@@ -1,11 +1,11 @@
 """The life of ``cas serve``.
 
-In order: one service per persist directory; the socket, on which health and the vaults are served;
-the vault has to be open; what older software left is converted; containerd, unless somebody else
-runs it; the store; the agents' confinement; recovery; old content is ingested; the calls for the
-store. Then it waits. The end goes the other way round, so that running calls still have a
-containerd to unwind against. Whatever kills the process in between leaves what the next start puts
-right.
+In order: an upgrade by command is waited for; one service per persist directory; the socket, on
+which health and the vaults are served; the vault has to be open; what older software left is
+converted; containerd, unless somebody else runs it; the store; the agents' confinement; recovery;
+old content is ingested; the calls for the store. Then it waits. The end goes the other way round,
+so that running calls still have a containerd to unwind against. Whatever kills the process in
+between leaves what the next start puts right.
 """
 
 __all__ = ["serve"]
@@ -28,7 +28,7 @@ from cas.daemon.recovery import RecoveryRunner
 from cas.daemon.watch import WAITING_FOR_VAULT, Watch
 from cas.errors import InUseError, LockTimeoutError
 from cas.fsops.durable import set_owner_and_mode
-from cas.fsops.locks import FileLock
+from cas.fsops.locks import FileLock, is_locked
 from cas.model.settings import Settings
 from cas.pull.rehearsal import rehearse_confinement
 from cas.rpc.health import HealthProbe
@@ -38,6 +38,7 @@ from cas.store.directories import require_group
 _log = logging.getLogger(__name__)
 
 _RECOVERY_POLL_SECONDS = 0.2
+_UPGRADE_POLL_SECONDS = 0.2
 _RECOVERY_END_SECONDS = 10.0
 _PASSAGE = 0o710
 """Others than root may pass through the directory to the socket, and see nothing else in it."""
@@ -57,6 +58,8 @@ def serve(settings: Settings, *, stop: threading.Event) -> None:
     """
     require_root()
     bound_arenas()
+    if not _upgraded(settings, stop):
+        return
     metrics = Metrics()
     with (
         _sole_service(settings),
@@ -76,6 +79,17 @@ def serve(settings: Settings, *, stop: threading.Event) -> None:
         failures = Failures(stop)
         _serve_store(server, opened, metrics, manager, failures, stop)
         failures.raise_first()
+
+
+def _upgraded(settings: Settings, stop: threading.Event) -> bool:
+    """Wait while a command upgrades this persist directory; False if the service is to stop."""
+    command = settings.layout.upgrade_command_lock
+    if is_locked(command):
+        _log.warning("waiting for the upgrade that a command does path=%s", settings.persist)
+    while is_locked(command):
+        if stop.wait(_UPGRADE_POLL_SECONDS):
+            return False
+    return True
 
 
 def _wait_for_vault(settings: Settings, manager: ServiceManager) -> None:
@@ -141,8 +155,8 @@ def _sole_service(settings: Settings) -> Iterator[None]:
         lock.acquire(timeout_seconds=0)
     except LockTimeoutError as error:
         raise InUseError(
-            f"a service works on {settings.persist} already, process {error.details['holders']}; "
-            "use that one, or stop it first",
+            f"a service or an upgrade works on {settings.persist} already, process "
+            f"{error.details['holders']}; use that one, or stop it first",
             path=settings.persist,
             holders=error.details["holders"],
         ) from error

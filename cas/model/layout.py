@@ -184,6 +184,11 @@ class Layout:
         return self.locks / "upgrade"
 
     @property
+    def upgrade_command_lock(self) -> Path:
+        """Held by ``cas upgrade run`` to its end; by a service while it takes old content in."""
+        return self.locks / "upgrade-command"
+
+    @property
     def held_volumes(self) -> Path:
         """A file per volume whose conversion failed."""
         return self.upgrade / "held"

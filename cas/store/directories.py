@@ -199,7 +199,9 @@ def _owner_ids(settings: Settings, wanted: LayoutDirectory) -> tuple[int, int]:
     return user, group
 
 
-def create_directories(settings: Settings, *, repair: bool = False) -> list[Path]:
+def create_directories(
+    settings: Settings, *, repair: bool | Collection[Path] = False
+) -> list[Path]:
     """Create what is missing, durably, and the system accounts that own it.
 
     Idempotent. What exists keeps its owner and mode unless ``repair`` is given. The persist
@@ -207,7 +209,7 @@ def create_directories(settings: Settings, *, repair: bool = False) -> list[Path
 
     Args:
         settings: Persist directory and account names.
-        repair: Also set owner and mode of what exists.
+        repair: Also set owner and mode of what exists, or of these directories alone.
 
     Returns:
         The directories that were created or repaired.
@@ -224,10 +226,12 @@ def create_directories(settings: Settings, *, repair: bool = False) -> list[Path
     # The parent of the persist directory is not ours; a missing one is made as mkdir -p does.
     settings.persist.parent.mkdir(parents=True, exist_ok=True)
     make_directory(settings.persist, mode=0o755)
-    return list(_created(settings, repair=repair))
+    if isinstance(repair, bool):
+        repair = [each.path for each in settings.layout.directories()] if repair else ()
+    return list(_created(settings, repair))
 
 
-def _created(settings: Settings, *, repair: bool) -> Iterator[Path]:
+def _created(settings: Settings, repair: Collection[Path]) -> Iterator[Path]:
     for wanted in settings.layout.directories():
         deviations = list(_examine(settings, wanted))
         stuck = [deviation for deviation in deviations if not deviation.fixable]
@@ -239,7 +243,7 @@ def _created(settings: Settings, *, repair: bool) -> Iterator[Path]:
         missing = any(deviation.problem == "missing" for deviation in deviations)
         if missing:
             make_directory(wanted.path, mode=wanted.mode, owner=_owner_ids(settings, wanted))
-        elif deviations and repair:
+        elif deviations and wanted.path in repair:
             user, group = _owner_ids(settings, wanted)
             set_owner_and_mode(wanted.path, user=user, group=group, mode=wanted.mode)
         else:

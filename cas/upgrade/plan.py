@@ -20,7 +20,7 @@ from cas.upgrade.old_name import OldName, OldNameError, parse_old_container, par
 from cas.upgrade.world import World
 
 _WANTED = {Kind.DISK: FileType.FILE, Kind.CONTAINER: FileType.DIRECTORY}
-_MERGED = "the service or `cas upgrade ingest` merges this one into it"
+_MERGED = "this one is merged into it, and then goes if nothing keeps it"
 _PARSERS = {Kind.DISK: parse_old_disk, Kind.CONTAINER: parse_old_container}
 
 
@@ -192,7 +192,7 @@ class Planner:
             return Planned(found, Action.LEAVE, Reason.FOREIGN_TARGET, text, target, volume)
         if found.is_container and self._lacks_snapshot(found):
             self._is_waited_for = True
-            text = "its snapshot is in an old store; service or `cas upgrade ingest` merges that"
+            text = "its snapshot is in an old store, which is merged first"
             return Planned(found, Action.LEAVE, Reason.STORE_NOT_CONVERTED, text, target, volume)
         return self._transfer(Planned(found, Action.RENAME, Reason.MATCHED, why, target, volume))
 

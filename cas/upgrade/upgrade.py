@@ -16,7 +16,6 @@ from pathlib import Path
 from cas.errors import CheckpointError, LayoutError, NotFoundError, VaultLockedError
 from cas.fsops.durable import make_directory
 from cas.fsops.locks import lock
-from cas.fsops.translation import translated
 from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS, Progress, counted
 from cas.model.settings import Settings
@@ -33,7 +32,6 @@ from cas.upgrade.latch import read_latch
 from cas.upgrade.matching import VolumeMatching, latch_keys
 from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.plan import Planner, PlanOptions
-from cas.upgrade.report import told_bytes
 from cas.upgrade.run import Run
 from cas.upgrade.scan import scan
 from cas.upgrade.settling import remove_temporary_copies, settle
@@ -121,6 +119,18 @@ class Upgrade:
         for found in scan(self._layout):
             yield Planned(found, Action.LEAVE, Reason.BEFORE_VAULT, text)
 
+    def prepare(self) -> None:
+        """See that the vault may be written to, and make the directories of the layout. Idempotent.
+
+        Raises:
+            VaultLockedError: The vault is locked; nothing was touched.
+            VaultNotEncryptedError: It is plain, and encryption is required.
+            LayoutError: A directory of the layout is not what it must be.
+            StorageError: A system call failed.
+        """
+        self._guard.check_writable()
+        create_directories(self._settings)
+
     def run(
         self,
         options: PlanOptions = _NOTHING_ASKED,
@@ -150,42 +160,13 @@ class Upgrade:
             InterruptedOperationError: ``cancel`` was set.
             StorageError: A system call failed.
         """
-        self._guard.check_writable()
-        create_directories(self._settings)
+        self.prepare()
         make_directory(self._layout.upgrade, mode=0o700)
         with (
             lock(self._layout.upgrade_lock, timeout_seconds=_LOCK_SECONDS),
             Journal(self._layout.upgrade_journal, writing=True) as journal,
         ):
             yield from self._run(journal, options, cancel or Cancellation(), progress)
-
-    def is_needed(self) -> bool:
-        """Whether anything lies in the old places or is held, or the report lacks a merge.
-
-        So it is while a store that was merged is half removed.
-
-        Raises:
-            StorageError: A system call failed.
-        """
-        if next(scan(self._layout), None) is not None:
-            return True
-        if any(OldLayout.removing(store).exists() for store in self._old.stores):
-            return True
-        return next(iter_held(self._layout), None) is not None or self.has_untold_merges()
-
-    def has_untold_merges(self) -> bool:
-        """Whether merges have brought or left what the report does not tell yet.
-
-        Nobody's clock is asked: that of a device may go back between two starts.
-
-        Raises:
-            StorageError: A system call failed.
-        """
-        merges, report = self._layout.upgrade_merges, self._layout.upgrade_report
-        with translated("inspect", report):
-            if not merges.exists():
-                return False
-            return told_bytes(report) != merges.stat().st_size
 
     def lacking_snapshots(self) -> Iterator[str]:
         """Give the snapshots that containers wait for, which a merge of stores brings.

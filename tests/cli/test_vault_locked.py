@@ -58,7 +58,6 @@ WRITERS = [
     ("volume", "snapshot", "rollback", VOLUME, "--snapshot", "s"),
     ("volume", "snapshot", "rm", VOLUME, "--snapshot", "s"),
     ("upgrade", "run"),
-    ("upgrade", "ingest"),
     ("upgrade", "release", VOLUME),
 ]
 

@@ -13,11 +13,11 @@ import pytest
 from cas.app import Case
 from cas.cli.main import main
 from cas.model.volume_name import VolumeName
-from tests.support.command import write_configuration
 from tests.support.daemon import persist_directory, private_daemon
 from tests.support.killing import kill_at
 from tests.support.old_device import OldDevice, mounted_tmpfs
 from tests.support.old_release import OldRelease
+from tests.support.service import service_configuration
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -56,7 +56,8 @@ def test_tree_of_an_old_release_survives_fifty_kills_of_the_command(
     """Every volume has its new name, byte for byte and attribute for attribute; nothing is lost or
     left, the report accounts for every file, and the containers of the old store run."""
     source = random.Random(crash_seed)
-    config = write_configuration(tmp_path, release.device.settings)
+    no_room_kept = {"limits.min_free_bytes": 0}
+    config = service_configuration(tmp_path, release.device.settings, **no_room_kept)
     kills = 0
     while kills < _KILLS:
         often = source.random() < 0.7

@@ -15,8 +15,13 @@ from tests.support.old_store import OldContainer, make_old_store
 State = tuple[object, ...]
 
 _MIB = 1024 * 1024
-_ADDED = {"/rootfs", "/snapshotid.txt"}
+_ADDED = {"/rootfs", "/snapshotid.txt", "/volume.json"}
 """What a container gets for its new life."""
+_OF_STORE = (
+    "/io.containerd.content.v1.content/blobs/sha256/",
+    "/io.containerd.snapshotter.v1.overlayfs/snapshots/",
+)
+"""What a containerd that runs on a store leaves as it is."""
 _OLD_PLACES = ("img", "runx", "containerd", "downloads", "vault/volumes")
 
 
@@ -151,10 +156,11 @@ class OldRelease:
     def assert_nothing_is_lost(self) -> None:
         """Everything that is to be kept is whole in one of its places."""
         for old, new in self.moves.items():
-            if os.path.lexists(new) and not is_vacant(new):
+            if self._is_download(old):
+                places = (place for place in (self._blob(new), new, old) if place.exists())
+                assert _content(tree_state(next(places))[""]) == _content(self._before[old][""])
+            elif os.path.lexists(new) and not is_vacant(new):
                 self._assert_same(old, new)
-            elif self._is_download(old):
-                assert _content(tree_state(old)[""]) == _content(self._before[old][""]), old
             else:
                 assert _kept(tree_state(old)).items() >= _kept(self._before[old]).items(), old
         self._assert_rest_is_untouched()
@@ -162,8 +168,13 @@ class OldRelease:
     def assert_done(self) -> None:
         """Everything is in its new place, as it was; nothing else is left; all is accounted for."""
         for old, new in self.moves.items():
-            self._assert_same(old, new)
             assert not os.path.lexists(old), old
+            if self._is_download(old):
+                assert not new.exists()
+                blob = tree_state(self._blob(new))[""]
+                assert _content(blob) == _content(self._before[old][""])
+            else:
+                self._assert_same(old, new)
         assert not [path for path in self.discarded if path.exists()]
         self._assert_rest_is_untouched()
         self._assert_nothing_else_is_there()
@@ -171,19 +182,23 @@ class OldRelease:
 
     def _assert_same(self, old: Path, new: Path) -> None:
         now, before = tree_state(new), dict(self._before[old])
-        if self._is_download(old):
-            assert _content(now[""]) == _content(before[""])
+        if new == self._layout.case:
+            before = {path: state for path, state in before.items() if path.startswith(_OF_STORE)}
+            assert before.items() <= now.items()
             return
         added = set(now) - set(before)
-        if added or new == self._layout.case:  # and then its own time, or its mode, changes
+        if added:  # and then its own time changes
             assert added <= _ADDED, added
             del now[""], before[""]
         for path, state in before.items():
             assert now[path] == state, (new, path)
 
     def _is_download(self, old: Path) -> bool:
-        """Of which owner and mode become the verifier's."""
+        """Which becomes a blob in the end."""
         return old.is_relative_to(self.device.persist / "downloads")
+
+    def _blob(self, verified: Path) -> Path:
+        return self._layout.case / "io.containerd.content.v1.content/blobs/sha256" / verified.name
 
     def _assert_rest_is_untouched(self) -> None:
         for path in self.left:
@@ -195,16 +210,18 @@ class OldRelease:
         layout = self._layout
         expected = {file for path in self.left for file in _files(path)}
         for old, new in self.moves.items():
+            if self._is_download(old) or new == layout.case:
+                continue
             inside = {path for path, state in self._before[old].items() if state[0] != "directory"}
             expected |= {Path(f"{new}{path}") for path in inside}
-            if (new / "snapshotid.txt").exists():
-                expected.add(new / "snapshotid.txt")
-        ours = (layout.upgrade, layout.run, *self._others)
+            added = (new / name for name in ("snapshotid.txt", "volume.json"))
+            expected |= {path for path in added if path.exists()}
+        ours = (layout.upgrade, layout.run, layout.case, *self._others)
         found = _files(self.device.persist)
         rest = {path for path in found if not any(path.is_relative_to(each) for each in ours)}
-        assert rest == expected
+        assert rest ^ expected == set()
         assert {path.name for path in layout.upgrade.iterdir()} == {
-            *("journal.jsonl", "report.json", "held", layout.kept_downloads.name),
+            *("journal.jsonl", "merges.jsonl", "report.json", "held", layout.kept_downloads.name),
         }
         # The one with its format after its name, which nobody has asked to adopt.
         held = {path.name for path in layout.held_volumes.iterdir()}
@@ -224,6 +241,9 @@ class OldRelease:
             assert str(persist / target) == str(new)
             assert told[str(old)]["digest_before"] == told[str(old)]["digest_after"]
         assert all(told[str(path)]["explanation"] for path in self.left)
+        verified = {new for old, new in self.moves.items() if self._is_download(old)}
+        came = {Path(each["name"]) for each in report["merged"] if each["result"] == "moved"}
+        assert came == verified
 
 
 def _fill_disk(path: Path, number: int) -> None:

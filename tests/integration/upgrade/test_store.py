@@ -36,6 +36,7 @@ from cas.store.locking import Locks
 from cas.upgrade.merged import MergedKind
 from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.old_store import require_store_converted
+from cas.upgrade.pending import has_untold_merges, is_needed
 from cas.upgrade.snapshot_merge import SnapshotMerge
 from cas.upgrade.store_merge import StoreMerge
 from cas.volumes.holds import iter_held
@@ -192,10 +193,10 @@ def test_merge_across_file_systems_accounts_for_what_came_and_what_stays(
         assert planned.reason.value == "store-left"
         assert f"{container.key!r} did not come in: no container waits" in planned.explanation
         os.utime(apart.settings.layout.upgrade_merges, (1, 1))
-        assert open_upgrade(apart.settings).has_untold_merges()
+        assert has_untold_merges(apart.settings.layout)
         apart.run()
         os.utime(apart.settings.layout.upgrade_report, (0, 0))  # a clock that went back
-        assert not open_upgrade(apart.settings).has_untold_merges()
+        assert not has_untold_merges(apart.settings.layout)
         merged = _merged(apart)
         assert merged["image", older.name][0] == "left"
         assert str(newer.digest) in merged["image", older.name][1]
@@ -561,10 +562,10 @@ def test_merge_that_is_stopped_wherever_it_takes_long_goes_on_later(
         shutil.rmtree(together.persist / "runx/pods/prepared" / container.key)
         together.settings.layout.upgrade_merges.unlink(missing_ok=True)
         upgrade = open_upgrade(together.settings)
-        assert upgrade.is_needed()
+        assert is_needed(together.settings.layout)
         list(upgrade.run())
         assert not OldLayout.removing(store).exists()
-        assert not upgrade.is_needed()
+        assert not is_needed(together.settings.layout)
 
 
 def test_snapshot_that_is_whole_is_not_replaced_by_one_of_an_old_store(
