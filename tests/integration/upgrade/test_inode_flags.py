@@ -68,6 +68,45 @@ def test_run_leaves_what_a_flag_bars_from_getting_another_name(
     assert [each.result.value for each in device.run()] == ["moved"]
 
 
+def _projects(tree: Path) -> dict[str, tuple[str, str]]:
+    """Project and inheritance of everything in a tree, as lsattr has them."""
+    told = {}
+    for path in (tree, *tree.rglob("*")):
+        command = ["lsattr", "-p", "-d", str(path)]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        project, flags, _ = done.stdout.split(maxsplit=2)
+        told[str(path.relative_to(tree))] = (project, "P" if "P" in flags else "")
+    return told
+
+
+def test_copy_keeps_the_projects_of_files_and_directories(together: OldDevice) -> None:
+    """Their numbers and their inheritance, also of what has several names and of what has none."""
+    image, disk = together.persist / "image", together.persist / "disk"
+    with image.open("wb") as file:
+        file.truncate(300 * 1024 * 1024)
+    disk.mkdir()
+    # An ext4 with projects needs a kernel with quotas.
+    subprocess.run(["mkfs.xfs", "-q", image], check=True)
+    subprocess.run(["mount", "-o", "loop", image, disk], check=True)
+    source = disk / "tree"
+    (source / "sub").mkdir(parents=True)
+    for name, project in {"a": "1234", "linked": "4294967294", "sub/none": "0"}.items():
+        (source / name).touch()
+        subprocess.run(["chattr", "-p", project, source / name], check=True)
+    (source / "sub/link").hardlink_to(source / "linked")
+    subprocess.run(["chattr", "+P", "-p", "77", source / "sub"], check=True)
+    assert replicate(source, disk / "copy", advance=lambda _: None).flags_lost == ()
+    assert _projects(disk / "copy") == _projects(source)
+    assert _projects(source) == {
+        ".": ("0", ""),
+        "a": ("1234", ""),
+        "linked": ("4294967294", ""),
+        "sub": ("77", "P"),
+        "sub/link": ("4294967294", ""),
+        "sub/none": ("0", ""),
+    }
+
+
 def test_copy_tells_of_flags_that_the_target_does_not_have(together: OldDevice) -> None:
     """What bars changes is not given to the top, which has to be renamed; nothing fails for it."""
     source, far = together.persist / "tree", together.persist / "far"
