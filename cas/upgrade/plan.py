@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cas.errors import InvalidNameError
 from cas.model.layout import Layout
+from cas.model.sizes import format_size
 from cas.model.volume_name import VolumeName
 from cas.upgrade.download_plan import plan_download
 from cas.upgrade.items import Action, FileType, Found, Kind, Planned, Reason
@@ -212,7 +213,9 @@ class Planner:
             return planned
         if found.type is FileType.DIRECTORY:
             found = replace(found, size=self._world.allocated(found.path))
-        return replace(planned, found=found, action=Action.COPY)
+        copied = replace(planned, found=found, action=Action.COPY)
+        room = f"its copy needs {format_size(copied.needed)} at once before the original goes"
+        return replace(copied, explanation=f"{planned.explanation}; {room}")
 
     def _occupied(self, found: Found, volume: VolumeName, target: Path, inode: int) -> Planned:
         if self._world.copied(found.path, target) == (found.identity, inode):

@@ -18,7 +18,7 @@ from cas.model.volume_name import VolumeName
 from cas.upgrade.items import Outcome
 from cas.upgrade.settling import sweep_temporary_copies
 from cas.volumes.holds import check_not_held, iter_held
-from tests.support.old_device import OldApp, OldDevice
+from tests.support.old_device import OldApp, OldDevice, mounted_tmpfs
 
 _MIB = 1024 * 1024
 
@@ -393,3 +393,16 @@ def test_run_tells_of_an_old_place_that_is_a_link_and_does_not_follow_it(
     (together.persist / "img").symlink_to(tmp_path)
     assert _results(together.run()) == {"img": "left"}
     assert not together.new(app).exists()
+
+
+def test_plan_says_beforehand_what_room_a_copied_store_needs_at_once(together: OldDevice) -> None:
+    """It cannot go in parts: who reads the plan knows what to make room for."""
+    database = together.persist / "containerd/io.containerd.metadata.v1.bolt/meta.db"
+    database.parent.mkdir(parents=True)
+    database.write_bytes(os.urandom(2_000_000))
+    together.write_checkpoint()
+    with mounted_tmpfs(together.persist / "vault"):
+        [planned] = together.plan()
+    assert planned.action.value == "copy"
+    assert "; its copy needs 2.0" in planned.explanation
+    assert planned.explanation.endswith("MB at once before the original goes")
