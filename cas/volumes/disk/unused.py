@@ -33,10 +33,7 @@ def unused(paths: DiskPaths) -> Iterator[Callable[[], None]]:
     Raises:
         InUseError: A running virtual machine holds its lock, or somebody has it open.
     """
-    try:
-        use = SoleUse.take(paths.file)
-    except InUseError as error:
-        raise _in_use(paths, holders(paths.file)) from error
+    use = _sole_use(paths)
     if use is None:
         _require_no_holder(paths)
         yield lambda: None
@@ -48,6 +45,18 @@ def unused(paths: DiskPaths) -> Iterator[Callable[[], None]]:
 
     with use:
         yield require_nobody_waits
+
+
+def _sole_use(paths: DiskPaths) -> SoleUse | None:
+    try:
+        return SoleUse.take(paths.file)
+    except InUseError as error:
+        if users := holders(paths.file):
+            raise _in_use(paths, users) from error
+    try:
+        return SoleUse.take(paths.file)  # a look that took long, and is over?
+    except InUseError as error:
+        raise _in_use(paths, []) from error
 
 
 def _require_no_holder(paths: DiskPaths) -> None:

@@ -83,6 +83,19 @@ def test_disk_that_is_open_without_a_lock_is_not_removed(store: Store) -> None:
     assert store.volumes.remove(name)
 
 
+def test_disk_that_is_open_out_of_sight_is_not_removed(store: Store) -> None:
+    """Such as under another name, where no list of open files shows the disk's own."""
+    name = volume_name()
+    path = store.volumes.prepare_disk(name, BLANK).rootfs
+    other = path.parents[2] / "other"
+    other.hardlink_to(path)
+
+    with other.open("rb"), pytest.raises(InUseError, match="process unknown"):
+        store.volumes.remove(name)
+    other.unlink()
+    assert store.volumes.remove(name)
+
+
 def test_cancelled_preparation_leaves_nothing(store: Store) -> None:
     """In the middle of the copy."""
     stop = Cancellation()
