@@ -79,7 +79,7 @@ class Events:
         remaining = iter(names)
         try:
             while group := list(islice(remaining, _NAMES_PER_EVENT)):
-                self._publish(kind, group)
+                self._publish(kind, group, seconds=_PUBLISH_SECONDS)
         except CasError as error:
             _log.info("event not published kind=%s error=%s", kind, error)
 
@@ -115,15 +115,15 @@ class Events:
         while not subscription.hears_itself():
             if time.monotonic() > deadline:
                 raise DeadlineExceededError("containerd takes a subscription and tells no events")
-            self._publish(_LISTENING, [subscription.token])
+            self._publish(_LISTENING, [subscription.token], seconds=ANSWER_SECONDS)
 
-    def _publish(self, topic: str, names: list[str]) -> None:
+    def _publish(self, topic: str, names: list[str], *, seconds: float) -> None:
         value = ListValue()
         value.extend(names)
         event = Any(type_url=_TYPE_URL, value=value.SerializeToString())
         request = events_pb2.PublishRequest(topic=f"{_OURS}{topic}", event=event)
         with translated(f"publish event {topic}"):
-            self._transport.unary(self._stub.Publish, request, seconds=_PUBLISH_SECONDS)
+            self._transport.unary(self._stub.Publish, request, seconds=seconds)
 
 
 class _Subscription:

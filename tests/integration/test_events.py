@@ -115,3 +115,15 @@ def test_removal_that_nobody_follows_to_its_end_tells_of_what_is_gone(listener: 
     with listener.hears():
         assert next(blobs.remove_many(digests)) == (digests[0], True)
     assert (EventKind.BLOB_REMOVED, str(digests[0])) in listener.told
+
+
+def test_listener_waits_longer_than_an_event_may_take_to_be_told(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine that is slow for a moment loses an event at most, and no listener."""
+    monkeypatch.setattr("cas.containerd.events._PUBLISH_SECONDS", 0.0)
+    cancel = Cancellation()
+    with Case.open(settings) as case, case.events.subscribe(cancel) as events:
+        case.events.publish(_LAST[0], [_LAST[1]])
+        cancel.set()
+        assert list(events) == []
