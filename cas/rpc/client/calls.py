@@ -87,6 +87,7 @@ class Calls:
         request: _Request,
         *,
         action: str,
+        cancel: Cancellation | None = None,
     ) -> _Response:
         """Call and wait for the answer.
 
@@ -94,9 +95,11 @@ class Calls:
             method: Of a stub.
             request: Its message.
             action: What is being done, for messages, such as ``list blobs``.
+            cancel: Breaks the call off, from any thread, within a moment.
 
         Raises:
             CasError: What the service ended the call with.
+            InterruptedOperationError: ``cancel`` was set.
         """
         left = _countdown(self._seconds)
 
@@ -106,9 +109,9 @@ class Calls:
 
         def ask() -> _Response:
             with self._running(make, action) as running:
-                return running.answer()
+                return running.answer(cancel)
 
-        return self._asked(ask)
+        return self._asked(ask, cancel)
 
     def stream(
         self,
@@ -221,7 +224,7 @@ class Calls:
         feed: Feed[_Request] = Feed()
         left = _countdown(self._seconds)
         if self._wait.seconds:
-            self._await_store(cancel)  # what is sent is there only once
+            self._await_store(left, cancel)  # what is sent is there only once
 
         def make(metadata: _Metadata) -> tuple[grpc.Call, Iterator[_Response]]:
             call = method.future(iter(feed), timeout=left(), metadata=metadata)
@@ -240,11 +243,17 @@ class Calls:
             feed.end()
             return running.answer(cancel)
 
-    def _await_store(self, cancel: Cancellation | None) -> None:
+    def _await_store(
+        self, left: Callable[[], float | None], cancel: Cancellation | None
+    ) -> None:
         """Return when the service has its store open, or fails for another reason."""
-        once = Calls(self.channel, self._seconds)
-        request, action = store_pb2.VersionRequest(), "ask for the service's version"
-        self._asked(lambda: once.unary(self._store.Version, request, action=action), cancel)
+        version, request = self._store.Version, store_pb2.VersionRequest()
+
+        def ask() -> store_pb2.VersionResponse:
+            once = Calls(self.channel, left())
+            return once.unary(version, request, action="ask for its version", cancel=cancel)
+
+        self._asked(ask, cancel)
 
     def _asked(self, ask: Callable[[], _Response], cancel: Cancellation | None = None) -> _Response:
         """Ask until the store is open, within the deadline."""

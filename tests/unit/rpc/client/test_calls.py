@@ -40,6 +40,8 @@ class _Store(store_pb2_grpc.StoreServicer):
         self.holds_back = False
         self.refusals = 0
         self.opening = 0
+        self.hangs = False
+        self.seconds_left: list[float] = []
 
     def refuse_while_opening(self, context: grpc.ServicerContext) -> None:
         if self.opening:
@@ -49,7 +51,12 @@ class _Store(store_pb2_grpc.StoreServicer):
     def Version(  # noqa: N802
         self, request: store_pb2.VersionRequest, context: grpc.ServicerContext
     ) -> store_pb2.VersionResponse:
+        self.seconds_left.append(context.time_remaining())
         self.refuse_while_opening(context)
+        if self.hangs:
+            context.add_callback(self.broken_off.set)
+            self.under_way.set()
+            assert self.broken_off.wait(WAIT_SECONDS)
         return store_pb2.VersionResponse()
 
     def Check(  # noqa: N802
@@ -151,12 +158,15 @@ def _check(
     )
 
 
-def _upload(calls: Calls, *requests: blobs_pb2.UploadBlobRequest) -> blobs_pb2.IngestedBlob:
+def _upload(
+    calls: Calls, *requests: blobs_pb2.UploadBlobRequest, cancel: Cancellation | None = None
+) -> blobs_pb2.IngestedBlob:
     def produce(send: Send[blobs_pb2.UploadBlobRequest]) -> None:
         for request in requests:
             send(request)
 
-    return calls.upload(blobs_pb2_grpc.BlobsStub(calls.channel).Upload, produce, action="ingest")
+    upload = blobs_pb2_grpc.BlobsStub(calls.channel).Upload
+    return calls.upload(upload, produce, action="ingest", cancel=cancel)
 
 
 def test_stream_that_is_closed_early_is_undone_before_the_caller_goes_on(
@@ -290,9 +300,9 @@ def test_upload_whose_source_fails_is_never_taken_for_complete(calls: Calls, blo
     assert not blobs.whole
 
 
-def _version(calls: Calls) -> None:
+def _version(calls: Calls, cancel: Cancellation | None = None) -> None:
     method = store_pb2_grpc.StoreStub(calls.channel).Version
-    calls.unary(method, store_pb2.VersionRequest(), action="ask")
+    calls.unary(method, store_pb2.VersionRequest(), action="ask", cancel=cancel)
 
 
 def _usage(calls: Calls) -> None:
@@ -300,11 +310,11 @@ def _usage(calls: Calls) -> None:
     assert len(list(calls.stream(method, store_pb2.UsageRequest(), action="measure"))) == 1
 
 
-def _stream_in(calls: Calls) -> None:
+def _stream_in(calls: Calls, cancel: Cancellation | None = None) -> None:
     header = blobs_pb2.UploadBlobRequest(header=blobs_pb2.UploadBlobHeader())
     end = blobs_pb2.UploadBlobRequest(end=types_pb2.UploadEnd())
     sent = iter([header, blobs_pb2.UploadBlobRequest(data=b"once"), end])  # it cannot be had again
-    assert _upload(calls, *sent).size == 4
+    assert _upload(calls, *sent, cancel=cancel).size == 4
 
 
 @pytest.mark.parametrize("call", [_version, _usage, _stream_in])
@@ -353,3 +363,29 @@ def test_wait_for_a_service_that_opens_its_store_can_be_broken_off(
                 cancel=cancel,
             )
         )
+
+
+@pytest.mark.parametrize("call", [_version, _stream_in])
+def test_call_of_a_service_that_hangs_can_be_broken_off(
+    call: Callable[..., None], calls: Calls, store: _Store
+) -> None:
+    """Also before anything of it was sent."""
+    store.hangs, cancel = True, Cancellation()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(call, Calls(calls.channel, wait=Wait(WAIT_SECONDS)), cancel)
+        assert store.under_way.wait(WAIT_SECONDS)
+        cancel.set()
+        try:
+            with pytest.raises(InterruptedOperationError):
+                answer.result(WAIT_SECONDS)
+        finally:
+            store.broken_off.set()
+
+
+def test_wait_before_an_upload_uses_up_its_deadline(calls: Calls, store: _Store) -> None:
+    """It is one for all that is asked, not for each question."""
+    store.opening, seconds = 11, 20.0
+
+    _stream_in(Calls(calls.channel, seconds, wait=Wait(WAIT_SECONDS)))
+
+    assert store.seconds_left[-1] < seconds - 0.5  # gRPC tells no difference of 3 %
