@@ -25,6 +25,7 @@ import os
 import signal
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from cas.fsops import kernel
@@ -128,8 +129,9 @@ def is_wanted_to_write(descriptor: int) -> bool:
 
 
 def drop_lease(descriptor: int) -> None:
-    """Give the lease back; an opener for writing that waits goes on."""
-    fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+    """Give the lease back, unless the kernel has taken it; an opener who waits goes on."""
+    with suppress(BlockingIOError):  # its patience with us was over
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
 
 
 def mount_id(descriptor: int) -> int:

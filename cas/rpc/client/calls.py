@@ -243,9 +243,7 @@ class Calls:
             feed.end()
             return running.answer(cancel)
 
-    def _await_store(
-        self, left: Callable[[], float | None], cancel: Cancellation | None
-    ) -> None:
+    def _await_store(self, left: Callable[[], float | None], cancel: Cancellation | None) -> None:
         """Return when the service has its store open, or fails for another reason."""
         version, request = self._store.Version, store_pb2.VersionRequest()
 

@@ -115,6 +115,15 @@ def test_who_opens_meanwhile_waits_and_is_told_if_they_write(path: Path, flags: 
     assert content == [b"x"]
 
 
+def test_sole_use_that_the_kernel_has_ended_is_known_and_ends_in_peace(path: Path) -> None:
+    """As when its block takes longer than the kernel lets openers wait."""
+    with taken(path) as use:
+        fcntl.fcntl(use._descriptor, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        assert use.is_awaited()
+    with taken(path):
+        pass
+
+
 def test_look_waits_for_the_end_of_a_sole_use(path: Path) -> None:
     """It does not say that the file cannot be opened."""
     answers: list[bool] = []
