@@ -12,7 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from cas.errors import CorruptVolumeError, InUseError, QemuImgError, VolumeConflictError
+from cas.errors import (
+    CorruptVolumeError,
+    DiskImageError,
+    InUseError,
+    QemuImgError,
+    VolumeConflictError,
+)
 from cas.fsops.draft import DraftFile
 from cas.fsops.durable import exchange, remove_file, sync_directory
 from cas.fsops.lent import LentFile
@@ -21,7 +27,7 @@ from cas.fsops.translation import translated
 from cas.model.disk.format import DiskFormat
 from cas.model.layout import DiskPaths
 from cas.volumes.disk.qemu_img import QemuImg
-from cas.volumes.disk.unused import unused
+from cas.volumes.disk.unused import require_unlocked, unused
 
 RESERVED_BYTES = 4 * 1024 * 1024
 """More than it takes to keep a state whose data is shared: a table of the disk's tables."""
@@ -119,7 +125,11 @@ class Qcow2States:
     def _lent(self, *, lost: bool = False) -> Iterator[LentFile]:
         to, path = self._qemu.account, self._paths.file
         with LentFile(path, user=to.user, group=to.group, lost=lost) as file:
-            yield file
+            try:
+                yield file
+            except (DiskImageError, QemuImgError):
+                require_unlocked(self._paths)  # qemu-img fails at a machine's lock
+                raise
 
 
 class CopiedStates:

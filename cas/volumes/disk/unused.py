@@ -1,6 +1,6 @@
 """Disks that nobody has open, at one moment or for as long as it takes to change their names."""
 
-__all__ = ["require_unused", "unused"]
+__all__ = ["require_unlocked", "require_unused", "unused"]
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +18,16 @@ def require_unused(paths: DiskPaths) -> None:
     """Return if nobody has the disk open; raises as :func:`unused`."""
     with unused(paths):
         return
+
+
+def require_unlocked(paths: DiskPaths) -> None:
+    """Return if no virtual machine holds the disk's lock; also for who has it open themselves.
+
+    Raises:
+        InUseError: One does.
+    """
+    if has_record_lock(paths.file):
+        raise _in_use(paths, [])
 
 
 @contextmanager

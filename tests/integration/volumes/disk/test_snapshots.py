@@ -28,6 +28,7 @@ from cas.fsops.durable import sync_file_system
 from cas.fsops.effects import Effect, observed
 from cas.fsops.encryption import set_policy
 from cas.fsops.encryption_keys import add_key, remove_key
+from cas.fsops.record_locks import has_record_lock
 from cas.fsops.trees import free_bytes
 from cas.model.disk import history
 from cas.model.disk.format import DiskFormat
@@ -278,6 +279,38 @@ def test_machine_that_starts_at_the_last_moment_has_the_disk(
         assert (disk.content(), disk.names()) == (content, ["one"])
         assert _findings(store) == []
         store.assert_nothing_is_running()
+
+
+@pytest.mark.parametrize(("moment", "act"), [(0, "snapshot"), (2, "rollback")])
+def test_machine_that_starts_before_qemu_img_is_why_nothing_is_done(
+    qcow2: Disk, moment: int, act: str
+) -> None:
+    """Nobody is told that the image is damaged; the machine keeps the disk and what it writes."""
+    paths = qcow2.store.settings.layout.disk(qcow2.name, clear=False)
+    snapshots, lent = qcow2.store.volume_snapshots, [0]
+    machines: list[subprocess.Popen[bytes]] = []
+
+    def start_machine(effect: Effect, path: str) -> None:
+        if effect is not Effect.ACCESS or Path(path) != paths.file:
+            return
+        if lent[0] == moment:
+            command = ["qemu-io", "-f", "qcow2", path]
+            machines.append(subprocess.Popen(command, stdin=subprocess.PIPE))
+            wait_for(lambda: has_record_lock(paths.file))
+        lent[0] += 1
+
+    snapshots.create([qcow2.name], "one")
+    qcow2.write(2)
+    changes = {"snapshot": snapshots.create, "rollback": snapshots.roll_back}
+    with observed(start_machine), pytest.raises(InUseError) as caught:
+        changes[act]([qcow2.name], "two" if act == "snapshot" else "one")
+    assert all("open in process" in note for note in caught.value.__notes__)
+    machines[0].communicate(f"write -P 3 0 {2 * MIB}\nflush\nquit\n".encode())
+    content = qcow2.content()
+    assert content[MIB] == 3
+    qcow2.store.volumes.recover()
+    assert (qcow2.content(), qcow2.names()) == (content, ["one"])
+    assert _findings(qcow2.store) == []
 
 
 def _is_breaking(inode: str) -> bool:
