@@ -42,6 +42,7 @@ _log = logging.getLogger(__name__)
 _NOTHING_ASKED = PlanOptions()
 _LOCK_SECONDS = 5.0
 _PLANNING = ("plan", "old places")
+_NEED_SNAPSHOT = frozenset({Reason.STORE_NOT_CONVERTED, Reason.MATCHED})
 
 
 class Phase(StrEnum):
@@ -171,12 +172,15 @@ class Upgrade:
     def lacking_snapshots(self) -> Iterator[str]:
         """Give the snapshots that containers wait for, which a merge of stores brings.
 
+        One of which the store may have the half that a killed merge leaves is among them: whoever
+        can ask containerd tells that from a whole one.
+
         Raises:
             VaultLockedError: The vault is locked.
             StorageError: A system call failed.
         """
         for planned in self.plan(PlanOptions(adopt_suffixed=True)):
-            if planned.reason is Reason.STORE_NOT_CONVERTED:
+            if planned.found.is_container and planned.reason in _NEED_SNAPSHOT:
                 yield snapshot_key(planned.found.path)
 
     def remove_merged(self, root: Path, *, cancel: Cancellation, progress: Progress) -> None:

@@ -611,6 +611,24 @@ def test_snapshot_that_was_copied_in_part_is_nobodys_and_copied_again(
         case.volumes.deactivate(_name(together, container))
 
 
+def test_snapshot_that_was_copied_in_part_is_copied_again_before_its_container_is_converted(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """The name of the half that a killed merge leaves is not taken for the whole."""
+    with _opened(together, containerd_binary):
+        pass
+    container = make_old_store(together, together.persist / "containerd", containerd_binary)
+    together.write_checkpoint()
+    with _opened(together, containerd_binary) as case:
+        case.backing.snapshots.prepare(container.key, "", None, {UNFINISHED: "now"})
+        assert container.key in _ingest(case)
+        assert "moved" in {each.result.value for each in together.run()}
+        case.recover()
+        root = case.volumes.activate(_name(together, container)).rootfs
+        assert (root / "written").read_text() == "by the app"
+        case.volumes.deactivate(_name(together, container))
+
+
 def test_container_whose_store_went_before_a_kill_follows_it(
     together: OldDevice, containerd_binary: str
 ) -> None:
