@@ -34,7 +34,6 @@ _FOREIGN = (
 )
 
 _SIZES: tuple[tuple[bytes, DiskFormat, Callable[[ReadAt, int], int]], ...] = (
-    (QCOW2_MAGIC, DiskFormat.QCOW2, qcow2_size),
     (VMDK_MAGIC, DiskFormat.VMDK, vmdk_size),
     (VHDX_MAGIC, DiskFormat.VHDX, vhdx_size),
 )
@@ -60,6 +59,7 @@ def read_disk_header(
     *,
     claimed: DiskFormat | None = None,
     what: str = "the disk image",
+    own_snapshots: int = 0,
 ) -> DiskHeader:
     """Recognise a disk image and check what can be checked without reading it all.
 
@@ -69,6 +69,7 @@ def read_disk_header(
         limits: How large the disk may be.
         claimed: What the file is said to be; None for nothing.
         what: What messages call it.
+        own_snapshots: How many a qcow2 may have inside beside those that an image may.
 
     Raises:
         DiskFormatError: It is something else than was claimed, or of a format that no volume has.
@@ -76,7 +77,7 @@ def read_disk_header(
         LimitExceededError: The disk in it is larger than allowed.
     """
     try:
-        header = _recognised(read_at, size)
+        header = _recognised(read_at, size, own_snapshots)
     except (DiskFormatError, DiskImageError) as error:
         raise type(error)(f"{what} cannot be used: {error.message}", **error.details) from error
     if claimed not in (None, header.format):
@@ -98,10 +99,13 @@ def read_disk_header(
     return header
 
 
-def _recognised(read_at: ReadAt, size: int) -> DiskHeader:
+def _recognised(read_at: ReadAt, size: int, own_snapshots: int) -> DiskHeader:
     if size == 0:
         raise DiskImageError("it is empty")
     head = read_at(0, _SECTOR)
+    if head.startswith(QCOW2_MAGIC):
+        found = qcow2_size(read_at, size, own_snapshots=own_snapshots)
+        return DiskHeader(DiskFormat.QCOW2, found)
     for magic, disk_format, virtual_size in _SIZES:
         if head.startswith(magic):
             return DiskHeader(disk_format, virtual_size(read_at, size))

@@ -58,8 +58,15 @@ class _Header:
         )  # fmt: skip
 
 
-def qcow2_size(read_at: Callable[[int, int], bytes], file_size: int) -> int:
+def qcow2_size(
+    read_at: Callable[[int, int], bytes], file_size: int, *, own_snapshots: int = 0
+) -> int:
     """Check the header and give the bytes of the disk.
+
+    Args:
+        read_at: Reads the file.
+        file_size: Its bytes.
+        own_snapshots: How many it may have beside those that an image may.
 
     Raises:
         DiskFormatError: A version, feature or encryption that volumes do not have.
@@ -77,6 +84,7 @@ def qcow2_size(read_at: Callable[[int, int], bytes], file_size: int) -> int:
     _refuse_references(header)
     _refuse_features(header)
     _check_numbers(header, file_size)
+    _refuse_snapshots(header, _SNAPSHOTS + own_snapshots)
     return header.size
 
 
@@ -121,10 +129,13 @@ def _check_numbers(header: _Header, file_size: int) -> None:
     ):
         if offset % cluster or offset + length > _rounded(file_size, cluster):
             raise DiskImageError(f"its {name} lies beyond its end: it is cut off or forged")
-    if header.snapshots > _SNAPSHOTS:
+
+
+def _refuse_snapshots(header: _Header, most: int) -> None:
+    if header.snapshots > most:
         raise DiskImageError(
-            f"it has {header.snapshots} snapshots inside, more than the {_SNAPSHOTS} that are "
-            "looked at; remove some, or flatten it with 'qemu-img convert'"
+            f"it has {header.snapshots} snapshots inside, more than the {most} that are looked at; "
+            "remove some, or flatten it with 'qemu-img convert'"
         )
 
 

@@ -12,6 +12,7 @@ from cas.fsops.sole_use import open_to_read
 from cas.fsops.translation import translated
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.header import DiskHeader, read_disk_header
+from cas.model.disk.history import MAX_DISK_SNAPSHOTS
 from cas.model.disk.record import DiskRecord
 from cas.model.layout import DiskPaths, Layout
 from cas.model.limits import Limits
@@ -21,6 +22,8 @@ from cas.volumes.disk.room import bytes_alone
 from cas.volumes.disk.scan import iter_disks
 from cas.volumes.status import DiskStatus
 
+_OWN_SNAPSHOTS = MAX_DISK_SNAPSHOTS + 1
+"""And the state that a rollback, or a snapshot that comes to nothing, keeps meanwhile."""
 _TELLS_NOTHING = frozenset({DiskFormat.RAW, DiskFormat.ISO})
 """Formats whose whole content is the guest's, so that nothing in it is believed."""
 
@@ -66,6 +69,7 @@ def _header(
             limits,
             claimed=None if record is None else record.format,
             what=f"disk volume {paths.name}",
+            own_snapshots=_OWN_SNAPSHOTS,
         )
     except CasError as error:
         raise CorruptVolumeError(
