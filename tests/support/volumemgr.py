@@ -2,11 +2,11 @@
 
 __all__ = ["VolumeManager", "tar_requests", "volume_name"]
 
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, types_pb2, volumes_pb2
+from tests.support import volumes
 from tests.support.images import BuiltImage
 from tests.support.rpc import Service, last
 
@@ -15,7 +15,7 @@ _TAR_CHUNK = 1024
 
 def volume_name(generation: int = 0) -> str:
     """A name that nobody used."""
-    return f"{uuid.uuid4()}#{generation}"
+    return str(volumes.volume_name(generation))
 
 
 def tar_requests(
