@@ -2,6 +2,7 @@
 
 __all__ = ["ConfinedProgram", "ProgramLimits"]
 
+import errno
 import logging
 import os
 import selectors
@@ -26,6 +27,7 @@ from cas.errors import (
     InterruptedOperationError,
     QemuImgError,
 )
+from cas.fsops.translation import storage_error
 from cas.model.cancellation import Cancellation
 from cas.model.printable import printable
 
@@ -91,6 +93,7 @@ class ConfinedProgram:
             All that it printed.
 
         Raises:
+            StorageError: No file can be opened any more.
             QemuImgError: It failed, or met a limit, of which one is 4 MiB of words.
             DeadlineExceededError: It hangs.
             ConfinementError: It cannot be confined as it must.
@@ -116,12 +119,14 @@ class ConfinedProgram:
 
     @contextmanager
     def _rules(self, files: Sequence[int]) -> Iterator[int | str]:
-        """Give a descriptor of the rules on paths, or the reason why there are none."""
+        """Give a descriptor of the rules on paths, or the reason why the kernel has none."""
         programs = [Path(self.path), *map(Path, LIBRARIES)]
         try:
             with Path(os.devnull).open("rb") as nothing:
                 rules = export_rules(changeable=[nothing.fileno(), *files], programs=programs)
         except OSError as error:
+            if error.errno != errno.ENOSYS:  # such as no more open files: no reason to do without
+                raise storage_error("confine", self.path, error) from error
             yield str(error.strerror)
             return
         try:

@@ -1,6 +1,7 @@
 """qemu-img that is missing, fails, hangs or says nonsense; and what it may not do."""
 
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from cas.errors import (
     InterruptedOperationError,
     QemuImgError,
     QemuImgMissingError,
+    StorageError,
 )
 from cas.fsops.draft import DraftFile
 from cas.fsops.effects import Effect, observed
@@ -29,6 +31,7 @@ from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
 from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
+from cas.volumes.disk.program import ConfinedProgram, ProgramLimits
 from cas.volumes.disk.qemu_img import QemuImg
 from cas.volumes.status import RecoveryAction
 from tests.support.disks import MIB, add_disk, change_disk, content_of
@@ -268,3 +271,16 @@ def test_program_without_walls_is_refused_where_confinement_is_required(
     assert done.returncode == status
     assert b"lacks seccomp: libseccomp" in done.stderr
     assert b"lacks landlock: too old" in done.stderr
+
+
+def test_program_is_not_run_without_rules_because_no_file_can_be_opened() -> None:
+    """What the kernel lacks for a moment is no wall that it lacks."""
+    program = ConfinedProgram("/bin/true", find_account("nobody"), require_confinement=False)
+    limits = ProgramLimits(silence_seconds=30, memory_bytes=64 * MIB, cpu_seconds=0, file_bytes=0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        with pytest.raises(StorageError, match="EMFILE"):
+            program.run([], files=[], limits=limits)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
