@@ -18,7 +18,7 @@ from cas.model.settings import Settings
 from cas.upgrade.ingestion import OldContent
 from cas.upgrade.items import Result
 from cas.upgrade.merged import MergedKind
-from cas.upgrade.pending import has_untold_merges, is_needed
+from cas.upgrade.pending import has_untold_merges, is_under_way
 from cas.upgrade.store_merge import StoreMerge
 from cas.volumes.holds import ALL_VOLUMES, hold
 
@@ -96,7 +96,7 @@ def convert_old_layout(settings: Settings, manager: ServiceManager, stop: thread
     """
     upgrade = open_upgrade(settings)
     try:
-        if not is_needed(settings.layout):
+        if not is_under_way(settings.layout):
             return
         cancel = Cancellation()
         signs = _Signs(manager, stop, cancel)

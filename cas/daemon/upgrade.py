@@ -22,7 +22,6 @@ from cas.errors import LockTimeoutError
 from cas.fsops.locks import FileLock, lock
 from cas.model.progress import Progress
 from cas.model.settings import Settings
-from cas.store.directories import create_directories
 from cas.upgrade.items import Outcome
 from cas.upgrade.merged import Merged
 from cas.upgrade.pending import awaits_store, has_untold_merges
@@ -87,10 +86,6 @@ def _acquired(settings: Settings, stack: ExitStack) -> bool:
 @contextmanager
 def _opened(settings: Settings, *, is_served: bool) -> Iterator[Case]:
     """Open the store, with a containerd of our own where nobody else's is there."""
-    layout = settings.layout
-    # Older software gave them another mode.
-    made_before = {layout.vault, layout.volumes, layout.clear_volumes, layout.clear_volumes.parent}
-    create_directories(settings, repair=made_before)
     with ExitStack() as stack:
         if not (is_served or _has_containerd(settings)):
             stack.enter_context(Supervision(settings, log=tell_log_line, stop=threading.Event()))

@@ -1,6 +1,6 @@
 """What there is left to do for an upgrade; looks only."""
 
-__all__ = ["awaits_store", "has_untold_merges", "is_needed"]
+__all__ = ["awaits_store", "has_untold_merges", "is_needed", "is_under_way"]
 
 from cas.fsops.translation import translated
 from cas.model.layout import Layout
@@ -12,6 +12,15 @@ from cas.upgrade.old_store import old_stores
 from cas.upgrade.report import told_bytes
 from cas.upgrade.scan import scan
 from cas.volumes.holds import iter_held
+
+
+def is_under_way(layout: Layout) -> bool:
+    """Whether there is anything to convert, to take into the store or to tell.
+
+    Raises:
+        StorageError: A system call failed.
+    """
+    return is_needed(layout) or awaits_store(layout)
 
 
 def is_needed(layout: Layout) -> bool:

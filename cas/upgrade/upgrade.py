@@ -19,7 +19,6 @@ from cas.fsops.locks import lock
 from cas.model.cancellation import Cancellation
 from cas.model.progress import NO_PROGRESS, Progress, counted
 from cas.model.settings import Settings
-from cas.store.directories import create_directories
 from cas.store.guard import VaultGuard
 from cas.upgrade.checkpoint_files import ReadCheckpoint, read_checkpoint
 from cas.upgrade.completion import snapshot_key
@@ -30,6 +29,7 @@ from cas.upgrade.items import Action, Outcome, Planned, Reason
 from cas.upgrade.journal import Entry, Journal, Step
 from cas.upgrade.latch import read_latch
 from cas.upgrade.matching import VolumeMatching, latch_keys
+from cas.upgrade.old_directories import give_layout_access
 from cas.upgrade.old_layout import OldLayout
 from cas.upgrade.plan import Planner, PlanOptions
 from cas.upgrade.run import Run
@@ -123,6 +123,8 @@ class Upgrade:
     def prepare(self) -> None:
         """See that the vault may be written to, and make the directories of the layout. Idempotent.
 
+        Those of older software get its owner and mode while there is something to upgrade.
+
         Raises:
             VaultLockedError: The vault is locked; nothing was touched.
             VaultNotEncryptedError: It is plain, and encryption is required.
@@ -130,7 +132,7 @@ class Upgrade:
             StorageError: A system call failed.
         """
         self._guard.check_writable()
-        create_directories(self._settings)
+        give_layout_access(self._settings)
 
     def run(
         self,

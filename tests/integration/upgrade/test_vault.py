@@ -1,5 +1,6 @@
 """The converter and a vault that is really encrypted, with the old places outside of it."""
 
+import stat
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,7 @@ def test_locked_vault_refuses_plan_and_run_and_nothing_is_touched(
     app = device.add(OldApp("a"))
     device.write_checkpoint()
     old = device.disk(f"{app.old_name()}.raw", b"data")
+    machine.vault.chmod(0o755)  # as older software made it
     machine.vaults.lock()
     before = _listed(device.persist)
     for use in (device.plan, device.run):
@@ -60,6 +62,7 @@ def test_locked_vault_refuses_plan_and_run_and_nothing_is_touched(
     assert [(each.found.path, each.reason.value) for each in waiting] == [(old, "before-vault")]
     assert "is decided when" in waiting[0].explanation  # it may just as well be left
     assert _listed(device.persist) == before
+    assert stat.S_IMODE(machine.vault.stat().st_mode) == 0o755
     machine.vaults.unlock()
     assert [each.result.value for each in device.run()] == ["moved"]
 
