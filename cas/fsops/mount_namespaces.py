@@ -3,18 +3,23 @@
 __all__ = ["find_overlay_elsewhere"]
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from cas.fsops.mounts import MountPoint, iter_mounts
 
 _PROC = Path("/proc")
+_NEW_SECONDS = 2.0
+_POLL_SECONDS = 0.05
 
 
 def find_overlay_elsewhere(upper: str) -> tuple[int, Path] | None:
     """Find a process in whose mount namespace an overlay writes into ``upper``.
 
-    What is mounted in a namespace that no process is in any more, or was detached, is not seen.
+    What is mounted in a namespace that no process is in any more, or was detached, is not seen. A
+    new namespace has copies of all mounts until its maker has removed them, as a container's does,
+    so one that is found is given two seconds to go.
 
     Returns:
         The process and the mount point as it sees it; None if there is none.
@@ -22,6 +27,13 @@ def find_overlay_elsewhere(upper: str) -> tuple[int, Path] | None:
     Raises:
         StorageError: This process's own mounts cannot be read.
     """
+    deadline = time.monotonic() + _NEW_SECONDS
+    while (found := _find(upper)) is not None and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return found
+
+
+def _find(upper: str) -> tuple[int, Path] | None:
     for pid, mounts in _tables():
         for point in mounts:
             if point.fs_type == "overlay" and point.option("upperdir") == upper:

@@ -56,7 +56,7 @@ class BlobToLoad:
     media_type: str | None = None
     move: bool = False
     beneath: Path | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 class ImageLoading:

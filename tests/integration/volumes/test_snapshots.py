@@ -22,6 +22,7 @@ from cas.errors import (
     VolumeNotFoundError,
     VolumeSnapshotNotFoundError,
 )
+from cas.fsops import mount_namespaces
 from cas.fsops.effects import Effect, observed
 from cas.model.platforms import host_platform
 from cas.model.volume_history import freeze, top_of
@@ -34,7 +35,7 @@ from cas.volumes.records import replace_record
 from cas.volumes.snapshots import VolumeSnapshots
 from cas.volumes.status import RecoveryAction
 from cas.volumes.volumes import VolumeState
-from tests.support.daemon import connect
+from tests.support.daemon import WAIT_SECONDS, connect
 from tests.support.images import BuiltImage, build_image, layered_image
 from tests.support.layers import directory, file, symlink
 from tests.support.trees import Tree, read_tree
@@ -370,13 +371,38 @@ def test_group_that_fails_in_the_middle_is_undone(
     assert store.volumes.recover() == []
 
 
+_NAMESPACE = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
+_KEEP_ONE_OVERLAY = """
+for each in $(grep -F ' - overlay ' /proc/self/mountinfo | cut -d' ' -f5); do
+  [ "$each" = "$0" ] || umount "$each"  # volumes of tests that run beside this one
+done
+echo
+read x
+"""
+
+
+def test_volume_whose_copy_in_a_new_mount_namespace_goes_is_not_in_use(
+    store: Store, snapshots: VolumeSnapshots, name: VolumeName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each container that is being started has every mount for a moment."""
+    monkeypatch.setattr(mount_namespaces, "_NEW_SECONDS", WAIT_SECONDS)
+    root = store.volumes.activate(name).rootfs
+    command = [*_NAMESPACE, "echo; sleep 0.3; umount $0; read x", str(root)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        snapshots.create([name], "one", quiesced=True)
+        other.communicate(b"\n")
+    assert _names(snapshots, name) == ["one"]
+
+
 def test_volume_that_another_mount_namespace_still_has_is_refused(
     store: Store, snapshots: VolumeSnapshots, name: VolumeName
 ) -> None:
     """A container's mount outlives ours and would write into what is frozen."""
     root = store.volumes.activate(name).rootfs
     (root / "data").write_text("1")
-    command = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; read x"]
+    command = [*_NAMESPACE, _KEEP_ONE_OVERLAY, str(root)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         other.stdout.readline()

@@ -14,6 +14,11 @@ import pytest
 from cas.fsops.processes import ProcessIdentity, boot_time, current, is_dead, process_name
 
 ROOT = Path(__file__).parents[3]
+# Mounts of tests that run beside this one would stay in use by the namespace.
+_NEW_PROC = (
+    *("unshare", "--pid", "--fork", "--mount-proc", "sh", "-c"),
+    *('umount --all --types overlay 2>/dev/null; exec "$@"', "sh"),
+)
 TELL = (
     "from cas.fsops.processes import current; i = current()\n"
     "print(i.boot_id, i.pid, i.start_time, i.pid_namespace, flush=True); input()"
@@ -100,7 +105,7 @@ def test_process_whose_main_thread_ended_is_alive() -> None:
 def test_process_of_another_pid_namespace_is_alive_until_its_namespace_is_gone() -> None:
     """Numbers of a container mean nothing outside, so only its end is certain."""
     with subprocess.Popen(
-        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", TELL],
+        [*_NEW_PROC, sys.executable, "-c", TELL],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -122,7 +127,7 @@ def test_process_outside_cannot_be_judged_from_within_a_pid_namespace() -> None:
         f"print(is_dead({current()!r}), is_dead({replace(current(), pid=999_999)!r}))"
     )
     answer = subprocess.run(
-        ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", code],
+        [*_NEW_PROC, sys.executable, "-c", code],
         check=True,
         capture_output=True,
         text=True,
