@@ -15,6 +15,7 @@ bytes of its name: it is picked up by the next ingest or removed by a collection
 __all__ = ["Seeding"]
 
 import logging
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -153,6 +154,7 @@ class Seeding:
             Its size; None if there is none, it was wrong, or containerd does not see it.
         """
         self._drop_staged(digest, only_linked=True)
+        self._drop_handed_over(digest)
         size = self._files.clear_impostor(digest, intake.size)
         if size is None:
             return None
@@ -176,6 +178,20 @@ class Seeding:
                 return
         if links > 1 or not only_linked:
             remove_file(path, sync=False)
+
+    def _drop_handed_over(self, digest: Digest) -> None:
+        """Remove the verifier's name of a blob's file, which a killed hand-over left."""
+        if self._backing.blobs_directory is None:
+            return
+        blob = self._backing.blobs_directory / digest.hex
+        verified = self._backing.layout.verified / digest.hex
+        with translated("inspect", verified):
+            try:
+                is_one_file = os.path.samestat(verified.lstat(), blob.lstat())
+            except FileNotFoundError:
+                return
+        if is_one_file:
+            remove_file(verified, sync=False)
 
     def _placing(self, intake: Intake, digest: Digest, size: int) -> Placing:
         return Placing(self._backing, self._files, intake, digest, size)

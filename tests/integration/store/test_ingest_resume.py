@@ -15,7 +15,9 @@ from cas.model.limits import CHUNK_BYTES
 from cas.model.records import LeaseID
 from cas.model.settings import Settings
 from cas.store.backing import Backing
+from cas.store.content.hashing import digest_of
 from cas.store.content.ingest import Ingest, Way
+from cas.store.image.archives.archive import AbsentSource
 from cas.store.leasing import Lease, Leasing
 from cas.store.ports import Writer
 from tests.support.stores import (
@@ -267,4 +269,26 @@ def test_sweep_removes_a_second_name_of_a_blob_at_once(
     assert backing.blobs_directory is not None
     os.link(backing.blobs_directory / digest.hex, path)
     assert ingest.sweep() == [path]
+    assert b"".join(backing.content.read(digest)) == data
+
+
+def test_blob_linked_by_a_killed_hand_over_is_adopted_with_one_name(
+    backing: Backing, ingest: Ingest, lease: Lease
+) -> None:
+    """Killed between linking and registering, it is neither set aside nor brought once more."""
+    data = random_bytes(LARGE)
+    digest = digest_of([data])[0]
+    assert backing.blobs_directory is not None
+    verified, blob = backing.layout.verified / digest.hex, backing.blobs_directory / digest.hex
+    verified.parent.mkdir(parents=True, exist_ok=True)
+    verified.write_bytes(data)
+    verified.chmod(0o444)
+    os.link(verified, blob)
+    inode = blob.stat().st_ino
+
+    ingest.ingest(AbsentSource("blob"), lease, expected=digest, size=len(data))
+
+    assert (blob.stat().st_ino, blob.stat().st_nlink) == (inode, 1)
+    assert not verified.exists()
+    assert not backing.layout.quarantine.exists()
     assert b"".join(backing.content.read(digest)) == data
