@@ -290,5 +290,4 @@ def test_blob_linked_by_a_killed_hand_over_is_adopted_with_one_name(
 
     assert (blob.stat().st_ino, blob.stat().st_nlink) == (inode, 1)
     assert not verified.exists()
-    assert not backing.layout.quarantine.exists()
     assert b"".join(backing.content.read(digest)) == data
