@@ -281,6 +281,7 @@ def test_blob_linked_by_a_killed_hand_over_is_adopted_with_one_name(
     assert backing.blobs_directory is not None
     verified, blob = backing.layout.verified / digest.hex, backing.blobs_directory / digest.hex
     verified.parent.mkdir(parents=True, exist_ok=True)
+    blob.parent.mkdir(parents=True, exist_ok=True)
     verified.write_bytes(data)
     verified.chmod(0o444)
     os.link(verified, blob)
