@@ -17,7 +17,7 @@ from cas.model.volume_name import VolumeName
 from hack.bench_setting import MIB, Bench, Row, new_name
 
 _RUN_BYTES = 4 * MIB
-_START = "each run of qemu-img is confined by a Python of its own, 30 ms of CPU"
+_START = "each run of qemu-img is confined by a Python of its own, about 40 ms of CPU"
 
 
 @dataclass(frozen=True, slots=True)

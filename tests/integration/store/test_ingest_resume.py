@@ -17,6 +17,7 @@ from cas.model.settings import Settings
 from cas.store.backing import Backing
 from cas.store.content.hashing import digest_of
 from cas.store.content.ingest import Ingest, Way
+from cas.store.content.sources import FileSource
 from cas.store.image.archives.archive import AbsentSource
 from cas.store.leasing import Lease, Leasing
 from cas.store.ports import Writer
@@ -272,8 +273,9 @@ def test_sweep_removes_a_second_name_of_a_blob_at_once(
     assert b"".join(backing.content.read(digest)) == data
 
 
+@pytest.mark.parametrize("asked", ["whether it is there", "to take the file"])
 def test_blob_linked_by_a_killed_hand_over_is_adopted_with_one_name(
-    backing: Backing, ingest: Ingest, lease: Lease
+    backing: Backing, ingest: Ingest, lease: Lease, asked: str
 ) -> None:
     """Killed between linking and registering, it is neither set aside nor brought once more."""
     data = random_bytes(LARGE)
@@ -287,7 +289,9 @@ def test_blob_linked_by_a_killed_hand_over_is_adopted_with_one_name(
     os.link(verified, blob)
     inode = blob.stat().st_ino
 
-    ingest.ingest(AbsentSource("blob"), lease, expected=digest, size=len(data))
+    move = asked == "to take the file"
+    source = FileSource(verified) if move else AbsentSource("blob")
+    ingest.ingest(source, lease, expected=digest, size=len(data), move=move)
 
     assert (blob.stat().st_ino, blob.stat().st_nlink) == (inode, 1)
     assert not verified.exists()

@@ -289,9 +289,7 @@ def test_old_store_with_a_damaged_blob_gives_the_rest(
         assert repr(container.image.name) in stays.explanation
         assert _merged(together)["image", container.image.name][0] == "failed"
         case.recover()
-        root = case.volumes.activate(_name(together, container)).rootfs
-        assert (root / "written").read_text() == "by the app"
-        case.volumes.deactivate(_name(together, container))
+        _assert_has_data(case, _name(together, container))
     assert [path.name for path in directory.iterdir()] == [damaged]
 
 
@@ -368,16 +366,12 @@ def test_old_stores_of_two_ages_become_one(together: OldDevice, containerd_binar
             str(_name(together, older))
         ]
     with _opened(together, containerd_binary) as case:
-        root = case.volumes.activate(_name(together, newer)).rootfs
-        assert (root / "written").read_text() == "by the app"
-        case.volumes.deactivate(_name(together, newer))
+        _assert_has_data(case, _name(together, newer))
         with pytest.raises(VolumeHeldError, match="old store"):
             case.volumes.prepare(_name(together, older), "any")
         assert older.key in _ingest(case)
         assert {each.result.value for each in together.run()} == {"moved"}
-        root = case.volumes.activate(_name(together, older)).rootfs
-        assert (root / "written").read_text() == "by the app"
-        case.volumes.deactivate(_name(together, older))
+        _assert_has_data(case, _name(together, older))
     assert not (together.persist / "containerd").exists()
 
 
@@ -440,9 +434,7 @@ def test_container_of_another_release_waits_for_its_snapshot_when_adopted(
             each.planned.found.path: each.result.value for each in together.run(adopt_suffixed=True)
         }
         assert results == {suffixed: "moved", plain: "left"}
-        root = case.volumes.activate(_name(together, container)).rootfs
-        assert (root / "written").read_text() == "by the app"
-        case.volumes.deactivate(_name(together, container))
+        _assert_has_data(case, _name(together, container))
 
 
 @pytest.mark.parametrize(
@@ -606,9 +598,7 @@ def test_snapshot_that_was_copied_in_part_is_nobodys_and_copied_again(
         assert VOLUME not in case.backing.snapshots.stat(container.key).labels
         assert container.key in _ingest(case)
         case.recover()
-        root = case.volumes.activate(_name(together, container)).rootfs
-        assert (root / "written").read_text() == "by the app"
-        case.volumes.deactivate(_name(together, container))
+        _assert_has_data(case, _name(together, container))
 
 
 def test_snapshot_that_was_copied_in_part_is_copied_again_before_its_container_is_converted(
@@ -624,9 +614,7 @@ def test_snapshot_that_was_copied_in_part_is_copied_again_before_its_container_i
         assert container.key in _ingest(case)
         assert "moved" in {each.result.value for each in together.run()}
         case.recover()
-        root = case.volumes.activate(_name(together, container)).rootfs
-        assert (root / "written").read_text() == "by the app"
-        case.volumes.deactivate(_name(together, container))
+        _assert_has_data(case, _name(together, container))
 
 
 def test_container_whose_store_went_before_a_kill_follows_it(
@@ -646,6 +634,13 @@ def test_container_whose_store_went_before_a_kill_follows_it(
     together.run()
     assert together.new(newer.app).exists()
     assert list(iter_held(together.settings.layout)) == []
+
+
+def _assert_has_data(case: Case, name: VolumeName) -> None:
+    """See that a converted container has what its app wrote."""
+    root = case.volumes.activate(name).rootfs
+    assert (root / "written").read_text() == "by the app"
+    case.volumes.deactivate(name)
 
 
 def _download(device: OldDevice, kind: str, content: bytes, *, name: str = "") -> Path:
