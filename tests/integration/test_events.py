@@ -1,5 +1,7 @@
 """What happens in the store is told to listeners, whichever process does it."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -12,12 +14,20 @@ from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.events import EventKind
 from cas.model.settings import Settings
-from tests.support.command import CasProcess, write_configuration
+from tests.support.command import Result, write_configuration
 from tests.support.daemon import WAIT_SECONDS
 from tests.support.images import layered_image
 from tests.support.volumes import volume_name
 
 _LAST = (EventKind.VOLUME_REMOVED, "the last event of the test")
+_PATIENT_COMMAND = f"""
+import sys
+from cas.cli.main import main
+from cas.containerd import events
+events._PUBLISH_SECONDS = {WAIT_SECONDS}
+sys.exit(main(sys.argv[1:]))
+"""
+"""The command on a machine that may be busy, where it would give up telling an event."""
 
 
 class _Listener:
@@ -40,10 +50,16 @@ class _Listener:
 
     def run(self, *arguments: object) -> str:
         """Run a command to its end, in a process of its own."""
-        with CasProcess(self._config, *arguments) as process:
-            result = process.result()
-        result.assert_orderly(0)
-        return result.out
+        words = ["--config", str(self._config), *map(str, arguments)]
+        done = subprocess.run(
+            [sys.executable, "-c", _PATIENT_COMMAND, *words],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        Result(done.returncode, done.stdout, done.stderr).assert_orderly(0)
+        return done.stdout
 
 
 @pytest.fixture
