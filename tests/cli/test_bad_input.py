@@ -1,7 +1,6 @@
 """Input that is broken or hostile: the documented error and status, no traceback, nothing left."""
 
 import json
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from tests.cli.conftest import Result, RunCas
 from tests.support.bad_images import circular, corrupt, nested, with_manifest, with_root
 from tests.support.images import BuiltImage, build_image, build_index, layered_image, write_tar
 from tests.support.layers import BuiltLayer, build_layer, file, hard_link
+from tests.support.volumes import volume_name
 
 Make = Callable[[Path], Path]
 
@@ -169,4 +169,4 @@ def test_bad_layer_ends_with_its_documented_status(
 
 
 def _name() -> str:
-    return f"{uuid.uuid4()}#0"
+    return str(volume_name())

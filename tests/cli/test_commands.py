@@ -4,7 +4,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import uuid
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from cas.model.settings import Settings
 from tests.cli.conftest import RunCas
 from tests.support.images import BuiltImage, busybox_image, layered_image
+from tests.support.volumes import volume_name
 
 BLOB_KEYS = ["digest", "size", "media_type", "pinned", "created", "labels"]
 IMAGE_KEYS = ["name", "digest", "media_type", "target_size", "created", "updated", "labels"]
@@ -33,7 +33,7 @@ VOLUME_KEYS = [
 
 
 def _name() -> str:
-    return f"{uuid.uuid4()}#0"
+    return str(volume_name())
 
 
 @pytest.fixture
@@ -354,7 +354,7 @@ def test_volume_commands_with_json_print_one_document_each(cas: RunCas, image: B
 
 def test_volume_snapshot_life_on_the_command_line(cas: RunCas, image: BuiltImage) -> None:
     """Taken, listed, returned to, removed; a document or names as asked for."""
-    first, second = (f"{uuid.uuid4()}#0" for _ in range(2))
+    first, second = _name(), _name()
     for name in (first, second):
         cas("volume", "prepare", name, "--image", image.name)
     snapshot = ("volume", "snapshot")

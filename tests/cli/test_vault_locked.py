@@ -17,17 +17,17 @@ from cas.model.disk.record import DiskRecord
 from cas.model.layout import DiskPaths
 from cas.model.settings import Settings
 from cas.model.vault_settings import ProviderName, VaultSettings
-from cas.model.volume_name import VolumeName
 from cas.volumes.disk.records import write_disk_record
 from tests.cli.conftest import Result, RunCas
 from tests.support.daemon import persist_directory, settings_for
 from tests.support.images import layered_image
 from tests.support.loopfs import LoopFileSystem
 from tests.support.vaults import no_passphrase
+from tests.support.volumes import volume_name
 
 pytestmark = pytest.mark.slow
 
-VOLUME = f"{uuid.uuid4()}#0"
+VOLUME = str(volume_name())
 DIGEST = "sha256:" + "0" * 64
 ARCHIVE, BLOB = "ARCHIVE", "BLOB"
 
@@ -157,7 +157,7 @@ def test_writer_on_a_locked_vault_is_refused_and_creates_nothing(
 @pytest.fixture
 def clear_disk(locked: Settings) -> DiskPaths:
     """A disk outside the vault, made when that was open."""
-    name = VolumeName.parse(f"{uuid.uuid4()}#0")
+    name = volume_name()
     paths = locked.layout.disk(name, clear=True)
     record = DiskRecord(
         name=name,

@@ -8,8 +8,14 @@ import pytest
 from cas.agent.account import find_account
 from cas.model.settings import Settings
 from cas.store.directories import create_directories
-from tests.support.daemon import persist_directory
+from tests.support.daemon import WAIT_SECONDS, persist_directory
 from tests.support.probe import Probe
+
+
+@pytest.fixture(autouse=True)
+def _long_obedience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give up no agent because the machine is slow; tests may choose their own time."""
+    monkeypatch.setattr("cas.agent.conversation._OBEY_SECONDS", WAIT_SECONDS)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Volumes through the client."""
 
-import uuid
 from pathlib import Path
 
 import pytest
@@ -17,10 +16,10 @@ from cas.errors import (
 )
 from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
-from cas.model.volume_name import VolumeName
 from cas.rpc.client import Client
 from cas.volumes.status import VolumeState
 from tests.support.images import BuiltImage, layered_image
+from tests.support.volumes import volume_name
 
 
 @pytest.fixture
@@ -31,13 +30,9 @@ def image(client: Client, allowed: Path) -> BuiltImage:
     return built
 
 
-def _name() -> VolumeName:
-    return VolumeName(uuid.uuid4(), 0)
-
-
 def test_life_of_a_volume(client: Client, case: Case, image: BuiltImage) -> None:
     """Data written into it is there until it is removed."""
-    name = _name()
+    name = volume_name()
     status = client.volumes.prepare(name, image.name, activate=True)
     assert status == case.volumes.get(name)
     (status.rootfs / "note").write_text("kept")
@@ -56,7 +51,7 @@ def test_life_of_a_volume(client: Client, case: Case, image: BuiltImage) -> None
 
 def test_read_only_volume_is_prepared_so(client: Client, image: BuiltImage) -> None:
     """Its record says it."""
-    record = client.volumes.prepare(_name(), image.name, read_only=True).record
+    record = client.volumes.prepare(volume_name(), image.name, read_only=True).record
 
     assert record is not None
     assert record.read_only
@@ -64,7 +59,7 @@ def test_read_only_volume_is_prepared_so(client: Client, image: BuiltImage) -> N
 
 def test_life_of_a_disk(client: Client, case: Case) -> None:
     """Blank and qcow2, so that qemu-img works for the service; a wrong one ends with its error."""
-    name = _name()
+    name = volume_name()
     request = DiskRequest(None, size=1024 * 1024, format=DiskFormat.QCOW2)
 
     status = client.volumes.prepare_disk(name, request)
@@ -76,7 +71,7 @@ def test_life_of_a_disk(client: Client, case: Case) -> None:
     with pytest.raises(VolumeConflictError, match="with size"):
         client.volumes.prepare_disk(name, DiskRequest(None, size=5))
     with pytest.raises(BlobNotFoundError):
-        client.volumes.prepare_disk(_name(), DiskRequest(f"sha256:{'0' * 64}"))
+        client.volumes.prepare_disk(volume_name(), DiskRequest(f"sha256:{'0' * 64}"))
     assert client.volumes.activate(name).state is VolumeState.INACTIVE
     assert client.volumes.usage(name) == case.volumes.usage(name)
     assert client.volumes.remove(name)
@@ -85,7 +80,7 @@ def test_life_of_a_disk(client: Client, case: Case) -> None:
 
 def test_volumes_of_older_software_are_listed_apart(client: Client, case: Case) -> None:
     """They are none of ours, so nothing is done with them."""
-    old = case.settings.layout.volumes / f"{_name()}.qcow2"
+    old = case.settings.layout.volumes / f"{volume_name()}.qcow2"
     old.write_bytes(b"old")
 
     assert list(client.volumes.iter_volumes()) == []
@@ -100,7 +95,7 @@ def test_damaged_volume_is_listed_and_its_error_told(
     client: Client, case: Case, image: BuiltImage
 ) -> None:
     """One that fails does not keep the others back."""
-    sound, damaged = sorted([_name(), _name()], key=str)
+    sound, damaged = sorted([volume_name(), volume_name()], key=str)
     for name in (sound, damaged):
         client.volumes.prepare(name, image.name)
     case.settings.layout.volume_record(damaged).write_text("{")
@@ -119,7 +114,7 @@ def test_damaged_volume_is_listed_and_its_error_told(
 
 def test_errors_are_the_librarys(client: Client, image: BuiltImage, allowed: Path) -> None:
     """Not found, conflict."""
-    name = _name()
+    name = volume_name()
     for ask in (
         client.volumes.get,
         client.volumes.activate,
@@ -141,7 +136,7 @@ def test_errors_are_the_librarys(client: Client, image: BuiltImage, allowed: Pat
 
 def test_life_of_snapshots_of_volumes(client: Client, case: Case, image: BuiltImage) -> None:
     """The client gives what the store gives, and tells its errors."""
-    names = [_name(), _name()]
+    names = [volume_name(), volume_name()]
     roots = [client.volumes.prepare(name, image.name, activate=True).rootfs for name in names]
     with pytest.raises(InUseError, match="quiesced"):
         client.volume_snapshots.create(names, "one")

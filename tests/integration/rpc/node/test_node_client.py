@@ -13,6 +13,7 @@ from tests.support.images import BuiltImage, layered_image
 from tests.support.node import Node, NodeError
 from tests.support.rpc import Service
 from tests.support.stores import assert_never_stored, assert_nothing_left, own_blobs
+from tests.support.volumes import volume_name
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.once
@@ -139,7 +140,7 @@ def test_node_takes_and_returns_to_snapshots_of_a_disk_and_a_container_together(
     node: Node, imported: BuiltImage, service: Service, tmp_path: Path
 ) -> None:
     """Of both or of none; what is refused says why, and a replaced disk is gone with its own."""
-    container, disk = (f"{uuid.uuid4()}#0" for _ in range(2))
+    container, disk = str(volume_name()), str(volume_name())
     later = disk.replace("#0", "#1")
     root = Path(node.run("prepare", name=container, image=imported.name)["volume"]["rootfs"])
     blank = {"size": 2**20, "format": "DISK_FORMAT_QCOW2"}

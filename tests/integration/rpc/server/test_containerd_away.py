@@ -1,5 +1,6 @@
 """A containerd that hangs, and one that dies: calls end, the service lives on."""
 
+import gc
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -311,7 +312,8 @@ class _Holdings:
 
     @classmethod
     def of(cls, service: Service) -> "_Holdings":
-        """Look at this process."""
+        """Look at this process, without what only waits to be collected."""
+        gc.collect()
         names = (thread.name for thread in threading.enumerate())
         return cls(
             len(list(Path("/proc/self/fd").iterdir())),

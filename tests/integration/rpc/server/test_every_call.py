@@ -24,6 +24,7 @@ from cas.model.digest import Digest
 from cas.rpc.limits import MESSAGE_BYTES, PIECE_BYTES
 from tests.support.images import BuiltImage, layered_image
 from tests.support.rpc import Service, error_info, failing, last
+from tests.support.volumes import volume_name
 
 DATA = b"content of a blob" * 100_000
 DIGEST = str(Digest.of(DATA))
@@ -62,7 +63,7 @@ def stored(service: Service) -> str:
 @pytest.fixture
 def prepared(service: Service, imported: BuiltImage) -> str:
     """A mounted volume."""
-    name = f"{uuid.uuid4()}#0"
+    name = str(volume_name())
     request = volumes_pb2.PrepareVolumeRequest(name=name, image=imported.name, activate=True)
     volume = last(service.volumes.Prepare(request)).volume
     assert (volume.name, volume.state) == (name, volumes_pb2.VOLUME_STATE_ACTIVE)
@@ -519,7 +520,7 @@ def test_wait_returns_when_nothing_of_the_name_runs(service: Service) -> None:
         (lambda s: s.blobs.Get(blobs_pb2.GetBlobRequest(digest=DIGEST)), "blob-not-found"),
         (lambda s: s.images.Get(images_pb2.GetImageRequest(name="nobody")), "image-not-found"),
         (
-            lambda s: s.volumes.Get(volumes_pb2.GetVolumeRequest(name=f"{uuid.uuid4()}#0")),
+            lambda s: s.volumes.Get(volumes_pb2.GetVolumeRequest(name=str(volume_name()))),
             "volume-not-found",
         ),
         (lambda s: s.store.Why(store_pb2.WhyRequest(object="nothing")), "not-found"),

@@ -19,6 +19,7 @@ from tests.support.images import BuiltImage, build_image
 from tests.support.layers import build_layer, file
 from tests.support.rpc import Service, connect, failing, last
 from tests.support.stores import assert_nothing_left, own_blobs
+from tests.support.volumes import volume_name
 from tests.support.waiting import wait_for
 
 _MIB = 1024 * 1024
@@ -168,7 +169,7 @@ def test_preparation_cancelled_in_the_middle_leaves_nothing(
 ) -> None:
     """Neither layers nor a volume; the image is as it was, and the next attempt works."""
     last(_import(service, image, ()))
-    name = f"{uuid.uuid4()}#0"
+    name = str(volume_name())
     request = volumes_pb2.PrepareVolumeRequest(name=name, image=image.name)
     with halted(effect, part) as halt:
         call = service.volumes.Prepare(request, metadata=key)
@@ -293,7 +294,7 @@ def test_reader_that_goes_away_in_the_middle_ends_the_call(service: Service, key
 def test_caller_that_waits_in_line_can_leave(service: Service, image: BuiltImage, key: Key) -> None:
     """For a volume that another call prepares, and for a digest that another call ingests."""
     last(_import(service, image, ()))
-    name = f"{uuid.uuid4()}#0"
+    name = str(volume_name())
     prepare = volumes_pb2.PrepareVolumeRequest(name=name, image=image.name)
     with halted(Effect.MKDIR, "preparing") as halt:
         first = service.volumes.Prepare(prepare)
