@@ -48,7 +48,7 @@ def opened_old_store(settings: Settings, root: Path) -> Iterator[Containerd]:
             path=root,
         )
     place = Place.of_old_store(settings, root)
-    environment = supervised_environment(os.environ, processes.current())
+    environment = supervised_environment(os.environ, processes.current(), root)
     with (
         _run_directory(place.run),
         Daemon(settings, place=place, log=tell_log_line, environment=environment),

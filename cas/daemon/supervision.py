@@ -67,7 +67,7 @@ def _prepare(settings: Settings, log: Callable[[str], None]) -> Daemon:
     require_directories(settings, (layout.vault, layout.case))
     require_store_converted(layout)
     end_orphan(layout.case)
-    environment = supervised_environment(os.environ, processes.current())
+    environment = supervised_environment(os.environ, processes.current(), layout.case)
     return Daemon(settings, log=log, environment=environment)
 
 

@@ -5,9 +5,10 @@ one process for ever. Judging is one-sided on purpose: :func:`is_dead` says yes 
 certain, since its callers then delete what the dead one owned.
 """
 
-__all__ = ["ProcessIdentity", "boot_time", "current", "is_dead", "process_name"]
+__all__ = ["ProcessIdentity", "boot_time", "current", "is_dead", "iter_processes", "process_name"]
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,6 +112,17 @@ def _may_be_in(process: str, inode: int) -> bool:
         return False
     except PermissionError:
         return True
+
+
+def iter_processes() -> Iterator[int]:
+    """Yield the ids of the processes that there are; any may end meanwhile.
+
+    Raises:
+        StorageError: /proc cannot be read.
+    """
+    with translated("list", _PROC):
+        names = [entry.name for entry in _PROC.iterdir()]
+    yield from (int(name) for name in names if name.isdigit())
 
 
 def process_name(pid: int) -> str:
