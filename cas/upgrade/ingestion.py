@@ -24,7 +24,8 @@ from cas.store.content.blobs import Blobs
 from cas.store.kept_downloads import iter_kept, let_go
 from cas.upgrade.device import is_vacant
 from cas.upgrade.journal import as_text
-from cas.upgrade.merge_account import MergeAccount, MergeEntry
+from cas.upgrade.merge_account import MergeAccount
+from cas.upgrade.merge_entry import MergeEntry
 from cas.upgrade.merged import Merged, MergedKind
 from cas.upgrade.old_store import old_stores
 from cas.upgrade.store_merge import StoreMerge, attempt
@@ -86,7 +87,7 @@ class OldContent:
             for root in old_stores(self._layout):
                 store = as_text(root)
                 account.expect(store, self._merge.blobs(root), time=self._now())
-                yield from self._noted(account, store, self._merge_store(root))
+                yield from self._noted(account, store, self._merge_store(root, account))
                 account.settle(self._blobs.missing, time=self._now())
 
     def _noted(
@@ -105,7 +106,7 @@ class OldContent:
             else:  # taken in by somebody who pulled it
                 let_go(self._layout, digest)
 
-    def _merge_store(self, root: Path) -> Iterator[Merged]:
+    def _merge_store(self, root: Path, account: MergeAccount) -> Iterator[Merged]:
         is_used_up = False
         try:
             with lock(self._layout.upgrade_lock, timeout_seconds=_LOCK_SECONDS):
@@ -118,6 +119,7 @@ class OldContent:
             yield Merged(MergedKind.STORE, str(root), error)
             return
         if is_used_up:
+            account.flush()  # nobody can tell again what was in it
             remove = partial(
                 self._upgrade.remove_merged, root, cancel=self._cancel, progress=self._progress
             )

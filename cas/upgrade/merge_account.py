@@ -1,17 +1,21 @@
 """What merges of stores have brought and what they left, for the report and for later plans.
 
-A line per thing and change: what every start finds as it was before is noted once. Of blobs there
-are too many for a sync each. They are noted together, before the first of them goes from where it
-was; that they came in is noted together as well, and after a kill found out from what is there. A
-line that cannot be read or written is only missing in the report: it decides nothing.
+A line per thing and change: what every start finds as it was before is noted once. There are too
+many for a sync each, or to be kept in memory. Blobs are noted before the first of them goes from
+where it was; what became of things is noted some thousands together, and before their store goes.
+After a kill the next merge tells of the rest again: of what is still there, and of blobs whose
+files are gone from what the store has. Who asks what was noted last gets it from the file, read
+once for as many things as memory may hold. A line that cannot be read or written is only missing in
+the report: it decides nothing.
 """
 
-__all__ = ["MergeAccount", "MergeEntry", "account_bytes", "merge_document"]
+__all__ = ["MergeAccount", "account_bytes"]
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, suppress
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
@@ -24,62 +28,18 @@ from cas.fsops.translation import translated
 from cas.model.digest import Digest
 from cas.upgrade.items import Result
 from cas.upgrade.journal import as_text
-from cas.upgrade.merged import Merged, MergedKind
+from cas.upgrade.merge_entry import MergeEntry, MergeKey
+from cas.upgrade.merged import MergedKind
 
 _log = logging.getLogger(__name__)
 _MAX_LINE_BYTES = 64 * 1024
+_BATCH = 2048
+"""Things that are noted or looked up at a time."""
+_PART_BYTES = 2 * 1024 * 1024
+"""Of the file, whose things are remembered at a time."""
+_DECODER = msgspec.json.Decoder(MergeEntry)
 _EXPECTED = "not taken in yet"
 _LOST = "its file is gone, and the store lacks it"
-
-
-class MergeEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of one thing.
-
-    Args:
-        time: RFC 3339, when that changed last.
-        store: Path of the old store; empty for a verified download.
-        kind: See :class:`cas.upgrade.merged.MergedKind`.
-        name: An image's name, a snapshot's key, or the path of a blob or of a store.
-        result: See :class:`cas.upgrade.items.Result`.
-        reason: Reference of the error, if it failed.
-        explanation: Why it is not in the newer store, or why it went.
-    """
-
-    time: str
-    store: str
-    kind: str
-    name: str
-    result: str
-    reason: str = ""
-    explanation: str = ""
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """Which thing it is about."""
-        return self.store, self.kind, self.name
-
-    @property
-    def came_in(self) -> bool:
-        """Whether it is in the newer store."""
-        return self.result == Result.MOVED.value
-
-    @classmethod
-    def of(cls, merged: Merged, *, store: str, time: str) -> Self:
-        """Give the entry about something."""
-        return cls(
-            time=time,
-            store=store,
-            kind=merged.kind.value,
-            name=as_text(merged.name),
-            result=merged.result.value,
-            reason="" if merged.error is None else merged.error.reference,
-            explanation=as_text(merged.explanation),
-        )
-
-
-def merge_document(entry: MergeEntry) -> dict[str, object]:
-    """Give its JSON form."""
-    return msgspec.structs.asdict(entry)
 
 
 def account_bytes(path: Path) -> int:
@@ -95,6 +55,8 @@ def account_bytes(path: Path) -> int:
 class MergeAccount:
     """The account of one persist directory; leaving its ``with`` block notes the rest and closes.
 
+    Its memory does not grow with the number of things.
+
     Args:
         path: Its file; made with the first line that is noted.
     """
@@ -103,15 +65,8 @@ class MergeAccount:
         self._path = path
         self._file: AppendedFile | None = None
         self._stack = ExitStack()
-        self._entries: dict[tuple[str, str, str], MergeEntry] = {}
-        self._late: list[MergeEntry] = []
-        for line in read_lines(path, _MAX_LINE_BYTES):
-            try:
-                entry = msgspec.json.decode(line, type=MergeEntry)
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                _log.warning("line of the account of merges unreadable path=%s", path)
-            else:
-                self._entries[entry.key] = entry
+        self._noted: dict[MergeKey, MergeEntry] = {}
+        self._is_damaged = False
 
     def expect(self, store: str, paths: Iterable[Path], *, time: str) -> None:
         """Note durably, before any of them goes, files of blobs that are to come in; log a failure.
@@ -121,6 +76,7 @@ class MergeAccount:
             paths: The files.
             time: RFC 3339.
         """
+        self.flush()
         expected = (
             MergeEntry(
                 time=time,
@@ -132,25 +88,19 @@ class MergeAccount:
             )
             for path in paths
         )
-        self._append([each for each in expected if self._is_news(each)])
-
-    def _is_news(self, expected: MergeEntry) -> bool:
-        known = self._entries.get(expected.key)
-        return known is None or known.came_in
+        while batch := list(islice(expected, _BATCH)):
+            self._append(batch, lambda _, known: known is None or known.came_in)
 
     def note(self, entry: MergeEntry) -> None:
-        """Note it durably, unless the last entry about it says the same; a failure is logged.
+        """Note it, unless the last entry about it says the same; durable after a :meth:`flush`."""
+        self._noted[entry.key] = entry
+        if len(self._noted) >= _BATCH:
+            self.flush()
 
-        That a blob came in which was expected is noted at the end, with that of the others.
-        """
-        known = self._entries.get(entry.key)
-        if known is not None and msgspec.structs.replace(known, time=entry.time) == entry:
-            return
-        if known is not None and entry.kind == MergedKind.BLOB.value and entry.came_in:
-            self._entries[entry.key] = entry
-            self._late.append(entry)
-        else:
-            self._append([entry])
+    def flush(self) -> None:
+        """Make durable what was noted; a failure is logged."""
+        noted, self._noted = self._noted, {}
+        self._append(noted.values(), lambda entry, known: known is None or not known.says(entry))
 
     def settle(self, missing: Callable[[Iterable[Digest]], Iterable[Digest]], *, time: str) -> None:
         """Note which blobs came in without a note: their files are gone, and the store has them.
@@ -161,66 +111,106 @@ class MergeAccount:
 
         Raises:
             UnavailableError: containerd does not answer.
+            StorageError: The account cannot be read.
         """
-        gone: dict[Digest, MergeEntry] = {}
-        for entry in self._entries.values():
-            if entry.kind != MergedKind.BLOB.value or entry.came_in or os.path.lexists(entry.name):
-                continue
+        self.flush()
+        gone = (
+            entry
+            for entry in self.entries()
+            if entry.kind == MergedKind.BLOB.value
+            and not entry.came_in
+            and not os.path.lexists(entry.name)
+        )
+        while batch := list(islice(gone, _BATCH)):
+            self._settle(batch, missing, time)
+
+    def _settle(
+        self,
+        entries: Iterable[MergeEntry],
+        missing: Callable[[Iterable[Digest]], Iterable[Digest]],
+        time: str,
+    ) -> None:
+        gone = []
+        for entry in entries:
             with suppress(InvalidNameError):
-                gone[Digest(Path(entry.name).name)] = entry
-        lost = [gone.pop(digest) for digest in missing(list(gone))]
-        self._append(_changed(lost, Result.FAILED, _LOST, time))
-        self._append(_changed(gone.values(), Result.MOVED, "", time))
+                gone.append((Digest(Path(entry.name).name), entry))
+        lost = frozenset(missing([digest for digest, _ in gone]))
+        for digest, entry in gone:
+            result, why = (Result.FAILED, _LOST) if digest in lost else (Result.MOVED, "")
+            self.note(
+                msgspec.structs.replace(
+                    entry, result=result.value, reason="", explanation=why, time=time
+                )
+            )
+        self.flush()
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing is expected that was not told of since."""
-        return all(entry.explanation != _EXPECTED for entry in self._entries.values())
-
-    def _append(self, entries: Iterable[MergeEntry]) -> None:
-        """Note them together."""
-        lines = []
-        for entry in entries:
-            self._entries[entry.key] = entry
-            lines.append(msgspec.json.encode(entry))
-        if not lines:
-            return
-        try:
-            if self._file is None:
-                make_directory(self._path.parent, mode=0o700)
-                self._file = self._stack.enter_context(AppendedFile(self._path))
-            self._file.append(b"\n".join(lines))
-        except CasError as error:
-            _log.warning("account of merges not written path=%s error=%s", self._path, error)
+        return all(entry.explanation != _EXPECTED for entry in self.entries())
 
     def entries(self) -> Iterator[MergeEntry]:
-        """Give the last entry about each thing, in the order of their first ones."""
-        return iter(self._entries.values())
+        """Give the last durable entry about each thing, those about some after each other.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
+        parts = account_bytes(self._path) // _PART_BYTES + 1
+        for part in range(parts):
+            last = {entry.key: entry for entry in self._lines() if hash(entry.key) % parts == part}
+            yield from last.values()
 
     def why_left(self, store: Path) -> str:
-        """Tell what keeps an old store since its last merge; empty if it was not merged yet."""
+        """Tell what keeps an old store since its last merge; empty if it was not merged yet.
+
+        Raises:
+            StorageError: It cannot be read.
+        """
         path = as_text(store)
-        entry = self._entries.get((path, MergedKind.STORE.value, path))
+        key = (path, MergedKind.STORE.value, path)
+        entry = self._last([key]).get(key)
         if entry is None or entry.came_in:
             return ""
         return entry.explanation
+
+    def _append(
+        self,
+        entries: Collection[MergeEntry],
+        is_news: Callable[[MergeEntry, MergeEntry | None], bool],
+    ) -> None:
+        """Note together what is new beside the last entry about the same."""
+        try:
+            known = self._last({entry.key for entry in entries})
+            news = [entry for entry in entries if is_news(entry, known.get(entry.key))]
+            if news:
+                self._opened().append(b"\n".join(map(msgspec.json.encode, news)))
+        except CasError as error:
+            _log.warning("account of merges not written path=%s error=%s", self._path, error)
+
+    def _opened(self) -> AppendedFile:
+        if self._file is None:
+            make_directory(self._path.parent, mode=0o700)
+            self._file = self._stack.enter_context(AppendedFile(self._path))
+        return self._file
+
+    def _last(self, keys: Collection[MergeKey]) -> dict[MergeKey, MergeEntry]:
+        """Give the last entry about each of some things."""
+        if not keys:
+            return {}
+        return {entry.key: entry for entry in self._lines() if entry.key in keys}
+
+    def _lines(self) -> Iterator[MergeEntry]:
+        for line in read_lines(self._path, _MAX_LINE_BYTES):
+            try:
+                yield _DECODER.decode(line)
+            except (msgspec.MsgspecError, UnicodeDecodeError):
+                if not self._is_damaged:
+                    _log.warning("line of the account of merges unreadable path=%s", self._path)
+                self._is_damaged = True
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         with self._stack:
-            self._append(self._late)
-
-
-def _changed(
-    entries: Iterable[MergeEntry], result: Result, explanation: str, time: str
-) -> list[MergeEntry]:
-    """Give those that now say something else."""
-    return [
-        msgspec.structs.replace(
-            entry, result=result.value, reason="", explanation=explanation, time=time
-        )
-        for entry in entries
-        if (entry.result, entry.explanation) != (result.value, explanation)
-    ]
+            self.flush()

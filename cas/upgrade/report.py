@@ -25,7 +25,7 @@ from cas.fsops.durable import publish
 from cas.fsops.inode import StagedInode
 from cas.upgrade.items import Action, Outcome, Planned, Reason, Result
 from cas.upgrade.journal import Entry, as_text
-from cas.upgrade.merge_account import MergeEntry, merge_document
+from cas.upgrade.merge_entry import MergeEntry, merge_document
 
 _FORMAT_VERSION = 1
 _MAX_HEAD_BYTES = 4096

@@ -27,6 +27,7 @@ from cas.errors import (
     UnavailableError,
     VolumeHeldError,
 )
+from cas.fsops.effects import Effect, observed
 from cas.model.cancellation import Cancellation
 from cas.model.digest import Digest
 from cas.model.labels import DOWNLOADED, GC_ROOT, UNFINISHED, VOLUME
@@ -206,8 +207,16 @@ def test_merge_across_file_systems_accounts_for_what_came_and_what_stays(
         apart.run()
         account = apart.settings.layout.upgrade_merges
         lines = len(account.read_bytes().splitlines())
-        assert {container.key, str(store)} <= set(_take_in(case))
         layers = container.image.chain_ids
+        told_before = []
+
+        def heed(kind: Effect, path: str) -> None:
+            if (kind, path) == (Effect.RENAME, str(store)):
+                told_before.append(len(account.read_bytes().splitlines()) - lines)
+
+        with observed(heed):
+            assert {container.key, str(store)} <= set(_take_in(case))
+        assert told_before == [1 + len(layers)], "nobody can tell of them once the store is gone"
         assert len(account.read_bytes().splitlines()) == lines + 2 + len(layers)
         apart.run()
         case.recover()

@@ -1,13 +1,16 @@
 """The account of what merges of stores brought and left."""
 
 import hashlib
+import sys
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from cas.errors import StorageError
 from cas.fsops.effects import Effect, observed
 from cas.model.digest import Digest
-from cas.upgrade.merge_account import MergeAccount, MergeEntry
+from cas.upgrade.merge_account import MergeAccount
+from cas.upgrade.merge_entry import MergeEntry
 from cas.upgrade.merged import Merged, MergedKind
 
 _STORE = "/persist/containerd"
@@ -27,7 +30,7 @@ def _told(path: Path) -> dict[str, tuple[str, str]]:
 
 
 def test_account_names_every_blob_that_came_in_with_few_syncs(tmp_path: Path) -> None:
-    """However many there are, it is one sync before and one after; what failed is noted at once."""
+    """Of so many there is one sync before and one after; what failed is among them."""
     path = tmp_path / "merges.jsonl"
     names = [str(_blob(b"%d" % number)) for number in range(100)]
     syncs = 0
@@ -81,3 +84,32 @@ def test_account_of_a_merge_that_is_stopped_tells_what_came_in(tmp_path: Path) -
         "blob": "moved",
         "next": "left",
     }
+
+
+def test_account_with_many_entries_takes_no_more_memory_than_with_few(tmp_path: Path) -> None:
+    """What was noted is looked up in the file, a part of it at a time."""
+    assert _most_blocks(tmp_path / "many", 12000) < 2 * _most_blocks(tmp_path / "few", 4000)
+
+
+def _most_blocks(path: Path, count: int) -> int:
+    """Give how many objects are alive at most while a merge of so many blobs is noted and told."""
+    before, most = sys.getallocatedblocks(), 0
+
+    def sampled(paths: Iterable[Path]) -> Iterator[Path]:
+        nonlocal most
+        for number, each in enumerate(paths):
+            if number % 100 == 0:
+                most = max(most, sys.getallocatedblocks() - before)
+            yield each
+
+    def blobs() -> Iterator[Path]:
+        return sampled(Path(_STORE, f"{each:064x}") for each in range(count))
+
+    with MergeAccount(path) as account:
+        account.expect(_STORE, blobs(), time="now")
+        for blob in blobs():
+            account.note(_entry(str(blob)))
+        account.settle(lambda _: (), time="now")
+    told = (Path(each.name) for each in MergeAccount(path).entries() if each.came_in)
+    assert sum(1 for _ in sampled(told)) == count
+    return most
