@@ -53,6 +53,7 @@ class CallerStalledError(UnavailableError):
     """A caller of the service neither sent nor read for long although it was its turn."""
 
     reference = "caller-stalled"
+    grpc_status = "ABORTED"
 
 
 class DaemonUnavailableError(UnavailableError):

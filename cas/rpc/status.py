@@ -2,11 +2,13 @@
 
 A status carries a ``google.rpc.ErrorInfo``: reason is the reference, domain is
 :data:`ERROR_DOMAIN`, metadata are the error's details with ``kind`` and ``temporary``. Nobody has
-to read a message's text. A status without it was made by gRPC itself, on either side.
+to read a message's text. A status without it was made by gRPC itself, on either side, or ends a
+call whose caller does not read what comes before the details; its code says enough.
 """
 
 __all__ = [
     "ERROR_DOMAIN",
+    "bare_status",
     "error_from_message",
     "error_from_rpc",
     "error_message",
@@ -25,6 +27,7 @@ from grpc_status import rpc_status
 from cas._gen.cas.v1 import types_pb2
 from cas.errors import (
     AlreadyExistsError,
+    CallerStalledError,
     CasError,
     ConflictError,
     DeadlineExceededError,
@@ -50,7 +53,7 @@ _KIND = "kind"
 _TEMPORARY = "temporary"
 
 _BARE: Mapping[grpc.StatusCode, type[CasError]] = {
-    # A service that ends, or that a reader kept waiting: whoever breaks a call off reads no status.
+    # A service that ends, or locks its vault: whoever breaks a call off reads no status.
     grpc.StatusCode.CANCELLED: ServiceUnavailableError,
     grpc.StatusCode.INVALID_ARGUMENT: UsageError,
     grpc.StatusCode.OUT_OF_RANGE: UsageError,
@@ -65,9 +68,16 @@ _BARE: Mapping[grpc.StatusCode, type[CasError]] = {
     grpc.StatusCode.RESOURCE_EXHAUSTED: LimitExceededError,
     grpc.StatusCode.FAILED_PRECONDITION: ConflictError,
     grpc.StatusCode.UNAVAILABLE: ServiceUnavailableError,
+    # gRPC never makes it, and the service for this alone.
+    grpc.StatusCode.ABORTED: CallerStalledError,
     grpc.StatusCode.DATA_LOSS: IntegrityError,
 }
 """What a status without details stands for; the others are :class:`InternalError`."""
+
+_BARE_WORDS: Mapping[grpc.StatusCode, str] = {
+    grpc.StatusCode.CANCELLED: "the service broke it off: ",
+    grpc.StatusCode.UNAVAILABLE: "the service does not answer: ",
+}
 
 
 def error_status(error: CasError) -> grpc.Status:
@@ -83,9 +93,14 @@ def error_status(error: CasError) -> grpc.Status:
     )
     packed = Any()
     packed.Pack(info)
-    code = grpc.StatusCode[error.grpc_status].value[0]
-    message = _shortened(text(error.message), _MESSAGE_BYTES)
-    return rpc_status.to_status(Status(code=code, message=message, details=[packed]))
+    code, message = bare_status(error)
+    return rpc_status.to_status(Status(code=code, message=message.decode(), details=[packed]))
+
+
+def bare_status(error: CasError) -> tuple[int, bytes]:
+    """Give code and message, in UTF-8, of the status that a call ends with."""
+    code: int = grpc.StatusCode[error.grpc_status].value[0]
+    return code, _shortened(text(error.message), _MESSAGE_BYTES).encode()
 
 
 def error_from_rpc(error: grpc.RpcError, action: str) -> CasError:
@@ -105,7 +120,7 @@ def error_from_rpc(error: grpc.RpcError, action: str) -> CasError:
         details.pop(_TEMPORARY, None)
         return rebuild_error(info.reason, kind, message, details)
     found = _BARE.get(error.code(), InternalError)
-    words = "the service does not answer: " if found is ServiceUnavailableError else ""
+    words = _BARE_WORDS.get(error.code(), "")
     return found(f"cannot {action}: {words}{message or error.code().name}", code=error.code().name)
 
 

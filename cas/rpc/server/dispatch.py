@@ -30,7 +30,7 @@ from cas.errors import (
 )
 from cas.model.cancellation import begin_operation
 from cas.model.printable import printable
-from cas.rpc.server.call import Call
+from cas.rpc.server.call import Call, Turn
 from cas.rpc.server.gate import Gate
 from cas.rpc.server.registry import CallObserver, Kind, RunningCalls
 from cas.rpc.server.request_number import begin_request
@@ -44,6 +44,10 @@ _log = logging.getLogger(__name__)
 _LARGE_BYTES = 64 * 1024
 _LOGGED = 4096
 """Characters of a message that the log repeats."""
+_NAMING_FIELDS = ("digest", "name", "volume", "reference", "object", "path")
+"""Where requests say what they are about; the first that is not empty is it."""
+_HEADER_FIELD = "header"
+"""Where the first message of an upload has them."""
 _WORD_START = re.compile(r"(?<!^)(?=[A-Z])")
 
 
@@ -175,7 +179,7 @@ class Dispatcher:
             closing(method.behaviour(request, call)) as responses,
         ):
             for response in responses:
-                with call.at_peer(in_grpc=True):
+                with call.at_peer(Turn.READ, in_grpc=True):
                     yield response
                 call.moved(response.ByteSize())
 
@@ -185,17 +189,17 @@ class Dispatcher:
     ) -> Iterator[Message | Iterator[Message]]:
         if method.streamed and method.kind is Kind.WORK:
             with received_apart(raw, call, self._workers) as messages:
-                yield (_parsed(method, message) for message in messages)
+                yield (_parsed(method, message, call) for message in messages)
             return
         messages = received(raw, call)
         if method.streamed:
-            yield (_parsed(method, message) for message in messages)
+            yield (_parsed(method, message, call) for message in messages)
             return
         only = next(messages, None)
         if only is None:
             raise UsageError(f"a call of {method.path} has one request; this one has none")
         with self._room_for(only, call):
-            yield _parsed(method, only)
+            yield _parsed(method, only, call)
 
     def _room_for(self, raw: bytes, call: Call) -> AbstractContextManager[object]:
         if len(raw) > _LARGE_BYTES:
@@ -240,6 +244,10 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001 - the outermost border
             code = InternalError.grpc_status
             _end(context, _defect(call, error))
+        except GeneratorExit:  # gRPC takes no more answers
+            if call.broken_off is not None:
+                code = call.broken_off.grpc_status
+            raise
         finally:
             seconds = time.monotonic() - begun
             _log.debug("call ended method=%s code=%s seconds=%.4f", method.path, code, seconds)
@@ -257,13 +265,22 @@ def _python_name(declared: str) -> str:
     return f"{name}_" if keyword.iskeyword(name) else name
 
 
-def _parsed(method: _Method, raw: bytes) -> Message:
+def _parsed(method: _Method, raw: bytes, call: Call) -> Message:
     try:
-        return method.request.FromString(raw)
+        message = method.request.FromString(raw)
     except DecodeError as error:
         raise UsageError(
             f"the request of {method.path} is no {method.request.DESCRIPTOR.full_name}: {error}"
         ) from error
+    call.object = call.object or _named(message)
+    return message
+
+
+def _named(request: Message) -> str:
+    """Give what a request is about, as it says itself; empty if it names nothing."""
+    header = getattr(request, _HEADER_FIELD, request)
+    texts = (getattr(header, field, "") for field in _NAMING_FIELDS)
+    return next((text for text in texts if isinstance(text, str) and text), "")
 
 
 def _serialise(response: Message) -> bytes:

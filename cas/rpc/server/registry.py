@@ -19,14 +19,17 @@ from enum import Enum
 from types import MappingProxyType
 from typing import Protocol
 
-from cas.errors import CallerStalledError, ServiceUnavailableError
+from cas.errors import CallerStalledError, InterruptedOperationError, ServiceUnavailableError
 from cas.model.cancellation import Cancellation
+from cas.model.printable import printable
 from cas.rpc.server.call import Call
 from cas.rpc.server.gate import Gate
 
 _log = logging.getLogger(__name__)
 
 _POLL_SECONDS = 0.1
+_NAMED = 256
+"""Characters of what a call is about that messages and the log repeat."""
 _LAST_WORDS_SECONDS = 1.0
 """How long a caller may take to read what it is told at the end."""
 
@@ -198,7 +201,12 @@ class RunningCalls:
         with self._changed:
             guarded = [call for call in self._calls if call.guarded]
         for call in guarded:
-            call.break_off()
+            call.break_off(
+                InterruptedOperationError(
+                    "the vault is being locked, so the call was broken off; make it again when the "
+                    "vault is open"
+                )
+            )
 
     def break_off_stalled(self) -> None:
         """Break off the calls whose callers neither read nor send although it is their turn."""
@@ -211,9 +219,16 @@ class RunningCalls:
             hurried = kind in refused or (wanted and call.holds_place)
             ending = self._closed and kind in _LASTING
             limit = _LAST_WORDS_SECONDS if ending else self._seconds_for(call, hurried=hurried)
-            if call.seconds_at_peer() > limit:
-                _log.warning("caller stalls, call broken off method=%s", call.method)
-                call.break_off(_stalled(call))
+            seconds = call.seconds_at_peer()
+            if seconds > limit:
+                _log.warning(
+                    "caller stalls, call broken off method=%s object=%s seconds=%.1f limit=%g",
+                    call.method,
+                    printable(call.object[:_NAMED]),
+                    seconds,
+                    limit,
+                )
+                call.break_off(_stalled(call, seconds, limit))
 
     def _seconds_for(self, call: Call, *, hurried: bool) -> float:
         if not call.has_begun:
@@ -221,10 +236,17 @@ class RunningCalls:
         return self._patience.wanted if hurried else self._patience.stalled
 
 
-def _stalled(call: Call) -> CallerStalledError:
+def _stalled(call: Call, seconds: float, limit: float) -> CallerStalledError:
+    named, turn = call.object[:_NAMED], call.turn.value
+    what = f"{call.method} of {named!r}" if named else call.method
     return CallerStalledError(
-        f"the caller of {call.method} kept the service waiting for {call.seconds_at_peer():.0f} "
-        "seconds, so the call was broken off and undone; make it again, and go on with it",
+        f"the caller of {what} did not {turn} although it was its turn, and kept the service "
+        f"waiting for {seconds:.1f} seconds, where {limit:g} is the limit, so the call was broken "
+        f"off; make it again, and {turn} without such pauses",
+        method=call.method,
+        object=named,
+        limit_seconds=f"{limit:g}",
+        actual_seconds=f"{seconds:.1f}",
     )
 
 

@@ -1,9 +1,9 @@
 """The messages of a call, as its thread takes them.
 
 A thread that waits within gRPC's library for a message can be woken by ending the call, and that
-alone: its caller then hears CANCELLED and no reason. So the messages of an upload are waited for by
-a thread of their own, and the one of the call can end it in words. A single request needs no such
-effort: it comes with the call itself, whatever library makes that.
+alone: its caller then hears a status without details. So the messages of an upload are waited for
+by a thread of their own, and the one of the call can end it with all of them. A single request
+needs no such effort: it comes with the call itself, whatever library makes that.
 """
 
 __all__ = ["received", "received_apart"]
@@ -17,7 +17,7 @@ import grpc
 
 from cas.errors import InterruptedOperationError
 from cas.model.cancellation import Cancellation
-from cas.rpc.server.call import Call
+from cas.rpc.server.call import Call, Turn
 from cas.store.workers import WorkerPool
 
 _LOOK_SECONDS = 0.1
@@ -31,7 +31,7 @@ def received(raw: Iterator[bytes], call: Call) -> Iterator[bytes]:
         InterruptedOperationError: The caller went away, or was too slow.
     """
     while True:
-        with call.at_peer(in_grpc=True):
+        with call.at_peer(Turn.SEND, in_grpc=True):
             call.cancellation.check()  # within: whoever sets it looks whose turn it is
             message = _next_of(raw)
         if message is None:
@@ -57,7 +57,7 @@ def received_apart(
 
 def _pumped(pump: "_Pump", call: Call) -> Iterator[bytes]:
     while True:
-        with call.at_peer(in_grpc=False):
+        with call.at_peer(Turn.SEND, in_grpc=False):
             message = pump.next(call.cancellation)
         if message is None:
             return

@@ -9,6 +9,7 @@ import pytest
 from cas import errors
 from cas.errors import (
     BlobNotFoundError,
+    CallerStalledError,
     CasError,
     DeadlineExceededError,
     IntegrityError,
@@ -133,6 +134,7 @@ def test_error_with_undecodable_file_name_is_escaped(wire: Wire) -> None:
         (grpc.StatusCode.DEADLINE_EXCEEDED, DeadlineExceededError),
         (grpc.StatusCode.CANCELLED, ServiceUnavailableError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, LimitExceededError),
+        (grpc.StatusCode.ABORTED, CallerStalledError),
         (grpc.StatusCode.UNIMPLEMENTED, UsageError),
         (grpc.StatusCode.UNKNOWN, InternalError),
         (grpc.StatusCode.INTERNAL, InternalError),

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import socket as sockets
 import stat
 import threading
@@ -18,11 +19,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from cas._gen.cas.v1 import blobs_pb2, images_pb2, store_pb2, types_pb2, volumes_pb2
 from cas.app import Case
 from cas.daemon.metrics import Metrics
-from cas.errors import InUseError, SocketPathError
+from cas.errors import CallerStalledError, InUseError, SocketPathError
 from cas.fsops.effects import Effect
 from cas.model.digest import Digest
 from cas.rpc.health import HealthProbe
 from cas.rpc.limits import PIECE_BYTES
+from cas.rpc.status import error_from_rpc
 from tests.support.daemon import WAIT_SECONDS
 from tests.support.halting import halted
 from tests.support.rpc import (
@@ -194,7 +196,7 @@ def test_metrics_tell_the_truth_about_calls_that_end_badly(case: Case, allowed: 
 
 
 def test_reader_that_stalls_is_broken_off(case: Case, allowed: Path) -> None:
-    """It holds a place that others wait for; the service goes on without it."""
+    """It hears what happened on which object and what to do; the service goes on without it."""
     path = allowed / "large"
     path.write_bytes(os.urandom(16 * _MIB))
     digest = str(case.blobs.ingest(path).digest)
@@ -208,7 +210,15 @@ def test_reader_that_stalls_is_broken_off(case: Case, allowed: Path) -> None:
         with pytest.raises(grpc.RpcError) as caught:
             for _ in stalled:
                 pass
-        assert caught.value.code() is grpc.StatusCode.CANCELLED
+        assert caught.value.code() is grpc.StatusCode.ABORTED
+        error = error_from_rpc(caught.value, "read")
+        assert isinstance(error, CallerStalledError)
+        assert re.search(
+            rf"/cas.v1.Blobs/Read of '{digest}' did not read .* \d+\.\d seconds, "
+            r"where 0\.5 is the limit, .* make it again",
+            error.message,
+        )
+        assert [code for _, code in observer.ended] == ["ABORTED"]
 
 
 def test_sender_that_stalls_is_broken_off(case: Case, allowed: Path) -> None:
@@ -268,7 +278,7 @@ def test_probes_whose_message_does_not_come_make_nobody_deaf(case: Case, allowed
         take_patience(service, replace(PATIENT, first=0.1))
         assert {call.code() for call in calls} == {
             grpc.StatusCode.UNAVAILABLE,  # there was no place
-            grpc.StatusCode.CANCELLED,  # there was one, and it is free again
+            grpc.StatusCode.ABORTED,  # there was one, and it is free again
         }
         take_patience(service, PATIENT)
         health: Any = health_pb2_grpc.HealthStub(service.channel)
@@ -292,7 +302,8 @@ def test_caller_who_sends_no_message_is_broken_off(case: Case, allowed: Path) ->
     ):
         method: grpc.StreamUnaryMultiCallable[bytes, bytes] = service.channel.stream_unary(_GET)
         call = method.future(silent())
-        assert call.code() is grpc.StatusCode.CANCELLED
+        assert call.code() is grpc.StatusCode.ABORTED
+        assert "did not send" in call.details()
         wait_for(lambda: service.server.running == 0)
 
 

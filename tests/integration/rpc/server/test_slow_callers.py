@@ -182,7 +182,7 @@ def test_stalled_uploader_hears_why_it_is_broken_off(
     """By a reference, so that it knows that it may come again."""
     patience = Patience(stalled=0.2, first=0.2)
     with serve(case, allowed, patience=patience) as service, falling_silent() as silent:
-        with failing(grpc.StatusCode.UNAVAILABLE, "caller-stalled"):
+        with failing(grpc.StatusCode.ABORTED, "caller-stalled"):
             occupy(service, silent).result(timeout=_SECONDS)
         wait_for(lambda: service.server.running == 0)
     assert_nothing_left(case.backing)
