@@ -98,15 +98,31 @@ def test_service_that_is_started_again_is_waited_for_by_clients_old_and_new(
             assert sending.result(WAIT_SECONDS).size == len(b"words")
 
 
-def test_deadline_of_the_caller_ends_a_call(client: Client) -> None:
-    """And the connection serves others as before."""
-    released = threading.Event()
-    hurried = client.with_deadline(0.3)
-    with pytest.raises(DeadlineExceededError):
-        hurried.blobs.ingest_stream(_Reader(lambda: released.wait(60)))
-    released.set()
+class _EndOfUpload:
+    """Waits for the end of an upload in the service."""
 
-    assert _answers(client)
+    def __init__(self) -> None:
+        self._ended = threading.Event()
+
+    def call_began(self, method: str) -> None: ...
+
+    def call_ended(self, method: str, code: str, seconds: float) -> None:
+        if method == "/cas.v1.Blobs/Upload":
+            self._ended.set()
+
+    def wait(self) -> None:
+        """Also for one whose time was over before it came: that long at most."""
+        self._ended.wait(60)
+
+
+def test_deadline_of_the_caller_ends_a_call(case: Case, served: Settings) -> None:
+    """Also in the service; and the connection serves others as before."""
+    socket, upload = served.service_socket, _EndOfUpload()
+    with server_of(case, socket, observer=upload), Client.connect(socket) as client:
+        with pytest.raises(DeadlineExceededError):
+            client.with_deadline(0.3).blobs.ingest_stream(_Reader(upload.wait))
+
+        assert _answers(client)
 
 
 def test_peer_that_speaks_something_else_is_no_service(tmp_path: Path) -> None:
