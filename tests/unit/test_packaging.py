@@ -18,6 +18,7 @@ import pytest
 from cas import __version__
 
 ROOT = Path(__file__).parents[2]
+RETRY = ROOT / "hack/retry"  # an index that fails for a minute is no fault of the package
 STUB = "cas/_gen/containerd/services/content/v1/content_pb2"
 
 # Builds and an installation, each of which asks the package index.
@@ -45,7 +46,7 @@ def sources() -> set[str]:
 def archives(sources: set[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Directory with the source archive and the wheel made from it."""
     out = tmp_path_factory.mktemp("dist")
-    _run(sys.executable, "-m", "build", "--outdir", out, ROOT, cwd=out)
+    _run(RETRY, sys.executable, "-m", "build", "--outdir", out, ROOT, cwd=out)
     return out
 
 
@@ -60,7 +61,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bin directory of a new environment that has nothing but the wheel and its needs."""
     prefix = tmp_path_factory.mktemp("installed") / "venv"
     venv.create(prefix, with_pip=True)
-    _run(prefix / "bin/python", "-m", "pip", "install", "--quiet", wheel, cwd=prefix)
+    _run(RETRY, prefix / "bin/python", "-m", "pip", "install", "--quiet", wheel, cwd=prefix)
     return prefix / "bin"
 
 

@@ -40,7 +40,8 @@ def test_what_is_no_file_is_an_error_at_once(tmp_path: Path, make: Callable[[Pat
     before = len(list(Path("/proc/self/fd").iterdir()))
     with pytest.raises(OSError, match=r"regular|directory"):
         regular_file(tmp_path / "thing")
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    # Something of an earlier test may be closed meanwhile.
+    assert len(list(Path("/proc/self/fd").iterdir())) <= before
 
 
 def _groups(directory: Path) -> list[object]:

@@ -176,7 +176,8 @@ def test_descriptors_are_closed(tmp_path: Path) -> None:
     read(source)
     with pytest.raises(KeyboardInterrupt), source.open():
         raise KeyboardInterrupt
-    assert open_descriptors() == before
+    # Something of an earlier test may be closed meanwhile.
+    assert set(open_descriptors()) <= set(before)
 
 
 def test_file_read_is_removed_once(tmp_path: Path) -> None:
