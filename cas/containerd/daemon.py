@@ -293,9 +293,7 @@ class Daemon:
     def _await_answer(self, stop: threading.Event | None) -> None:
         deadline = time.monotonic() + self.settings.wait_seconds
         while not _accepts(self.socket):
-            self._check_alive()
-            if stop is not None and stop.is_set():
-                raise InterruptedOperationError("containerd was stopped while it was starting")
+            self._check_coming(stop)
             if time.monotonic() > deadline:
                 raise DaemonUnavailableError(
                     f"containerd did not listen on {self.socket} after "
@@ -303,10 +301,17 @@ class Daemon:
                     socket=self.socket,
                 )
             time.sleep(_POLL_SECONDS)
-        self._call_it(deadline)
+        while not self._answers(deadline):
+            self._check_coming(stop)
         self._check_alive()
         # Somebody else's daemon may have answered, while ours waits for its lock.
         self._refuse_second_daemon(self.pid)
+
+    def _check_coming(self, stop: threading.Event | None) -> None:
+        """Return if an answer may still come, and is waited for."""
+        self._check_alive()
+        if stop is not None and stop.is_set():
+            raise InterruptedOperationError("containerd was stopped while it was starting")
 
     def _check_alive(self) -> None:
         if self._process is None or self._process.poll() is None:
@@ -318,12 +323,22 @@ class Daemon:
             status=self._process.returncode,
         )
 
-    def _call_it(self, deadline: float) -> None:
+    def _answers(self, deadline: float) -> bool:
+        """Call it for a moment; whether it answered, which it has to until the deadline."""
+        try:
+            self._call_it()
+        except DaemonUnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            return False
+        return True
+
+    def _call_it(self) -> None:
         with Containerd.connect(
             self.socket,
             namespace=self.settings.namespace,
             snapshotter=self.settings.snapshotter,
-            wait_seconds=max(deadline - time.monotonic(), 0.0),
+            wait_seconds=_WATCH_SECONDS,
         ) as containerd:
             problem = containerd.facts.snapshotter_error
         if problem is not None:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from cas.errors import (
     ContainerdMissingError,
     DaemonUnavailableError,
     DaemonVersionError,
+    InterruptedOperationError,
     InUseError,
     SocketPathError,
     StorageError,
@@ -27,6 +29,7 @@ from cas.model.digest import Digest
 from cas.model.records import LeaseID
 from cas.model.settings import Settings
 from tests.support.daemon import connect, persist_directory, settings_for
+from tests.support.waiting import wait_for
 
 _PATIENCE_SECONDS = 30.0
 
@@ -188,6 +191,41 @@ def test_daemon_that_ends_at_once_is_reported_with_its_last_words(own_settings: 
     program = _program(own_settings.persist, "echo cannot go on >&2; exit 3")
     with pytest.raises(DaemonUnavailableError, match=r"status 3.*cannot go on"):
         Daemon(replace(own_settings, containerd_binary=program)).start()
+
+
+def _listening(settings: Settings, then: str) -> Settings:
+    """One whose containerd takes one connection, and then does something else than to answer."""
+    text = "import os, socket, sys, time; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); "
+    text += f"s.listen(); s.accept(); {then}"
+    program = _program(settings.persist, f"exec {sys.executable} -c '{text}' {settings.socket}")
+    return replace(settings, containerd_binary=program)
+
+
+def test_daemon_that_ends_between_listening_and_answering_is_not_waited_for(
+    own_settings: Settings,
+) -> None:
+    """Nobody else will answer there."""
+    with pytest.raises(DaemonUnavailableError, match="status 3"):
+        Daemon(_listening(own_settings, "os._exit(3)")).start()
+
+
+def test_daemon_that_does_not_answer_is_not_waited_for_by_one_who_stops(
+    own_settings: Settings,
+) -> None:
+    """The service can be stopped in any moment."""
+    stop = threading.Event()
+    accepted = own_settings.persist / "accepted"
+    then = f's.close(); open("{accepted}", "w"); time.sleep(1000)'
+
+    def set_stop() -> None:
+        wait_for(accepted.exists)
+        stop.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(set_stop)
+        with pytest.raises(InterruptedOperationError):
+            Daemon(_listening(own_settings, then)).start(stop)
+        waiting.result()
 
 
 @pytest.mark.slow
