@@ -11,6 +11,7 @@ import pytest
 
 from cas.app import Case
 from cas.model.settings import Settings
+from tests.support.daemon import WAIT_SECONDS
 from tests.support.images import Compression, build_image
 from tests.support.layers import file
 
@@ -65,7 +66,7 @@ def test_signal_during_ingest_of_stdin_leaves_nothing(
     process.stdin.flush()
 
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=WAIT_SECONDS)
 
     assert process.returncode == 130, stderr
     assert b"[interrupted]" in stderr
@@ -89,7 +90,7 @@ def test_signal_during_import_from_stdin_leaves_nothing(
     process.stdin.flush()
 
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    _, stderr = process.communicate(timeout=WAIT_SECONDS)
 
     assert process.returncode == 130, stderr
     assert b"Traceback" not in stderr
@@ -114,7 +115,7 @@ def test_signal_to_a_list_of_commands_keeps_what_was_acknowledged(
     acknowledged = [process.stdout.readline().decode().strip()]
 
     process.send_signal(signal.SIGINT)
-    rest, stderr = process.communicate(timeout=60)
+    rest, stderr = process.communicate(timeout=WAIT_SECONDS)
     acknowledged += rest.decode().split()
 
     # The last where the command has ended and its interpreter has not; a shell shows it as 130.

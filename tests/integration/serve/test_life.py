@@ -218,4 +218,4 @@ def test_metrics_tell_of_the_containerd_that_died(own_settings: Settings) -> Non
         service.kill_containerd()
         wait_for(lambda: service.tells("cas_containerd_restarts_total 1.0"))
         wait_for(lambda: service.counted('cas_recoveries_total{outcome="done"}') >= 2)
-        assert service.tells("cas_containerd_up 1.0")
+        wait_for(lambda: service.tells("cas_containerd_up 1.0"))

@@ -258,7 +258,6 @@ def test_file_without_record_is_removed_by_a_collection(shop: Shop) -> None:
     assert shop.check() == []
 
 
-@pytest.mark.timeout(60)  # it would wait for ever
 def test_file_that_is_registered_after_the_look_is_not_waited_for(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,7 +43,7 @@ from cas.upgrade.store_merge import StoreMerge
 from cas.volumes.holds import iter_held
 from cas.volumes.records import read_record
 from cas.volumes.volumes import VolumeState
-from tests.support.daemon import private_daemon
+from tests.support.daemon import WAIT_SECONDS, private_daemon
 from tests.support.images import layered_image
 from tests.support.old_device import OldApp, OldDevice
 from tests.support.old_store import BLOB_LABELS, LABELS, OldContainer, make_old_store
@@ -502,7 +502,7 @@ def test_old_store_whose_containerd_stops_answering_gives_its_blobs(
                         place.socket,
                         namespace=settings.namespace,
                         snapshotter=settings.snapshotter,
-                        wait_seconds=1,
+                        wait_seconds=WAIT_SECONDS,
                     )
                     old = stack.enter_context(connection)
                 yield old

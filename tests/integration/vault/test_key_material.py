@@ -17,7 +17,7 @@ from tests.support.service import Service
 from tests.support.vaults import VaultMachine, secret
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 _ROOT = Path(__file__).parents[3]
 _IN_MEMORY = {"tmpfs", "ramfs", "devtmpfs", "hugetlbfs"}

@@ -24,7 +24,7 @@ from tests.support.swtpm import SoftwareTpm
 from tests.support.vaults import VaultMachine
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 _ROOT = Path(__file__).parents[3]
 _DISK_BYTES = 512 * 1024 * 1024

@@ -18,7 +18,7 @@ from tests.support.images import layered_image
 from tests.support.vaults import VaultMachine
 from tests.support.volumes import volume_name
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 _NAME = "example.com/secret/of-the-house:1"
 _MARKER = b"f3c6a1e0 what nobody may read from the disk"

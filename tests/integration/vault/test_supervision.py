@@ -15,7 +15,7 @@ from tests.support.vaults import VaultMachine
 from tests.support.volumes import volume_name
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 _NAME = "example.com/test/image:1"
 _OF_THE_STORE = ("cas_volumes", "cas_blob", "cas_free")

@@ -44,7 +44,7 @@ from tests.support.vaults import VaultMachine, secret
 from tests.support.volumes import volume_name
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 _NAME = "example.com/test/image:1"
 _ROOT = Path(__file__).parents[3]

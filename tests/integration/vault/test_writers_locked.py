@@ -31,7 +31,7 @@ from tests.support.images import layered_image
 from tests.support.loopfs import LoopFileSystem
 from tests.support.vaults import no_passphrase
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 _DISK_BYTES = 512 * 1024 * 1024
 _NAME = "example.com/test/image:1"

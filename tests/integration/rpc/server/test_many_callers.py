@@ -192,7 +192,6 @@ def _upload(data: bytes) -> Iterator[blobs_pb2.UploadBlobRequest]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_load_of_all_kinds_leaves_memory_threads_and_descriptors_bounded(
     settings: Settings, tmp_path: Path
 ) -> None:
@@ -238,7 +237,6 @@ def test_load_of_all_kinds_leaves_memory_threads_and_descriptors_bounded(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_callers_who_do_not_go_on_and_large_requests_leave_memory_bounded(
     settings: Settings, tmp_path: Path
 ) -> None:
