@@ -12,7 +12,7 @@ import pytest
 
 from cas.errors import DigestMismatchError, LayoutError, LockTimeoutError
 from cas.fsops.effects import Effect, observed
-from cas.store.directories import create_directories, require_directories
+from cas.store.directories import create_directories
 from cas.upgrade.items import Result
 from tests.support.old_device import OldApp, OldDevice
 from tests.support.old_places import contents, fill_old_places, holds
@@ -235,19 +235,21 @@ def _run_interrupted(device: OldDevice, step: int) -> bool:
 
 
 @pytest.mark.parametrize("name", ["vault", "vault/volumes", "clear", "clear/volumes"])
-def test_directory_that_is_no_work_of_older_software_keeps_its_mode(
+def test_directory_that_is_no_work_of_older_software_is_refused_before_anything_is_converted(
     together: OldDevice, tmp_path: Path, name: str
 ) -> None:
     """Older software ran as root; what is another user's, or lies elsewhere, opens no store."""
     create_directories(together.settings, repair=True)
-    together.disk(f"{OldApp('a').old_name()}.raw")
+    app = together.add(OldApp("a"))
+    together.write_checkpoint()
+    disk = together.disk(f"{app.old_name()}.raw")
     path = together.persist / name
     os.chown(path, 1234, 0)
     path.chmod(0o755)
-    together.run()
+    with pytest.raises(LayoutError, match="owner: expected root"):
+        together.run()
+    assert disk.exists()
     assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (1234, 0o755)
-    with pytest.raises(LayoutError):
-        require_directories(together.settings, (path,))
     os.chown(path, 0, 0)
     elsewhere = tmp_path / "elsewhere"
     shutil.move(path, elsewhere)
