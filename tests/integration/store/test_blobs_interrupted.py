@@ -1,8 +1,6 @@
 """Ctrl-C while a batch of files is stored."""
 
 import os
-import signal
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from cas.errors import SourceNotFoundError
 from cas.model.cancellation import Cancellation
 from cas.model.settings import Settings
 from cas.store.content.blobs import Blobs
+from tests.support.interrupting import interrupt_wait
 from tests.support.stores import assert_nothing_left, backing_for, own_blobs
 
 pytestmark = pytest.mark.once  # what threads of ours do
@@ -22,13 +21,12 @@ _BEFORE = 3
 _ALL = 256
 
 
-def _feed(pipe: Path, reader: threading.Thread) -> int:
+def _feed(pipe: Path) -> int:
     """Write, interrupt the main thread on the way, and say how many MiB were taken."""
-    assert reader.ident is not None
     with pipe.open("wb", buffering=0) as file:
         for count in range(_ALL):
             if count == _BEFORE:
-                signal.pthread_kill(reader.ident, signal.SIGINT)
+                interrupt_wait()
             try:
                 file.write(os.urandom(_MIB))
             except BrokenPipeError:
@@ -44,7 +42,7 @@ def test_interrupt_while_the_last_file_is_stored_ends_it_at_once(
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with ThreadPoolExecutor(1) as pool:
-        fed = pool.submit(_feed, pipe, threading.main_thread())
+        fed = pool.submit(_feed, pipe)
         with pytest.raises(KeyboardInterrupt):
             list(Blobs(backing).ingest_many([pipe]))
         assert fed.result() < _ALL

@@ -4,7 +4,6 @@ import io
 import json
 import lzma
 import shutil
-import signal
 import subprocess
 import threading
 from collections.abc import Callable
@@ -51,6 +50,7 @@ from tests.support.images import (
     layered_image,
     write_tar,
 )
+from tests.support.interrupting import interrupt_wait
 from tests.support.layers import BuiltLayer, build_layer, file, layer_tar
 from tests.support.stores import (
     Collections,
@@ -767,13 +767,11 @@ def test_import_interrupted_by_the_keyboard_leaves_nothing(
 ) -> None:
     """Ctrl-C reaches the main thread while others work; they stop and nothing stays."""
     path = large_image().write_oci_tar(tmp_path / "a.tar")
-    main = threading.main_thread().ident
-    assert main is not None
     once = threading.Lock()
 
     def interrupt() -> None:
         if once.acquire(blocking=False):
-            signal.pthread_kill(main, signal.SIGINT)
+            interrupt_wait()
 
     with pytest.raises(KeyboardInterrupt):
         images.import_archive(path, progress=Stopping(interrupt))
