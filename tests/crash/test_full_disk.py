@@ -22,6 +22,7 @@ from tests.support.layers import file
 from tests.support.loopfs import LoopFileSystem
 from tests.support.operations import OPERATIONS, Workshop
 from tests.support.steps import AtStep, WatchedCancellation, open_case
+from tests.support.trees import names_below
 
 _MIB = 1024 * 1024
 _DISK_BYTES = 96 * _MIB
@@ -45,7 +46,7 @@ def _errors(case: Case) -> list[str]:
 
 def _files(machine: Machine) -> set[str]:
     """Everything in containerd's root but the insides of its databases."""
-    return {str(path) for path in machine.settings.layout.case.rglob("*")}
+    return names_below(machine.settings.layout.case)
 
 
 def _snapshots(machine: Machine) -> Path:

@@ -15,6 +15,7 @@ from cas.containerd.daemon import Daemon
 from tests.support.command import Cas, CasProcess, Result, write_configuration
 from tests.support.crash_scenario import Promises, Scenario, assert_whole, build_scenario
 from tests.support.daemon import mounts_below
+from tests.support.trees import names_below
 from tests.support.waiting import wait_for
 
 _log = logging.getLogger(__name__)
@@ -124,7 +125,7 @@ def _content(daemon: Daemon) -> set[str]:
         layout.quarantine,
         layout.volumes,
     )
-    return {str(path) for place in places for path in place.rglob("*")}
+    return {path for place in places for path in names_below(place)}
 
 
 def _two_hours_later() -> datetime:

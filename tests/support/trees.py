@@ -1,6 +1,6 @@
 """What a mounted image must look like, computed from the layers' entries, and what it does."""
 
-__all__ = ["Tree", "merged_tree", "read_tree"]
+__all__ = ["Tree", "merged_tree", "names_below", "read_tree"]
 
 import hashlib
 import os
@@ -31,6 +31,16 @@ def merged_tree(layers: Iterable[Sequence[Entry]]) -> Tree:
 def read_tree(root: Path) -> Tree:
     """Read all of a directory; regular files to their last byte."""
     return {str(path.relative_to(root)): _value_of(path) for path in _iter_below(root)}
+
+
+def names_below(root: Path) -> set[str]:
+    """Paths of everything below a directory in which things may vanish meanwhile."""
+    # Unlike Path.rglob, which fails at a directory that goes between two looks.
+    return {
+        str(Path(directory, name))
+        for directory, names, files in os.walk(root)
+        for name in (*names, *files)
+    }
 
 
 def _is_mark(entry: Entry) -> bool:
