@@ -13,7 +13,9 @@ from pathlib import Path
 
 from cas.containerd.client import Containerd
 from cas.containerd.daemon import Daemon
+from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT
+from cas.model.records import LeaseID
 from cas.model.settings import Settings
 from cas.store.directories import create_directories
 
@@ -82,7 +84,23 @@ def empty_namespace(containerd: Containerd) -> None:
     for snapshot in list(containerd.snapshots.iter_snapshots([f'labels."{GC_ROOT}"'])):
         containerd.snapshots.update_labels(snapshot.name, {GC_ROOT: None})
     containerd.leases.collect_garbage()
+    _collect_files(containerd)
     containerd.namespaces.delete(containerd.namespace)
+
+
+def _collect_files(containerd: Containerd) -> None:
+    """Have files removed that no record was ever made of: only a deletion makes containerd look.
+
+    The next test would find them in its store, or take the store for one whose records are lost.
+    """
+    directory = containerd.blobs_directory
+    if directory is None or not directory.is_dir() or not any(directory.iterdir()):
+        return
+    data = b"deleted at once"
+    lease = containerd.leases.create(LeaseID("cleaning"), {}).id
+    containerd.content.put("cleaning", lease, data, Digest.of(data), {})
+    containerd.content.delete(Digest.of(data))
+    containerd.leases.delete(lease, sync=True)
 
 
 def empty_layout(settings: Settings) -> None:

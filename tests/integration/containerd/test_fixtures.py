@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cas.containerd.client import Containerd
+from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT
 from cas.model.records import LeaseID
 from cas.model.settings import Settings
@@ -35,6 +36,18 @@ def test_empty_namespace_removes_rooted_snapshots_of_collected_children(
 
     assert list(containerd.snapshots.iter_snapshots()) == []
     assert containerd.namespace not in containerd.namespaces.iter_namespaces()
+
+
+def test_empty_namespace_removes_files_without_record(containerd: Containerd) -> None:
+    """What a test has put among the blobs is not there for the next one."""
+    assert containerd.blobs_directory is not None
+    containerd.blobs_directory.mkdir(parents=True, exist_ok=True)
+    orphan = containerd.blobs_directory / Digest.of(b"never registered").hex
+    orphan.write_bytes(b"never registered")
+
+    empty_namespace(containerd)
+
+    assert not orphan.exists()
 
 
 def test_power_cut_unsynced_file_is_lost(
