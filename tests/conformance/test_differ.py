@@ -17,6 +17,7 @@ from cas.errors import (
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
 from cas.model.records import LeaseID, Mount
+from tests.support.daemon import WAIT_SECONDS
 from tests.support.layers import BuiltLayer, Compression, build_layer, file, hard_link
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
@@ -121,7 +122,7 @@ def test_apply_watch_that_raises_ends_the_call(containerd: Containerd, lease: Le
     with pytest.raises(InterruptedOperationError):
         containerd.diff.apply(descriptor, mounts, lease, watch=watch, watch_seconds=0.01)
 
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + WAIT_SECONDS
     before = -1
     while (now := bomb.stat().st_size) != before:
         assert time.monotonic() < deadline

@@ -28,10 +28,8 @@ from cas.errors import (
 from cas.model.digest import Digest
 from cas.model.records import LeaseID
 from cas.model.settings import Settings
-from tests.support.daemon import connect, persist_directory, settings_for
+from tests.support.daemon import WAIT_SECONDS, connect, persist_directory, settings_for
 from tests.support.waiting import wait_for
-
-_PATIENCE_SECONDS = 30.0
 
 
 @pytest.fixture
@@ -56,7 +54,7 @@ def _commands() -> Iterator[str]:
 
 
 def _wait_for(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + WAIT_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"waited in vain for {what}"
 
@@ -320,7 +318,7 @@ def test_run_forever_killed_containerd_is_started_again(own_settings: Settings) 
             containerd.health()
     finally:
         stop.set()
-        supervisor.join(_PATIENCE_SECONDS)
+        supervisor.join(WAIT_SECONDS)
     assert not supervisor.is_alive()
     assert daemon.pid is None
 

@@ -31,6 +31,7 @@ from cas.store.content.blobs import Blobs
 from cas.store.content.ingest import Way
 from cas.store.filters import parse_blob_filters
 from cas.store.leasing import Leasing
+from tests.support.daemon import WAIT_SECONDS
 from tests.support.stores import (
     assert_nothing_left,
     backing_for,
@@ -387,14 +388,14 @@ def test_remove_waits_for_an_ingest_and_spares_what_it_brought(
 
         def update_labels(self, digest: Digest, labels: dict[str, str | None]) -> object:
             found.set()
-            assert go_on.wait(30)
+            assert go_on.wait(WAIT_SECONDS)
             return backing.content.update_labels(digest, labels)
 
     slow = Blobs(replace(backing, content=Slow()))  # type: ignore[arg-type]
     thread = threading.Thread(target=slow.ingest, args=(path,), kwargs={"labels": {"a/b": "c"}})
     thread.start()
     try:
-        assert found.wait(30)
+        assert found.wait(WAIT_SECONDS)
         with pytest.raises(InUseError, match="lease"):
             blobs.remove(digest)
     finally:

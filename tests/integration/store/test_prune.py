@@ -21,7 +21,7 @@ from cas.store.filters import BlobFilters, ImageFilters
 from cas.store.prune.plan import Action, Goal, PrunePlan
 from cas.store.prune.prune import Prune, PruneResult
 from cas.store.prune.selection import Scope, Selection, parse_selection
-from tests.support.daemon import connect
+from tests.support.daemon import WAIT_SECONDS, connect
 from tests.support.images import BuiltImage, build_image, build_index
 from tests.support.layers import file
 from tests.support.stores import utc_now
@@ -258,7 +258,7 @@ from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
 from cas.model.media_types import OCI_INDEX
 from cas.model.settings import Settings
-from tests.support.daemon import connect
+from tests.support.daemon import WAIT_SECONDS, connect
 from tests.support.stores import utc_now
 from tests.support.volumes import open_store
 settings = Settings(persist=Path(sys.argv[1]), address=Path(sys.argv[2]), namespace=sys.argv[3])
@@ -434,7 +434,7 @@ def _begin_write(settings: Settings, containerd: Containerd, ref: str) -> None:
         assert client.stdin is not None
         client.stdin.write(b"some bytes")
         client.stdin.flush()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + WAIT_SECONDS
         while not list(containerd.content.iter_ingests()):
             assert time.monotonic() < deadline
         client.kill()

@@ -13,6 +13,7 @@ from cas.store.check.check import Check
 from cas.store.content.blobs import Blobs
 from cas.store.prune.prune import Prune
 from cas.store.prune.selection import parse_selection
+from tests.support.daemon import WAIT_SECONDS
 from tests.support.images import build_image
 from tests.support.layers import file
 from tests.support.stores import utc_now
@@ -93,7 +94,7 @@ def test_check_beside_running_work_reports_nothing(
 ) -> None:
     """Whatever is in the middle of something is not taken for damage."""
     # A machine that is busy removes in its own time what was collected.
-    monkeypatch.setattr("cas.store.check.leftovers._SETTLING_SECONDS", 10.0)
+    monkeypatch.setattr("cas.store.check.leftovers._SETTLING_SECONDS", WAIT_SECONDS)
     done = threading.Event()
     check = Check(
         store.backing,

@@ -8,6 +8,7 @@ import pytest
 from cas.errors import InUseError, VolumeNotFoundError
 from cas.fsops.mounts import mounts_below
 from cas.volumes.volumes import VolumeState
+from tests.support.daemon import WAIT_SECONDS
 from tests.support.images import BuiltImage
 from tests.support.volumes import Store, snapshot_directories, volume_name
 
@@ -60,7 +61,7 @@ def test_remove_of_busy_volume_is_refused_unless_forced(store: Store, image: Bui
     assert store.volumes.remove(name, force=True) is True
     assert not store.settings.layout.volume(name).exists()
     assert mounts_below(store.settings.layout.volumes) == []
-    output, _ = user.communicate("go\n", timeout=30)
+    output, _ = user.communicate("go\n", timeout=WAIT_SECONDS)
     assert output == "x"
 
 

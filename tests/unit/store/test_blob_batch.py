@@ -12,7 +12,7 @@ from cas.model.digest import Digest
 from cas.store.content.blob_batch import BlobBatch
 from cas.store.image.document_walk import PlannedBlob
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 120.0
 
 
 def planned(level: int, number: int) -> PlannedBlob:
