@@ -30,6 +30,17 @@ class CasError(Exception):
         self.message = message
         self.details = details
 
+    def extend(self, addition: str, **details: object) -> None:
+        """Say more of what came of it, known only after it was raised; in place.
+
+        Args:
+            addition: Appended to the message.
+            **details: Added to those that are there, of which none is replaced.
+        """
+        self.message = f"{self.message}; {addition}"
+        self.args = (self.message,)
+        self.details = {**details, **self.details}
+
     def as_document(self) -> dict[str, object]:
         """Give the stable JSON form: reference, kind, message, details."""
         return {

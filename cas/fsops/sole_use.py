@@ -5,7 +5,7 @@ waits until the lease ends. That covers what a walk through /proc cannot see: ot
 descriptors under way in a socket, and users inside the kernel such as loop devices.
 """
 
-__all__ = ["SoleUse", "open_to_read"]
+__all__ = ["SoleUse", "is_open_to_write", "open_to_read"]
 
 import os
 import time
@@ -75,6 +75,25 @@ class SoleUse:
                 descriptors.drop_lease(descriptor)
             finally:
                 os.close(descriptor)
+
+
+def is_open_to_write(path: Path) -> bool:
+    """Whether somebody has a file open to write it, or may have where nobody can tell.
+
+    Raises:
+        StorageError: There is no such file, or a system call failed.
+    """
+    with translated("ask who writes", path):
+        descriptor = open_to_read(path)
+        try:
+            if not descriptors.take_lease(descriptor):
+                return True
+            descriptors.drop_lease(descriptor)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+    return False
 
 
 def open_to_read(path: Path) -> int:

@@ -112,6 +112,10 @@ class Locks:
         """Counting the disks that there are and adding one or a snapshot; the ledger is inside."""
         return lock(self._layout.locks / "disks")
 
+    def groups(self) -> AbstractContextManager[object]:
+        """Changing the note of a group of volumes; held for moments, with a volume's lock."""
+        return lock(self._layout.locks / "groups")
+
     def store(
         self, *, shared: bool = True, timeout_seconds: float | None = None
     ) -> AbstractContextManager[object]:

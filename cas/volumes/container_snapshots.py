@@ -134,6 +134,10 @@ class _Freezing:
     def before(self) -> str:
         return self.record.snapshot_key
 
+    @property
+    def given_up(self) -> None:
+        return None
+
     def apply(self) -> None:
         self.changes.apply(self.record, self.after)
 
@@ -159,6 +163,10 @@ class _Returning:
     @property
     def before(self) -> str:
         return self.record.snapshot_key
+
+    @property
+    def given_up(self) -> None:
+        return None
 
     def apply(self) -> None:
         self.changes.apply(self.record, self.after)

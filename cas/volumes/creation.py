@@ -121,6 +121,7 @@ class VolumeCreation:
             if stood:
                 self._generations.remove(earlier)
             if activate:
+                self._groups.let_go(name)
                 record = self._kinds.activation.used(record)
                 rootfs = self._kinds.activation.activate(record)
                 return VolumeStatus(name, VolumeState.ACTIVE, rootfs, record)

@@ -3,12 +3,20 @@
 A small file per group in progress. One that a kill left tells recovery what to undo or to finish.
 """
 
-__all__ = ["Group", "GroupAction", "iter_groups", "note_group", "remove_group"]
+__all__ = [
+    "Group",
+    "GroupAction",
+    "iter_groups",
+    "note_group",
+    "read_group",
+    "remove_group",
+    "strike_volume",
+]
 
 import logging
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -76,15 +84,24 @@ def note_group(layout: Layout, group: Group) -> Path:
     """
     make_directory(layout.volume_groups, mode=0o700, parents=True)
     path = layout.volume_groups / f"{secrets.token_hex(8)}.json"
-    document = _Document(
-        format_version=_FORMAT_VERSION,
-        action=group.action,
-        snapshot=group.snapshot,
-        drop_later=group.drop_later,
-        before={str(name): key for name, key in group.before.items()},
-    )
-    write_file(path, msgspec.json.encode(document) + b"\n")
+    _write(path, group)
     return path
+
+
+def strike_volume(path: Path, name: VolumeName) -> None:
+    """Take a volume out of a noted group, durably. Idempotent.
+
+    Raises:
+        NoSpaceError: No room for the note; the one before stays.
+    """
+    group = read_group(path)
+    if group is None or name not in group.before:
+        return
+    left = {each: key for each, key in group.before.items() if each != name}
+    if left:
+        _write(path, replace(group, before=left))
+    else:
+        remove_group(path)
 
 
 def remove_group(path: Path) -> None:
@@ -101,13 +118,31 @@ def iter_groups(layout: Layout) -> Iterator[tuple[Path, Group]]:
     with translated("list", directory):
         paths = sorted(path for path in directory.iterdir() if not is_temporary(path.name))
     for path in paths:
-        try:
-            with regular_file(path) as file:
-                yield path, _group(file.read(_MAX_BYTES))
-        except FileNotFoundError:
-            continue  # its owner has just finished
-        except (OSError, msgspec.MsgspecError, InvalidNameError) as error:
-            _LOGGER.warning("note of a group unreadable path=%s error=%s", path, error)
+        if (group := read_group(path)) is not None:
+            yield path, group
+
+
+def read_group(path: Path) -> Group | None:
+    """Read a note; None with a warning if it cannot be, and without one if it is gone."""
+    try:
+        with regular_file(path) as file:
+            return _group(file.read(_MAX_BYTES))
+    except FileNotFoundError:
+        return None  # its owner has just finished
+    except (OSError, msgspec.MsgspecError, InvalidNameError) as error:
+        _LOGGER.warning("note of a group unreadable path=%s error=%s", path, error)
+        return None
+
+
+def _write(path: Path, group: Group) -> None:
+    document = _Document(
+        format_version=_FORMAT_VERSION,
+        action=group.action,
+        snapshot=group.snapshot,
+        drop_later=group.drop_later,
+        before={str(name): key for name, key in group.before.items()},
+    )
+    write_file(path, msgspec.json.encode(document) + b"\n")
 
 
 def _group(raw: bytes) -> Group:

@@ -25,11 +25,15 @@ class SnapshotChange(Protocol):
     def before(self) -> str:
         """What :meth:`SnapshotKind.mark` was when nothing had been done."""
 
+    @property
+    def given_up(self) -> str | None:
+        """Why it stays although it was to be taken back; recovery leaves it as well."""
+
     def apply(self) -> None:
         """Make it, durably. After failure the volume is as before, or recovery completes it."""
 
     def undo(self) -> None:
-        """Take back what was applied and not finished. Idempotent."""
+        """Take back what was applied and not finished, or give that up for good. Idempotent."""
 
     def finish(self) -> None:
         """Give back what is not needed once there is no way back; what fails is recovery's."""

@@ -7,7 +7,7 @@ state of itself is the business of its kind, see :mod:`cas.volumes.snapshot_kind
 __all__ = ["VolumeSnapshots"]
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 
 from cas.errors import CasError
@@ -19,6 +19,7 @@ from cas.store.backing import Backing
 from cas.store.locking import Locks
 from cas.store.prune.reserve import room_to_remove
 from cas.store.sentinel import Sentinel
+from cas.volumes.given_up import naming_given_up
 from cas.volumes.group_journal import Group, GroupAction, note_group, remove_group
 from cas.volumes.kinds import VolumeKinds
 from cas.volumes.snapshot_groups import SnapshotGroups
@@ -113,9 +114,11 @@ class VolumeSnapshots:
         """Make each volume what it was when the snapshot was taken; the snapshot stays.
 
         What was written since the last snapshot is gone; take one before to keep it. Takes the
-        same time whatever the volumes hold. After failure they are as before; killed, or where even
-        undoing fails, recovery completes the rollback of all of them if it had begun. A volume that
-        has lost its writable layer can be rolled back, too.
+        same time whatever the volumes hold. After failure they are as before, but for a disk that a
+        machine has opened meanwhile: it stays as it is, and the error names it (``given_up``).
+        Killed, or where even undoing fails, recovery completes the rollback of all of them if it
+        had begun, but for those that somebody uses by then. A volume that has lost its writable
+        layer can be rolled back, too.
 
         Args:
             names: The volumes; each has such a snapshot.
@@ -218,14 +221,14 @@ class VolumeSnapshots:
         """Make all the changes, or undo those that were made."""
         before = {change.name: change.before for change in changes}
         group = Group(action, snapshot, drop_later, before)
-        with self._noted(group), Undo() as steps:
+        with self._noted(group, changes), naming_given_up(changes), Undo() as steps:
             for change in changes:
                 change.apply()
                 steps.add(f"volume {change.name}", change.undo)
                 _LOGGER.info("volume changed volume=%s action=%s", change.name, action)
 
     @contextmanager
-    def _noted(self, group: Group) -> Iterator[None]:
+    def _noted(self, group: Group, changes: Sequence[SnapshotChange]) -> Iterator[None]:
         """Have the group noted for the block, and after it unless recovery has to end it."""
         if len(group.before) < 2:  # noqa: PLR2004 - one volume has its record
             yield
@@ -234,14 +237,16 @@ class VolumeSnapshots:
         try:
             yield
         except CasError:
+            given_up = [each.name for each in changes if each.given_up]
             with suppress(CasError):
-                if self._is_undone(group):
+                if self._is_undone(group, given_up):
                     remove_group(path)
             raise
         remove_group(path)
 
-    def _is_undone(self, group: Group) -> bool:
-        marks = {name: self._kinds.snapshots_of(name) for name in group.before}
+    def _is_undone(self, group: Group, given_up: Collection[VolumeName]) -> bool:
+        left = group.before.keys() - given_up
+        marks = {name: self._kinds.snapshots_of(name) for name in left}
         if group.action is GroupAction.CREATE:
             return not any(kind.taken_at(name, group.snapshot) for name, kind in marks.items())
         return all(kind.mark(name) == group.before[name] for name, kind in marks.items())

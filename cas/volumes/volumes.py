@@ -158,7 +158,9 @@ class Volumes:
         self._backing.check_writable()
         self._groups.settle()
         with self._locks.volume(name):
-            return self._kinds.of(name).activate(name)
+            kind = self._kinds.of(name)
+            self._groups.let_go(name)
+            return kind.activate(name)
 
     def deactivate(self, name: VolumeName) -> VolumeStatus:
         """Unmount a volume; idempotent. What was written is on disk then.

@@ -7,7 +7,11 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from cas.model.digest import Digest
+from cas.model.settings import ServiceUse, Settings
+from cas.model.volume_name import VolumeName
 from tests.cli.conftest import RunCas
 from tests.support.disks import (
     DISK_LAYER,
@@ -19,6 +23,7 @@ from tests.support.disks import (
 )
 from tests.support.images import build_image
 from tests.support.layers import directory, file, symlink, whiteout
+from tests.support.machines import lose_state, machine_starting_before
 from tests.support.trees import merged_tree, read_tree
 
 _LAYERS = (
@@ -102,6 +107,26 @@ def test_disk_goes_from_an_archive_through_snapshots_to_its_removal(
     _done(cas, "volume", "snapshot", "rm", name, "--snapshot", "before")
     assert seen() == written
     _end(cas, name, path)
+
+
+@pytest.mark.parametrize("reached", [ServiceUse.NEVER], indirect=True)
+def test_json_error_of_a_rollback_names_the_disk_that_a_machine_keeps(
+    cas: RunCas, reached: Settings
+) -> None:
+    """In the message, with the reason, and in the details."""
+    names = [f"{uuid.uuid4()}#0" for _ in range(2)]
+    for name in names:
+        _done(cas, "volume", "prepare", name, "--blank", "--size", "1MiB", "--format", "qcow2")
+    _done(cas, "volume", "snapshot", "create", *names, "--snapshot", "one")
+    opened, failing = (reached.layout.disk(VolumeName.parse(name), clear=False) for name in names)
+    lose_state(failing.history)
+    rollback = ("volume", "snapshot", "rollback", *names, "--snapshot", "one", "--json")
+    with machine_starting_before(failing.history, opened.file, "qcow2"):
+        result = cas(*rollback)
+    error = json.loads(result.err)["error"]
+    assert error["reference"] == "volume-corrupt"
+    assert f"volume {names[0]} stays rolled back to snapshot 'one'" in error["message"]
+    assert error["details"]["given_up"] == names[0]
 
 
 def _end(cas: RunCas, name: str, path: Path) -> None:

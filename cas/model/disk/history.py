@@ -13,6 +13,7 @@ __all__ = [
     "dooming_next",
     "find_disk_snapshot",
     "forgetting",
+    "giving_up",
     "keeping",
     "returning",
 ]
@@ -141,6 +142,14 @@ def returning(history: DiskHistory, target: DiskSnapshot, *, drop_later: bool) -
         doomed=(history.next_number, *dropped),
         restoring=target.number,
     )
+
+
+def giving_up(history: DiskHistory) -> DiskHistory:
+    """Leave the disk as it is instead of returning to a state, for good.
+
+    The next number grows as by a rollback, so that none that had begun is taken for not begun.
+    """
+    return replace(history, next_number=history.next_number + 1, restoring=None)
 
 
 def forgetting(history: DiskHistory, target: DiskSnapshot) -> DiskHistory:

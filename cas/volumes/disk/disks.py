@@ -3,7 +3,6 @@
 __all__ = ["DiskVolumes"]
 
 from collections.abc import Iterator
-from contextlib import suppress
 
 from cas.errors import CasError, CorruptVolumeError, InUseError, VolumeNotFoundError
 from cas.fsops.mounts import holders
@@ -11,6 +10,7 @@ from cas.fsops.record_locks import has_record_lock
 from cas.model.layout import DiskPaths
 from cas.model.volume_name import VolumeName
 from cas.store.locking import Locks
+from cas.volumes.disk.histories import read_history
 from cas.volumes.disk.looking import look_at_disk
 from cas.volumes.disk.place import DiskPlace
 from cas.volumes.disk.recovery import DiskRecovery
@@ -74,9 +74,14 @@ class DiskVolumes:
 
         Raises:
             CorruptVolumeError: It cannot.
+            InUseError: A rollback was interrupted, which waits for somebody who reads the disk.
         """
-        with suppress(InUseError):
-            self._settling.settle(self._paths(name))
+        paths = self._paths(name)
+        try:
+            self._settling.settle(paths)
+        except InUseError:
+            if read_history(paths).restoring is not None:
+                raise  # it would be returned to a state under the machine, or after it
         status = self.status(name)
         if status.problem is not None:
             raise CorruptVolumeError(status.problem, name=name, path=status.rootfs)

@@ -31,7 +31,8 @@ from cas.store.account.usage import Usage
 from cas.store.account.why import Why
 from cas.store.check.check import Check
 from cas.store.check.findings import Problem
-from cas.volumes.records import replace_record
+from cas.volumes.group_journal import Group, GroupAction, note_group
+from cas.volumes.records import read_record, replace_record
 from cas.volumes.snapshots import VolumeSnapshots
 from cas.volumes.status import RecoveryAction
 from cas.volumes.volumes import VolumeState
@@ -369,6 +370,26 @@ def test_group_that_fails_in_the_middle_is_undone(
         [] if action == "create" else ["all"]
     ] * 3
     assert store.volumes.recover() == []
+
+
+def test_active_volume_of_a_killed_rollback_keeps_what_is_written_into_it(
+    store: Store, snapshots: VolumeSnapshots, group: list[VolumeName]
+) -> None:
+    """The others of the group are rolled back, and the active one is not when it is inactive."""
+    snapshots.create(group, "all")
+    trees = [_tree(store, each) for each in group]
+    for each in group:
+        _write(store, each, data="2")
+    written = _tree(store, group[1])
+    store.volumes.activate(group[1])
+    layout = store.settings.layout
+    before = {each: read_record(layout.volume(each), each).snapshot_key for each in group}
+    note_group(layout, Group(GroupAction.ROLL_BACK, "all", drop_later=False, before=before))
+    told = [each.reason for each in store.volumes.recover()]
+    assert any(f"volume {group[1]} stays as it is" in each for each in told)
+    store.volumes.deactivate(group[1])
+    assert store.volumes.recover() == []
+    assert [_tree(store, each) for each in group] == [trees[0], written, trees[2]]
 
 
 _NAMESPACE = ("unshare", "--mount", "--propagation", "private", "sh", "-c")

@@ -14,7 +14,7 @@ import pytest
 
 from cas.errors import InUseError, StorageError
 from cas.fsops.record_locks import has_record_lock
-from cas.fsops.sole_use import SoleUse
+from cas.fsops.sole_use import SoleUse, is_open_to_write
 
 
 @pytest.fixture
@@ -75,11 +75,14 @@ def under_another_name(path: Path) -> Iterator[None]:
     ids=["read", "write", "map", "map to write", "loop", "loop to read", "other name"],
 )
 def test_take_of_a_file_that_is_used_is_refused(
-    path: Path, use: Callable[[Path], AbstractContextManager[None]]
+    path: Path, use: Callable[[Path], AbstractContextManager[None]], request: pytest.FixtureRequest
 ) -> None:
-    """Until the use ends; and nothing of the asking stays open."""
-    with use(path), pytest.raises(InUseError, match="open"):
-        SoleUse.take(path)
+    """Until the use ends; who writes is told apart, and nothing of the asking stays open."""
+    with use(path):
+        with pytest.raises(InUseError, match="open"):
+            SoleUse.take(path)
+        to_write = {"write", "map to write", "loop"}
+        assert is_open_to_write(path) == (request.node.callspec.id in to_write)
     for _ in range(2):
         with taken(path):
             pass

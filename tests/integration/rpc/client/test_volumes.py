@@ -18,7 +18,9 @@ from cas.model.disk.format import DiskFormat
 from cas.model.disk.record import DiskRequest
 from cas.rpc.client import Client
 from cas.volumes.status import VolumeState
+from tests.support.disks import MIB
 from tests.support.images import BuiltImage, layered_image
+from tests.support.machines import lose_state, machine_starting_before
 from tests.support.volumes import volume_name
 
 
@@ -156,3 +158,22 @@ def test_life_of_snapshots_of_volumes(client: Client, case: Case, image: BuiltIm
     assert not client.volume_snapshots.remove(names[0], "one", quiesced=True)
     for name in names:
         assert client.volumes.remove(name)
+
+
+def test_error_of_a_rollback_names_the_disk_that_a_machine_keeps(
+    client: Client, case: Case
+) -> None:
+    """In the status that the client reads: in the message, with the reason, and in the details."""
+    names = [volume_name(), volume_name()]
+    request = DiskRequest(None, size=MIB, format=DiskFormat.QCOW2)
+    opened, _ = (client.volumes.prepare_disk(name, request).rootfs for name in names)
+    client.volume_snapshots.create(names, "one")
+    failing = case.settings.layout.disk(names[1], clear=False).history
+    lose_state(failing)
+    with (
+        machine_starting_before(failing, opened, "qcow2"),
+        pytest.raises(CorruptVolumeError, match="state 77") as caught,
+    ):
+        client.volume_snapshots.roll_back(names, "one")
+    assert f"volume {names[0]} stays rolled back to snapshot 'one'" in caught.value.message
+    assert caught.value.details["given_up"] == str(names[0])

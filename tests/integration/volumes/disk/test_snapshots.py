@@ -5,7 +5,7 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -39,6 +39,7 @@ from cas.model.volume_name import VolumeName
 from cas.store.account.sharing import counted_twice
 from cas.store.check.check import Check
 from cas.volumes.disk.snapshot_check import iter_snapshot_problems
+from cas.volumes.group_journal import Group, GroupAction, note_group
 from cas.volumes.status import RecoveryAction
 from cas.volumes.volumes import VolumeState
 from tests.support.disks import (
@@ -50,6 +51,7 @@ from tests.support.disks import (
 )
 from tests.support.images import busybox_image
 from tests.support.loopfs import LoopFileSystem, mounted_at
+from tests.support.machines import Machine, lose_state
 from tests.support.vaults import secret
 from tests.support.volumes import Store, add_image, open_store, volume_name
 from tests.support.waiting import wait_for
@@ -401,10 +403,7 @@ def test_rollback_of_a_group_that_fails_leaves_every_disk_as_it_was(
     snapshots.create([disk.name, qcow2.name], "all")
     content, other = disk.write(2), qcow2.write(3)
     history_file = store.settings.layout.disk(qcow2.name, clear=False).history
-    known = history_file.read_text()
-    # A state that qemu-img does not find: it fails in the middle of the second one's rollback.
-    lost = known.replace('"number": 1', '"number": 77')
-    history_file.write_text(lost.replace('"next_number": 2', '"next_number": 78'))
+    lose_state(history_file)
     with pytest.raises(CorruptVolumeError, match="state 77"):
         snapshots.roll_back([disk.name, qcow2.name], "all")
     assert (disk.content(), qcow2.content()) == (content, other)
@@ -414,8 +413,177 @@ def test_rollback_of_a_group_that_fails_leaves_every_disk_as_it_was(
     store.assert_nothing_is_running()
 
 
+@pytest.fixture
+def machines(disk: Disk) -> Iterator[list[Machine]]:
+    """Those that are added end before the disk's file system is unmounted."""
+    started: list[Machine] = []
+    yield started
+    for each in started:
+        each.kill()
+
+
+@pytest.mark.parametrize("moment", ["before", "during", "ended"])
+def test_machine_that_starts_before_a_group_is_undone_keeps_what_it_writes(
+    qcow2: Disk, disk: Disk, machines: list[Machine], moment: str
+) -> None:
+    """Its disk stays rolled back, which is told by name, and no recovery takes it back."""
+    store, snapshots = disk.store, disk.store.volume_snapshots
+    second = _history(qcow2)
+    snapshots.create([disk.name, qcow2.name], "all")
+    disk.write(2)
+    other = qcow2.write(3)
+    lose_state(second)
+
+    def start_machine(_: Effect, path: str) -> None:
+        undoing = '"restoring": 2' in _history(disk).read_text()
+        if not machines and (undoing if moment == "during" else path == str(second)):
+            machines.append(Machine(disk.path, disk.format))
+            if moment == "ended":
+                _end_machine(disk, machines[0])
+
+    with observed(start_machine), pytest.raises(CorruptVolumeError, match="state 77") as caught:
+        snapshots.roll_back([disk.name, qcow2.name], "all")
+    assert f"; volume {disk.name} stays rolled back to snapshot 'all'" in str(caught.value)
+    assert ("closed it again" if moment == "ended" else "open in process") in caught.value.message
+    assert caught.value.details["given_up"] == str(disk.name)
+    content = disk.content() if moment == "ended" else _end_machine(disk, machines[0])
+    assert content[:_WRITTEN] == b"\4" * _WRITTEN
+    assert qcow2.content() == other
+    other = qcow2.write(5)
+    store.volumes.recover()
+    assert store.volumes.recover() == []
+    assert (disk.content(), qcow2.content(), disk.names()) == (content, other, ["all"])
+    store.assert_nothing_is_running()
+
+
+def test_group_of_which_a_disk_is_read_when_it_is_undone_is_as_it_was_in_the_end(
+    qcow2: Disk, disk: Disk
+) -> None:
+    """Who only reads is waited for, and nothing is given up for them."""
+    store, second = disk.store, _history(qcow2)
+    store.volume_snapshots.create([disk.name, qcow2.name], "all")
+    contents = disk.write(2), qcow2.write(3)
+    lose_state(second)
+    with ExitStack() as readers:
+
+        def read(_: Effect, path: str) -> None:
+            if path == str(second):
+                readers.enter_context(disk.path.open("rb"))
+
+        with observed(read), pytest.raises(CorruptVolumeError, match="state 77") as caught:
+            store.volume_snapshots.roll_back([disk.name, qcow2.name], "all")
+    assert "given_up" not in caught.value.details
+    store.volumes.recover()
+    assert store.volumes.recover() == []
+    assert (disk.content(), qcow2.content(), disk.names()) == (*contents, ["all"])
+
+
+def test_machine_that_starts_while_its_disk_is_rolled_back_is_left_alone_for_good(
+    qcow2: Disk, disk: Disk, machines: list[Machine]
+) -> None:
+    """Also when the rollback of the group is killed before it has told that it failed."""
+    store, snapshots = disk.store, disk.store.volume_snapshots
+    snapshots.create([qcow2.name, disk.name], "all")
+    note: list[tuple[Path, bytes]] = []
+
+    def start_machine(_: Effect, path: str) -> None:
+        if not machines and path == str(_history(disk)):
+            machines.append(Machine(disk.path, disk.format))
+            note.extend((each, each.read_bytes()) for each in _notes(store))
+
+    with observed(start_machine), pytest.raises(InUseError, match="stays as it was") as caught:
+        snapshots.roll_back([qcow2.name, disk.name], "all")
+    assert caught.value.details["given_up"] == str(disk.name)
+    content = _end_machine(disk, machines[0])
+    [(path, text)] = note
+    path.write_bytes(text)  # as a kill would have left it
+    store.volumes.recover()
+    assert store.volumes.recover() == []
+    assert (disk.content(), disk.names()) == (content, ["all"])
+
+
+@pytest.mark.parametrize(("begun", "other_fails"), [(True, False), (False, True)])
+def test_machine_that_runs_when_a_group_is_recovered_keeps_what_it_writes(
+    qcow2: Disk, disk: Disk, machines: list[Machine], *, begun: bool, other_fails: bool
+) -> None:
+    """The other volume is rolled back, as the killed operation was about to do, if it can be."""
+    store, first = disk.store, qcow2.content()
+    store.volume_snapshots.create([disk.name, qcow2.name], "all")
+    _note_rollback(disk, qcow2)
+    known = _history(disk)
+    if begun:
+        known.write_text(known.read_text().replace('"restoring": null', '"restoring": 1'))
+    qcow2.write(3)
+    machines.append(Machine(disk.path, disk.format))
+    with _damaged(qcow2) if other_fails else nullcontext():
+        told = [each.reason for each in store.volumes.recover()]
+    if not other_fails:
+        assert any(f"disk volume {disk.name} is open in process" in each for each in told)
+    content = _end_machine(disk, machines[0])
+    store.volumes.recover()
+    assert store.volumes.recover() == []
+    assert qcow2.content() == first
+    assert (disk.content(), disk.names()) == (content, ["all"])
+    assert _notes(store) == []
+    store.assert_nothing_is_running()
+
+
+def test_disk_that_is_activated_before_its_group_could_be_ended_is_not_rolled_back_later(
+    qcow2: Disk, store: Store
+) -> None:
+    """Whatever the machine wrote that was started then is there when the rollback is possible."""
+    history = _history(qcow2)
+    store.volume_snapshots.create([qcow2.name], "all")
+    lose_state(history)
+    _note_rollback(qcow2, mark="78")
+    store.volumes.activate(qcow2.name)
+    content = qcow2.write(2)
+    history.write_text(history.read_text().replace('"number": 77', '"number": 1'))
+    assert store.volumes.recover() == []
+    assert (qcow2.content(), _notes(store)) == (content, [])
+    store.volume_snapshots.roll_back([qcow2.name], "all")
+    assert qcow2.content() != content
+
+
+_WRITTEN = 2 * MIB
+
+
+def _end_machine(disk: Disk, machine: Machine) -> bytes:
+    """Let it write, and give the disk's content then."""
+    machine.write_and_end(4, size=_WRITTEN)
+    return disk.content()
+
+
+def _history(disk: Disk) -> Path:
+    return disk.store.settings.layout.disk(disk.name, clear=disk.request.clear).history
+
+
+def _notes(store: Store) -> list[Path]:
+    return list(store.settings.layout.volume_groups.iterdir())
+
+
+def _note_rollback(*disks: Disk, mark: str = "2") -> None:
+    """Leave what a rollback leaves that is killed before it has done anything."""
+    before = {each.name: mark for each in disks}
+    layout = disks[0].store.settings.layout
+    note_group(layout, Group(GroupAction.ROLL_BACK, "all", drop_later=False, before=before))
+
+
+@contextmanager
+def _damaged(disk: Disk) -> Iterator[None]:
+    """Have the history of its snapshots be unreadable for the block."""
+    history = _history(disk)
+    known = history.read_bytes()
+    history.write_text("{")
+    yield
+    history.write_bytes(known)
+
+
 def test_activation_ends_an_interrupted_rollback(disk: Disk) -> None:
-    """As recovery does; a machine that runs already is left alone, and so is its disk."""
+    """As recovery does; a machine that runs already keeps its disk, also when it has ended.
+
+    Who only reads has nothing to lose, and is waited for.
+    """
     store = disk.store
     first = disk.content()
     store.volume_snapshots.create([disk.name], "one")
@@ -426,9 +594,16 @@ def test_activation_ends_an_interrupted_rollback(disk: Disk) -> None:
     paths.history.write_text(begun)
     assert ["was interrupted" in each for each in _findings(store)] == [True]
     with disk.path.open("rb"):
-        assert store.volumes.activate(disk.name).state is VolumeState.INACTIVE
+        with pytest.raises(InUseError, match="is open in process"):
+            store.volumes.activate(disk.name)
         assert [each.action for each in store.volumes.recover()] == [RecoveryAction.SKIPPED]
+    assert paths.history.read_text() == begun
+    with disk.path.open("rb+"):
+        assert store.volumes.activate(disk.name).state is VolumeState.INACTIVE
+    store.volumes.recover()
+    assert store.volumes.recover() == []
     assert disk.content() == second
+    paths.history.write_text(begun)
     store.volumes.activate(disk.name)
     assert disk.content() == first
     disk.write(2)
