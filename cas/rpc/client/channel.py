@@ -2,11 +2,14 @@
 
 __all__ = ["open_channel"]
 
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
 import grpc
 
+from cas.errors import ServiceUnavailableError
+from cas.rpc.client.opening import NO_WAIT, Wait, ask_again
 from cas.rpc.probe import probe
 
 _OPTIONS: tuple[tuple[str, int | str], ...] = (
@@ -22,13 +25,17 @@ _OPTIONS: tuple[tuple[str, int | str], ...] = (
 )
 
 
-def open_channel(socket: Path) -> grpc.Channel:
+def open_channel(socket: Path, *, listening: Wait = NO_WAIT) -> grpc.Channel:
     """Give a channel to a service that takes connections just now; the caller closes it.
+
+    Args:
+        socket: The service's unix socket.
+        listening: For somebody to listen on it.
 
     Raises:
         ServiceUnavailableError: Nobody answers on the socket.
         DeniedError: The socket may not be used by this user.
         SocketPathError: The path is too long for a socket.
     """
-    probe(socket)
+    ask_again(partial(probe, socket), wait=listening, refused=ServiceUnavailableError)
     return grpc.insecure_channel(f"unix://{quote(str(socket))}", options=_OPTIONS)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from cas._gen.cas.v1 import store_pb2, store_pb2_grpc
-from cas.errors import ServiceMismatchError, ServiceUnavailableError
+from cas.errors import ServiceMismatchError
 from cas.model.cancellation import Cancellation
 from cas.model.limits import Limits
 from cas.model.progress import NO_PROGRESS, Progress
@@ -100,11 +100,7 @@ class Client:
             VaultLockedError: The service still waits for its vault, which
                 :class:`cas.rpc.client.vault.VaultClient` reaches.
         """
-        channel = ask_again(
-            partial(open_channel, socket),
-            wait=Wait(listening_seconds, on_wait),
-            refused=ServiceUnavailableError,
-        )
+        channel = open_channel(socket, listening=Wait(listening_seconds, on_wait))
         try:
             wait = Wait(opening_seconds, on_wait)
             calls = Calls(channel, wait=wait)

@@ -2,7 +2,7 @@
 
 __all__ = ["VaultClient"]
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +14,7 @@ from cas.fsops.secrets import Secret
 from cas.model.vault_settings import VaultName
 from cas.rpc.client.calls import Calls
 from cas.rpc.client.channel import open_channel
+from cas.rpc.client.opening import Wait
 from cas.rpc.client.running import run_apart
 from cas.rpc.vault_values import vault_status
 from cas.vault.status import VaultStatus
@@ -40,15 +41,30 @@ class VaultClient:
         self._passphrase = passphrase
 
     @classmethod
-    def connect(cls, socket: Path, *, passphrase: Secret | None = None) -> Self:
+    def connect(
+        cls,
+        socket: Path,
+        *,
+        passphrase: Secret | None = None,
+        listening_seconds: float = 0.0,
+        on_wait: Callable[[], object] = lambda: None,
+    ) -> Self:
         """Connect, also to a service that still waits for its vault; use it as a context manager.
+
+        Args:
+            socket: The service's unix socket.
+            passphrase: Of vaults whose key is kept under one; stays the caller's.
+            listening_seconds: How long to wait for somebody to listen on the socket; a program
+                that is started beside the service gives some.
+            on_wait: Called once when that takes more than a moment.
 
         Raises:
             ServiceUnavailableError: Nobody answers on the socket.
             DeniedError: The socket may not be used by this user.
             SocketPathError: The path is too long for a socket.
         """
-        return cls(Calls(open_channel(socket)), passphrase)
+        channel = open_channel(socket, listening=Wait(listening_seconds, on_wait))
+        return cls(Calls(channel), passphrase)
 
     def require_persist(self, persist: Path) -> None:
         """Make sure that the service works on one persist directory and no other.

@@ -21,6 +21,7 @@ from cas.errors import (
 from cas.model.digest import Digest
 from cas.model.settings import Settings
 from cas.rpc.client import Client
+from cas.rpc.client.vault import VaultClient
 from tests.support.daemon import WAIT_SECONDS
 from tests.support.service_host import ServiceHost
 from tests.support.serving import server_of
@@ -85,8 +86,11 @@ def test_service_that_is_started_again_is_waited_for_by_clients_old_and_new(
     socket = served.service_socket
     with caplog.at_level(logging.INFO, "cas"), ThreadPoolExecutor(2) as pool:
         connecting = pool.submit(Client.connect, socket, listening_seconds=WAIT_SECONDS)
+        asking = pool.submit(VaultClient.connect, socket, listening_seconds=WAIT_SECONDS)
         with server_of(case, socket):
             client = connecting.result(WAIT_SECONDS)
+            with asking.result(WAIT_SECONDS) as vaults:
+                assert vaults.status()
         with client, server_of(case, socket, store=None) as server:
             wait_for(lambda: _reaches(client))
             listing = pool.submit(lambda: list(client.images.iter_images()))
