@@ -9,6 +9,7 @@ from cas.errors import InUseError, InvalidNameError
 from cas.fsops.durable import sync_file_system
 from cas.fsops.holders import holders
 from cas.fsops.mounts import MountPoint, mounts_below, unmount
+from cas.model.cancellation import check_operation, while_wanted
 from cas.model.layout import Layout
 from cas.model.volume_name import VolumeName
 from cas.store.locking import Locks
@@ -30,11 +31,13 @@ def release_vault(layout: Layout, *, deadline: float) -> None:
     Raises:
         InUseError: A process uses a volume, something else is mounted in the vault, or a
             containerd that nobody supervises does not end.
+        InterruptedOperationError: The operation that this belongs to was stopped.
         StorageError: A system call failed.
     """
-    for mount in mounts_below(layout.vault):
+    for mount in while_wanted(mounts_below(layout.vault)):
         _deactivate(layout, mount)
     while (holder := find_root_holder(layout.case)) is not None:
+        check_operation()
         if time.monotonic() > deadline:
             raise InUseError(
                 f"{holder.command} (pid {holder.pid}) still runs on {str(layout.case)!r}; "
@@ -80,9 +83,12 @@ def lock_directory(vault: VaultDirectory, *, deadline: float) -> None:
 
     Raises:
         InUseError: Files in it are still open; it is half locked.
+        InterruptedOperationError: The operation that this belongs to was stopped; it is half
+            locked.
         StorageError: A system call failed.
     """
     while not vault.remove_key():
+        check_operation()
         if time.monotonic() > deadline:
             raise _half_locked(vault)
         time.sleep(_POLL_SECONDS)

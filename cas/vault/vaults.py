@@ -110,10 +110,12 @@ class Vaults:
 
         Args:
             names: Which.
-            wait_seconds: For containerd to end, and whoever else has files in a vault open.
+            wait_seconds: For containerd to end, and whoever else has files in a vault open; in a
+                call of the service no longer than its deadline.
 
         Raises:
             InUseError: Somebody uses a vault; the message names who.
+            InterruptedOperationError: The call that this belongs to was given up by its caller.
             VaultNotEncryptedError: None of them is encrypted.
             StorageError: A system call failed.
         """

@@ -2,14 +2,16 @@
 
 import os
 import subprocess
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
 
 from cas.app import Case
 from cas.containerd.daemon import Daemon
-from cas.errors import InUseError, VaultLockedError
+from cas.errors import InterruptedOperationError, InUseError, VaultLockedError
 from cas.fsops.encryption_keys import remove_key
+from cas.model.cancellation import Cancellation, begin_operation
 from cas.model.digest import Digest
 from cas.model.vault_settings import VaultName
 from cas.vault.vaults import VaultState
@@ -99,12 +101,21 @@ def test_lock_deactivates_volumes_of_any_kind_of_user_but_forces_none(
         assert (case.volumes.activate(name).rootfs / "file").read_bytes() == _MARKER
 
 
+def _lock_given_up(machine: VaultMachine) -> None:
+    cancel = Cancellation()
+    cancel.set()
+    begin_operation(cancel)
+    machine.vaults.lock(wait_seconds=0)
+
+
 def test_lock_under_a_containerd_that_nobody_stops_is_refused(
     device: VaultMachine, device_daemon: Daemon
 ) -> None:
-    """It is named, and the vault stays open for it."""
+    """It is named, and the vault stays open for it; a caller who gave up is not waited for."""
     with pytest.raises(InUseError, match=rf"pid {device_daemon.pid}\)"):
         device.vaults.lock(wait_seconds=0)
+    with pytest.raises(InterruptedOperationError):
+        copy_context().run(_lock_given_up, device)
     assert device.status().state is VaultState.OPEN
     with Case.open(device.settings) as case:
         assert list(case.images.iter_images()) == []

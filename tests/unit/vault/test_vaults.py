@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Callable
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from cas.errors import (
     AlreadyExistsError,
     ConflictError,
     EncryptionUnsupportedError,
+    InterruptedOperationError,
     InUseError,
     KeyMismatchError,
     LayoutError,
@@ -26,6 +28,7 @@ from cas.errors import (
 from cas.fsops.durable import write_file
 from cas.fsops.encryption import EncryptionState, encryption_state
 from cas.fsops.locks import lock
+from cas.model.cancellation import Cancellation, begin_operation
 from cas.model.vault_settings import ProviderName, VaultName
 from cas.store.directories import create_directories, find_deviations
 from cas.store.guard import VaultGuard
@@ -309,6 +312,23 @@ def test_vault_half_locked_is_not_called_locked(ready: VaultMachine) -> None:
     assert ready.status().state is VaultState.LOCKED
     assert ready.status().unlock_method is UnlockMethod.NONE
     ready.vaults.lock()
+
+
+def test_lock_whose_caller_gave_up_waits_for_nobody(ready: VaultMachine) -> None:
+    """As when the deadline of a call is over before the time that it would wait for others."""
+    with (ready.vault / "note").open("rb"):
+        with pytest.raises(InterruptedOperationError):
+            copy_context().run(_lock_given_up, ready)
+        assert ready.status().state is VaultState.HALF_LOCKED
+    ready.vaults.lock()
+    assert ready.status().state is VaultState.LOCKED
+
+
+def _lock_given_up(machine: VaultMachine) -> None:
+    cancel = Cancellation()
+    cancel.set()
+    begin_operation(cancel)
+    machine.vaults.lock(wait_seconds=0)  # so that a lock that does not look ends, too
 
 
 def test_vault_half_locked_opens_again(ready: VaultMachine) -> None:
