@@ -2,7 +2,8 @@
 
 A call that is under way then gets some seconds to end by itself, so that its effect is known and
 can be undone; only a containerd that hangs takes longer, and is waited for no more. Calls that are
-made after the stop are those that undo: they share a minute. Without an operation (see
+made after the stop are those that undo: they share a minute. One that only looks has no effect to
+know of, and ends at once. Without an operation (see
 :func:`cas.model.cancellation.begin_operation`) nothing of this applies.
 """
 
@@ -41,14 +42,21 @@ def patient_seconds(seconds: float) -> float:
 
 
 @contextmanager
-def ending_with_operation(call: _Call) -> Iterator[None]:
-    """Cancel a call that is under way too long after somebody wants its operation stopped."""
+def ending_with_operation(call: _Call, *, looks: bool = False) -> Iterator[None]:
+    """Cancel a call that is under way too long after somebody wants its operation stopped.
+
+    Args:
+        call: Which.
+        looks: It changes nothing and undoes nothing, so that a moment is too long.
+    """
     operation = current_operation()
     if operation is None:
         yield
         return
     # One that undoes has its deadline; but it may also have been stopped since that was given.
     seconds = _UNDOING_SECONDS if operation.is_set() else _UNDER_WAY_SECONDS
+    if looks:
+        seconds = 0.0
     timers: list[threading.Timer] = []
 
     def count_down() -> None:

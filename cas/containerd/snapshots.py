@@ -175,7 +175,7 @@ class Snapshots:
         """
         request = snapshots_pb2.UsageRequest(snapshotter=self.snapshotter, key=key)
         with translated(f"measure snapshot {key!r}", nearer=_NO_SNAPSHOT):
-            answer = self._transport.unary(self._stub.Usage, request)
+            answer = self._transport.unary(self._stub.Usage, request, looks=True)
         return SnapshotUsage(size=answer.size, inodes=answer.inodes)
 
     def update_labels(self, key: str, labels: Mapping[str, str | None]) -> SnapshotInfo:

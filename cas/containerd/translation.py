@@ -97,8 +97,8 @@ def translated(
         raise _counterpart(error, action, nearer or {}, details) from error
     except grpc.FutureCancelledError as error:
         raise InterruptedOperationError(
-            f"cannot {action}: the operation was stopped by its caller, and containerd does not "
-            "answer; what it was asked for may happen yet"
+            f"cannot {action}: the operation was stopped by its caller before containerd answered; "
+            "what that was asked for may happen yet"
         ) from error
     finally:
         _logger.debug("containerd call action=%r seconds=%.4f", action, time.perf_counter() - began)

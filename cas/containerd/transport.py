@@ -100,15 +100,19 @@ class Transport:
         *,
         lease: LeaseID | None = None,
         seconds: float | None = None,
+        looks: bool = False,
     ) -> _Response:
-        """Call and wait for the answer, at most ``seconds``."""
+        """Call and wait for the answer, at most ``seconds``.
+
+        One that only ``looks`` ends as soon as somebody wants its operation stopped.
+        """
         timeout = patient_seconds(self.seconds if seconds is None else seconds)
         headers = self.metadata(lease)
         if current_operation() is None:
             # Half the work of a call that can be ended by somebody else.
             return method(complete(request), timeout=timeout, metadata=headers)
         call = method.future(complete(request), timeout=timeout, metadata=headers)
-        with ending_with_operation(call):
+        with ending_with_operation(call, looks=looks):
             return call.result()
 
     def stream(

@@ -229,11 +229,13 @@ class Volumes:
     def usage(self, name: VolumeName) -> VolumeUsage:
         """Measure a volume; walks the files of a container volume's writable layer.
 
+        That takes as long as ``du`` does, and at most a quarter of an hour.
         A snapshot that is taken or returned to meanwhile makes the numbers those of no moment.
 
         Raises:
             VolumeNotFoundError: There is none of this name.
             SnapshotNotFoundError: Its snapshot is gone.
+            DeadlineExceededError: It has so many files that it took longer.
         """
         return self._kinds.of(name).usage(name)
 

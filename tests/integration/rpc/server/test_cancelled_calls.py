@@ -7,8 +7,9 @@ from types import FrameType
 import pytest
 
 from cas._gen.cas.v1 import store_pb2
-from cas.containerd import transport
+from cas.containerd import snapshots, transport
 from cas.containerd.daemon import Daemon
+from tests.support.daemon import WAIT_SECONDS
 from tests.support.every_call import METHODS, Stock, begin, stock
 from tests.support.frozen import frozen
 from tests.support.rpc import Service, recover_until_nothing_is_left
@@ -61,15 +62,35 @@ def test_call_that_is_cancelled_asks_containerd_for_no_more(
     recover_until_nothing_is_left(mortal_service)
 
 
+def test_measuring_ends_with_its_caller_while_containerd_goes_on_with_it(
+    mortal_service: Service,
+    mortal_daemon: Daemon,
+    held: Stock,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It changes nothing, so that nobody waits to know what became of it."""
+    monkeypatch.setattr("cas.containerd.patience._UNDER_WAY_SECONDS", 10 * WAIT_SECONDS)
+    with frozen(mortal_daemon):
+        call = begin(mortal_service, "Volumes.Usage", held)
+        wait_for(lambda: _somebody_stands_in(snapshots.__file__, {"usage"}))
+        call.cancel()
+        wait_for(lambda: not mortal_service.server.running)
+
+
 def _somebody_asks_containerd() -> bool:
     """Whether a thread waits for the answer to a call."""
-    return any(map(_stands_in_a_call, sys._current_frames().values()))
+    return _somebody_stands_in(transport.__file__, {"unary", "stream"})
 
 
-def _stands_in_a_call(frame: FrameType | None) -> bool:
+def _somebody_stands_in(file: str, functions: set[str]) -> bool:
+    """Whether a thread is within one of these functions."""
+    return any(_stands_in(frame, file, functions) for frame in sys._current_frames().values())
+
+
+def _stands_in(frame: FrameType | None, file: str, functions: set[str]) -> bool:
     while frame is not None:
         code = frame.f_code
-        if code.co_filename == transport.__file__ and code.co_name in {"unary", "stream"}:
+        if code.co_filename == file and code.co_name in functions:
             return True
         frame = frame.f_back
     return False
