@@ -83,7 +83,9 @@ class VaultGuard:
     def _refuse_closed(self, state: EncryptionState) -> None:
         if state is EncryptionState.ENCRYPTED_LOCKED:
             raise VaultLockedError(
-                f"the vault {str(self._vault)!r} is locked; unlock it first, by `cas vault unlock`",
+                f"the vault {str(self._vault)!r} is locked, and with it the store and the list of "
+                "volumes, without which none is made, not even in clear; unlock it first, by "
+                "`cas vault unlock`",
                 path=self._vault,
             )
         if is_locked(self._layout.vault_closing):

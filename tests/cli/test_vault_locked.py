@@ -189,7 +189,8 @@ def test_clear_disks_can_be_used_while_the_vault_is_locked(
         assert json.loads(volume(verb, name).out) == [{"name": name, "state": "inactive"}]
         assert volume(verb, "--all").status == 7
     assert volume("ls").status == volume("rm", VOLUME).status == 7
-    assert volume("prepare", VOLUME, "--blank", "--size", "1MiB", "--clear").status == 7
+    refused = volume("prepare", VOLUME, "--blank", "--size", "1MiB", "--clear")
+    assert (refused.status, "not even in clear" in refused.err) == (7, True)
     with clear_disk.file.open("rb"):
         assert volume("rm", name).status == 4
     assert volume("rm", name).status == 0
