@@ -9,7 +9,8 @@ import multiprocessing
 from collections.abc import Callable
 
 _WORKERS = [
-    f"tests.support.{name}_worker" for name in ("import", "ingest", "prune", "pull", "volume")
+    f"tests.support.{name}_worker"
+    for name in ("import", "ingest", "merge", "prune", "pull", "volume")
 ]
 _processes = multiprocessing.get_context("forkserver")
 # For all of them, whoever is first: once the server runs it imports no more.
