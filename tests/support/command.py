@@ -3,9 +3,11 @@
 __all__ = ["Cas", "CasProcess", "Result", "write_configuration"]
 
 import json
+import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
@@ -14,6 +16,9 @@ import pytest
 
 from cas.cli.main import main
 from cas.model.settings import Settings
+from tests.support import stopping_command
+from tests.support.frozen import stands
+from tests.support.waiting import wait_for
 
 _ROOT = Path(__file__).parents[2]
 
@@ -62,13 +67,18 @@ class CasProcess:
     Args:
         config: Written by :func:`write_configuration`.
         arguments: Of the command.
+        stopping: Where it stops itself, as variables of :mod:`tests.support.stopping_command`.
     """
 
-    def __init__(self, config: Path, *arguments: object) -> None:
+    def __init__(
+        self, config: Path, *arguments: object, stopping: Mapping[str, str] | None = None
+    ) -> None:
         self._told: list[str] = []
+        module = "cas" if stopping is None else stopping_command.__name__
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "cas", "--config", config, "-vv", *map(str, arguments)],
+            [sys.executable, "-m", module, "--config", config, "-vv", *map(str, arguments)],
             cwd=_ROOT,
+            env={**os.environ, **(stopping or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -84,6 +94,15 @@ class CasProcess:
             if not count:
                 return True
         return False
+
+    def go_on_with(self, number: signal.Signals) -> None:
+        """Wait until it has stopped itself, and let it go on with a signal."""
+        assert self._process.stderr is not None
+        while not self._told or self._told[-1] != stopping_command.STOPS:
+            self._told.append(next(self._process.stderr))
+        wait_for(lambda: stands(self.pid))
+        for each in (number, signal.SIGCONT):
+            self._process.send_signal(each)
 
     @property
     def pid(self) -> int:

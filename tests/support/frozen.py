@@ -1,6 +1,6 @@
 """A containerd that stands still, and whether somebody has asked it something meanwhile."""
 
-__all__ = ["Frozen", "freeze", "frozen"]
+__all__ = ["Frozen", "freeze", "frozen", "stands"]
 
 import array
 import fcntl
@@ -19,10 +19,11 @@ from tests.support.waiting import wait_for
 def freeze(pid: int) -> None:
     """Stop a process and wait until it stands still: its threads stop one after the other."""
     os.kill(pid, signal.SIGSTOP)
-    wait_for(lambda: _stands(pid))
+    wait_for(lambda: stands(pid))
 
 
-def _stands(pid: int) -> bool:
+def stands(pid: int) -> bool:
+    """Whether all threads of a process are stopped."""
     try:
         stats = [task.read_text() for task in Path(f"/proc/{pid}/task").glob("*/stat")]
     except (FileNotFoundError, ProcessLookupError):  # a thread ended before it could stop

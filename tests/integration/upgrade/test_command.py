@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import signal
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.support.daemon import private_daemon
 from tests.support.old_device import OldApp, OldDevice
 from tests.support.old_store import OldContainer, make_old_store
 from tests.support.service import Service, StayingProcess, held_back, service_configuration
+from tests.support.stopping_command import AT_CALL, AT_CHANGE
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -51,8 +53,8 @@ class _TwoStores:
         path.write_bytes(_VERIFIED)
         return container
 
-    def run(self) -> CasProcess:
-        return CasProcess(self.config, "upgrade", "run")
+    def run(self, **how: Mapping[str, str]) -> CasProcess:
+        return CasProcess(self.config, "upgrade", "run", **how)
 
     def assert_done(self, case: Case, container: OldContainer) -> None:
         assert not self.old.exists()
@@ -124,9 +126,8 @@ def test_command_that_is_interrupted_in_a_merge_ends_its_containerds_and_goes_on
 ) -> None:
     """Nothing runs on after it, and the next one comes to the same end."""
     container = stores.fill_old_places()
-    with stores.run() as process:
-        assert process.wait_for_calls(calls)
-        os.kill(process.pid, number)
+    with stores.run(stopping={AT_CALL: str(calls)}) as process:
+        process.go_on_with(number)
         process.result().assert_orderly(_INTERRUPTED)
     for root in (stores.old, stores.settings.layout.case):
         assert find_root_holder(root) is None
@@ -143,13 +144,13 @@ def test_command_that_is_interrupted_in_a_copy_leaves_the_original_and_goes_on_l
     """The original is whole, the next run says what was interrupted, and the end is the same."""
     app = apart.add(OldApp("large"))
     apart.write_checkpoint()
-    content = os.urandom(1 << 20) * 100
+    content = os.urandom(1 << 20) * 4
     old, new = apart.disk(f"{app.old_name()}.raw", content), apart.new(app)
     create_directories(apart.settings, repair=True)
     config = write_configuration(tmp_path, apart.settings)
-    with CasProcess(config, "upgrade", "run") as process:
-        wait_for(lambda: apart.settings.layout.converting(new).exists())
-        os.kill(process.pid, number)
+    stopping = {AT_CHANGE: str(apart.settings.layout.converting(new))}
+    with CasProcess(config, "upgrade", "run", stopping=stopping) as process:
+        process.go_on_with(number)
         process.result().assert_orderly(_INTERRUPTED)
     assert old.read_bytes() == content
     assert not new.exists()
