@@ -95,8 +95,10 @@ class Returning:
     def _undo_begun(self, error: CasError) -> None:
         if self._left is None and is_due_to_use(error, self._change.paths):
             # Who has opened the disk meanwhile has it as it was, and writes to it.
+            left = self._undone(changed=False)
+            self._change.settling.give_up(self._change.paths, left)
             self._given_up = f"volume {self.name} stays as it was"
-            self._take_back(giving_up(self._undone(changed=False)))
+            self._take_back(giving_up(left))
         else:
             self.undo()
 

@@ -1,5 +1,6 @@
 """Snapshots of disk volumes: inside a qcow2, and of raw disks where blocks can be shared."""
 
+import errno
 import os
 import stat
 import subprocess
@@ -38,6 +39,7 @@ from cas.model.settings import Settings
 from cas.model.volume_name import VolumeName
 from cas.store.account.sharing import counted_twice
 from cas.store.check.check import Check
+from cas.store.prune.reserve import keep_reserve
 from cas.volumes.disk.snapshot_check import iter_snapshot_problems
 from cas.volumes.group_journal import Group, GroupAction, note_group
 from cas.volumes.status import RecoveryAction
@@ -478,16 +480,28 @@ def test_group_of_which_a_disk_is_read_when_it_is_undone_is_as_it_was_in_the_end
     assert (disk.content(), qcow2.content(), disk.names()) == (*contents, ["all"])
 
 
+@pytest.mark.parametrize("full", [False, True])
 def test_machine_that_starts_while_its_disk_is_rolled_back_is_left_alone_for_good(
-    qcow2: Disk, disk: Disk, machines: list[Machine]
+    qcow2: Disk, disk: Disk, machines: list[Machine], monkeypatch: pytest.MonkeyPatch, *, full: bool
 ) -> None:
-    """Also when the rollback of the group is killed before it has told that it failed."""
+    """Also when the rollback of the group is killed before it has told that it failed.
+
+    And when there is no more room than what is kept for removals.
+    """
     store, snapshots = disk.store, disk.store.volume_snapshots
     snapshots.create([qcow2.name, disk.name], "all")
+    reserve = store.settings.layout.reserve
+    if full:
+        assert keep_reserve(store.settings.layout)
+        monkeypatch.setattr("cas.store.prune.reserve.free_bytes", lambda _: 0)
     note: list[tuple[Path, bytes]] = []
 
-    def start_machine(_: Effect, path: str) -> None:
-        if not machines and path == str(_history(disk)):
+    def start_machine(kind: Effect, path: str) -> None:
+        if path != str(_history(disk)):
+            return
+        if full and machines and kind is Effect.WRITE_FILE and reserve.exists():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if not machines:
             machines.append(Machine(disk.path, disk.format))
             note.extend((each, each.read_bytes()) for each in _notes(store))
 
