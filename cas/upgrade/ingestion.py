@@ -72,7 +72,7 @@ class OldContent:
         """Take everything in; idempotent, and what fails stays where it is.
 
         Yields:
-            What came in, failed or is left, as it does; it is in the account of merges then.
+            What came in, failed or is left, as it does; the account of merges has it when it ends.
 
         Raises:
             UnavailableError: containerd does not answer.
