@@ -119,11 +119,11 @@ class OldContent:
             yield Merged(MergedKind.STORE, str(root), error)
             return
         if is_used_up:
-            account.flush()  # nobody can tell again what was in it
-            remove = partial(
-                self._upgrade.remove_merged, root, cancel=self._cancel, progress=self._progress
-            )
-            yield attempt(MergedKind.STORE, str(root), remove)
+            yield attempt(MergedKind.STORE, str(root), partial(self._remove, root, account))
+
+    def _remove(self, root: Path, account: MergeAccount) -> None:
+        account.require_written()  # nobody can tell again what was in it
+        self._upgrade.remove_merged(root, cancel=self._cancel, progress=self._progress)
 
     def _wanted(self) -> Iterator[str]:
         """Give the keys of the snapshots that containers need."""

@@ -6,7 +6,7 @@ where it was; what became of things is noted some thousands together, and before
 After a kill the next merge tells of the rest again: of what is still there, and of blobs whose
 files are gone from what the store has. Who asks what was noted last gets it from the file, read
 once for as many things as memory may hold. A line that cannot be read or written is only missing in
-the report: it decides nothing.
+the report; but a store of which something could not be noted stays until the next merge.
 """
 
 __all__ = ["MergeAccount", "account_bytes"]
@@ -67,6 +67,7 @@ class MergeAccount:
         self._stack = ExitStack()
         self._noted: dict[MergeKey, MergeEntry] = {}
         self._is_damaged = False
+        self._failure: CasError | None = None
 
     def expect(self, store: str, paths: Iterable[Path], *, time: str) -> None:
         """Note durably, before any of them goes, files of blobs that are to come in; log a failure.
@@ -101,6 +102,17 @@ class MergeAccount:
         """Make durable what was noted; a failure is logged."""
         noted, self._noted = self._noted, {}
         self._append(noted.values(), lambda entry, known: known is None or not known.says(entry))
+
+    def require_written(self) -> None:
+        """Make durable what was noted, before what it tells of goes.
+
+        Raises:
+            NoSpaceError: Something could not be noted, now or earlier: there was no room.
+            StorageError: That, by any other failed system call.
+        """
+        self.flush()
+        if self._failure is not None:
+            raise self._failure
 
     def settle(self, missing: Callable[[Iterable[Digest]], Iterable[Digest]], *, time: str) -> None:
         """Note which blobs came in without a note: their files are gone, and the store has them.
@@ -185,6 +197,7 @@ class MergeAccount:
             if news:
                 self._opened().append(b"\n".join(map(msgspec.json.encode, news)))
         except CasError as error:
+            self._failure = error
             _log.warning("account of merges not written path=%s error=%s", self._path, error)
 
     def _opened(self) -> AppendedFile:

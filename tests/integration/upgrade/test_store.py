@@ -1,12 +1,13 @@
 """Stores of older software under a real containerd: moved, used, kept apart from newer ones."""
 
+import errno
 import fcntl
 import hashlib
 import io
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -24,6 +25,7 @@ from cas.errors import (
     CasError,
     ConflictError,
     InterruptedOperationError,
+    NoSpaceError,
     UnavailableError,
     VolumeHeldError,
 )
@@ -73,6 +75,16 @@ def _take_in(case: Case) -> dict[str, CasError | None]:
         for merged in old_content(case).take_in()
         if not merged.reason
     }
+
+
+def _full_for(account: Path) -> Callable[[Effect, str], None]:
+    """Leave no room for a file."""
+
+    def refuse(kind: Effect, path: str) -> None:
+        if (kind, path) == (Effect.WRITE_FILE, str(account)):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    return refuse
 
 
 def _ingest(case: Case) -> set[str]:
@@ -208,6 +220,9 @@ def test_merge_across_file_systems_accounts_for_what_came_and_what_stays(
         account = apart.settings.layout.upgrade_merges
         lines = len(account.read_bytes().splitlines())
         layers = container.image.chain_ids
+        with observed(_full_for(account)):
+            assert isinstance(_take_in(case)[str(store)], NoSpaceError)
+        assert store.exists(), "what cannot be told is not removed"
         told_before = []
 
         def heed(kind: Effect, path: str) -> None:
