@@ -12,6 +12,7 @@ from cas.fsops.translation import translated
 from cas.model.descriptor import Descriptor
 from cas.model.digest import Digest
 from cas.store.backing import Backing
+from cas.store.content.blob_files import BlobFiles
 from cas.store.image.contents import StoreContents
 
 _BLOBS = Path("io.containerd.content.v1.content", "blobs", "sha256")
@@ -40,6 +41,7 @@ class OldContents:
         self._labels = labels
         self._directory = root / _BLOBS
         self._store = StoreContents(backing)
+        self._files = BlobFiles(backing)
         self._limit = backing.limits.document_bytes
 
     def has(self, descriptor: Descriptor) -> bool:
@@ -58,9 +60,9 @@ class OldContents:
             CorruptBlobError: The store has.
             SourceNotFoundError: It is in neither.
         """
-        if self._store.has(descriptor):
-            return self._store.read(descriptor)
         path = self.path(descriptor.digest)
+        if self._store.has(descriptor) and not (self._is_lost(descriptor) and _is_blob(path)):
+            return self._store.read(descriptor)
         raw = bytearray()
         with open_regular(path) as file:
             for chunk in file.chunks():
@@ -76,6 +78,10 @@ class OldContents:
                 actual=actual,
             )
         return bytes(raw)
+
+    def _is_lost(self, descriptor: Descriptor) -> bool:
+        """Whether a power cut has left the store the blob's record alone, which ingest replaces."""
+        return self._files.lies_there(descriptor.digest, descriptor.size) is False
 
     def labels(self, digest: Digest) -> dict[str, str]:
         """Give the labels that a blob is to bring along: those whose keys the store's lacks."""

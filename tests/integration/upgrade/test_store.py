@@ -317,6 +317,25 @@ def test_old_store_with_a_damaged_blob_gives_the_rest(
     assert [path.name for path in directory.iterdir()] == [damaged]
 
 
+def test_image_whose_manifest_a_power_cut_took_from_the_newer_store_comes_in(
+    together: OldDevice, containerd_binary: str
+) -> None:
+    """Its record is there, its file is not: the old store still has one."""
+    other = layered_image(1, name="example.com/other:1", seed="other")
+    manifest = Digest.parse(other.digest)
+    with _opened(together, containerd_binary) as case:
+        case.blobs.ingest_stream(io.BytesIO(other.blobs[other.digest]))
+    make_old_store(together, together.persist / "containerd", containerd_binary, others=[other])
+    together.write_checkpoint()
+    together.run()
+    content = together.settings.layout.case / "io.containerd.content.v1.content/blobs/sha256"
+    (content / manifest.hex).unlink()
+    with _opened(together, containerd_binary) as case:
+        assert set(_take_in(case).values()) == {None}
+        assert other.name in {image.name for image in case.images.iter_images()}
+        assert case.check_store(read_data=True).findings == ()
+
+
 @pytest.mark.parametrize("place", ["containerd", "vault/containerd"])
 def test_old_store_behind_a_link_is_nobodys_to_merge(
     together: OldDevice, containerd_binary: str, tmp_path: Path, place: str
