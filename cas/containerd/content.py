@@ -120,17 +120,29 @@ class ContentStore:
         """
         request = content_pb2.ReadContentRequest(digest=str(digest), offset=offset, size=size)
         try:
-            with translated(f"read blob {digest}", nearer=_NO_BLOB, digest=digest):
-                for answer in self._transport.stream(self._stub.Read, request):
-                    if answer.data:
-                        yield answer.data
-        except BlobNotFoundError as error:
+            yield from self._read(digest, request)
+        except BlobNotFoundError:
             # A file that is gone gives the same answer as a missing record.
+            self.info(digest)
+        else:
+            return
+        try:
+            # And so does a blob that came in after the question.
+            yield from self._read(digest, request)
+        except BlobNotFoundError as error:
             self.info(digest)
             raise CorruptBlobError(
                 f"blob {digest} is recorded, but its file is gone; run `cas check --fix`",
                 digest=digest,
             ) from error
+
+    def _read(
+        self, digest: Digest, request: content_pb2.ReadContentRequest
+    ) -> Generator[bytes, None, None]:
+        with translated(f"read blob {digest}", nearer=_NO_BLOB, digest=digest):
+            for answer in self._transport.stream(self._stub.Read, request):
+                if answer.data:
+                    yield answer.data
 
     def read_all(self, digest: Digest, *, limit: int) -> bytes:
         """Give a small blob whole, verified against its digest.

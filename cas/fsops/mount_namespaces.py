@@ -10,7 +10,8 @@ from pathlib import Path
 from cas.fsops.mounts import MountPoint, iter_mounts
 
 _PROC = Path("/proc")
-_NEW_SECONDS = 2.0
+_NEW_SECONDS = 10.0
+"""Far more than a container takes to start, also on a device that is busy."""
 _POLL_SECONDS = 0.05
 
 
@@ -19,7 +20,7 @@ def find_overlay_elsewhere(upper: str) -> tuple[int, Path] | None:
 
     What is mounted in a namespace that no process is in any more, or was detached, is not seen. A
     new namespace has copies of all mounts until its maker has removed them, as a container's does,
-    so one that is found is given two seconds to go.
+    so one that is found is given some seconds to go.
 
     Returns:
         The process and the mount point as it sees it; None if there is none.

@@ -47,7 +47,7 @@ class SoleUse:
         with translated("ask who uses", path):
             descriptor, taken = open_to_read(path), False
             try:
-                taken = _take_lease(descriptor)
+                taken = _take_lease(descriptor, alone=True)
             except BlockingIOError as error:
                 message = f"somebody has {str(path)!r} open"
                 raise InUseError(message, path=path) from error
@@ -78,7 +78,9 @@ class SoleUse:
 
 
 def is_open_to_write(path: Path) -> bool:
-    """Whether somebody has a file open to write it, or may have where nobody can tell.
+    """Whether somebody has a file open to write it for longer than a look takes.
+
+    True as well where nobody can tell.
 
     Raises:
         StorageError: There is no such file, or a system call failed.
@@ -86,7 +88,7 @@ def is_open_to_write(path: Path) -> bool:
     with translated("ask who writes", path):
         descriptor = open_to_read(path)
         try:
-            if not descriptors.take_lease(descriptor):
+            if not _take_lease(descriptor, alone=False):
                 return True
             descriptors.drop_lease(descriptor)
         except BlockingIOError:
@@ -112,11 +114,11 @@ def open_to_read(path: Path) -> int:
         time.sleep(_PAUSE_SECONDS)
 
 
-def _take_lease(descriptor: int) -> bool:
+def _take_lease(descriptor: int, *, alone: bool) -> bool:
     deadline = time.monotonic() + _LOOK_SECONDS
     while True:
         try:
-            return descriptors.take_lease(descriptor, alone=True)
+            return descriptors.take_lease(descriptor, alone=alone)
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise

@@ -14,7 +14,7 @@ from cas.errors import (
 from cas.model.digest import Digest
 from cas.model.labels import GC_ROOT
 from cas.model.limits import CHUNK_BYTES
-from cas.model.records import LeaseID
+from cas.model.records import BlobInfo, LeaseID
 
 DATA = b"content of a blob"
 DIGEST = Digest.of(DATA)
@@ -122,6 +122,21 @@ def test_read_absent_blob_is_not_found(containerd: Containerd) -> None:
     """Raised at the first chunk."""
     with pytest.raises(BlobNotFoundError):
         next(containerd.content.read(ABSENT))
+
+
+def test_read_blob_that_comes_after_the_question_is_read(
+    containerd: Containerd, lease: LeaseID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record that is found after containerd had no file is not taken for one without a file."""
+    info = containerd.content.info
+
+    def come(digest: Digest) -> BlobInfo:
+        containerd.content.put("r", lease, DATA, DIGEST, {})
+        monkeypatch.undo()
+        return info(digest)
+
+    monkeypatch.setattr(containerd.content, "info", come)
+    assert containerd.content.read_all(DIGEST, limit=100) == DATA
 
 
 def test_read_blob_whose_file_is_gone_is_corrupt(stored: Containerd) -> None:

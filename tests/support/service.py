@@ -109,7 +109,11 @@ class StayingProcess:
 
     def wait(self, seconds: float = WAIT_SECONDS) -> int:
         """Wait for its end; gives the exit status, below 0 for a signal."""
-        return self._process.wait(seconds)
+        try:
+            return self._process.wait(seconds)
+        except subprocess.TimeoutExpired as error:
+            error.add_note(self.log)
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ import pytest
 from cas.errors import InUseError, StorageError
 from cas.fsops.record_locks import has_record_lock
 from cas.fsops.sole_use import SoleUse, is_open_to_write
+from tests.support.daemon import WAIT_SECONDS
 
 
 @pytest.fixture
@@ -86,6 +87,18 @@ def test_take_of_a_file_that_is_used_is_refused(
     for _ in range(2):
         with taken(path):
             pass
+
+
+@pytest.mark.parametrize("look", [lambda path: taken(path).__exit__(), is_open_to_write])
+def test_descriptor_that_is_about_to_go_is_no_use(
+    path: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[Path], object]
+) -> None:
+    """As that of a child of another thread, between fork and exec."""
+    monkeypatch.setattr("cas.fsops.sole_use._LOOK_SECONDS", WAIT_SECONDS)
+    with ExitStack() as child:
+        child.enter_context(opened(path, os.O_RDWR))
+        monkeypatch.setattr("time.sleep", lambda _: child.close())
+        assert not look(path)
 
 
 def taken(path: Path) -> SoleUse:
